@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All third parties of qeff, each under its canonical repository name.
+
+`qeff_dependencies()` provides each repository only when the calling workspace
+has not defined it yet (`maybe`), so a downstream monorepo keeps its own
+Abseil, Highway or protobuf. By default they come from Debian 12's packages,
+which tools/setup.sh installs; nothing is downloaded.
+"""
+
+load("@bazel_tools//tools/build_defs/repo:utils.bzl", "maybe")
+load("//third_party:system_repository.bzl", "system_repository")
+
+# Packages of Abseil that have targets in third_party/abseil/abseil.bzl.
+_ABSEIL_PACKAGES = [
+    "absl/algorithm",
+    "absl/base",
+    "absl/cleanup",
+    "absl/container",
+    "absl/flags",
+    "absl/functional",
+    "absl/hash",
+    "absl/memory",
+    "absl/numeric",
+    "absl/random",
+    "absl/status",
+    "absl/strings",
+    "absl/synchronization",
+    "absl/time",
+    "absl/types",
+]
+
+def _build_tool_repositories():
+    """Repositories that Bazel 4.2.3 itself asks for."""
+    maybe(
+        native.local_repository,
+        name = "platforms",
+        path = "/usr/share/bazel/platforms",
+    )
+    maybe(
+        native.local_repository,
+        name = "rules_java",
+        path = "/usr/share/bazel/rules/java",
+    )
+    maybe(
+        native.local_repository,
+        name = "rules_proto",
+        path = "/usr/share/bazel/rules/proto",
+    )
+    maybe(
+        native.local_repository,
+        name = "bazel_skylib",
+        path = "/usr/share/bazel/tools/skylib",
+    )
+    maybe(
+        system_repository,
+        name = "rules_cc",
+        overlays = {
+            "@qeff//third_party/rules_cc:root.BUILD": "BUILD",
+            "@qeff//third_party/rules_cc:cc.BUILD": "cc/BUILD",
+            "@qeff//third_party/rules_cc:defs.bzl": "cc/defs.bzl",
+        },
+    )
+    maybe(
+        system_repository,
+        name = "remote_coverage_tools",
+        overlays = {
+            "@qeff//third_party/bazel:remote_coverage_tools.BUILD": "BUILD",
+        },
+    )
+
+def qeff_dependencies():
+    """Defines every external repository that qeff's BUILD files name."""
+    _build_tool_repositories()
+    overlays = {
+        "@qeff//third_party/abseil:root.BUILD": "BUILD",
+        "@qeff//third_party/abseil:abseil.bzl": "abseil.bzl",
+    }
+    maybe(
+        system_repository,
+        name = "com_google_absl",
+        overlays = overlays,
+        generated = {
+            package + "/BUILD": (
+                "load(\"//:abseil.bzl\", \"abseil_package\")\n\n" +
+                "abseil_package()\n"
+            )
+            for package in _ABSEIL_PACKAGES
+        },
+    )
+    for name, folder in [
+        ("highway", "highway"),
+        ("com_google_googletest", "googletest"),
+        ("com_github_google_benchmark", "benchmark"),
+        ("nlohmann_json", "nlohmann_json"),
+        ("sentencepiece", "sentencepiece"),
+        ("icu", "icu"),
+        ("XNNPACK", "xnnpack"),
+        ("pthreadpool", "pthreadpool"),
+        ("com_google_protobuf", "protobuf"),
+    ]:
+        maybe(
+            system_repository,
+            name = name,
+            overlays = {
+                "@qeff//third_party/%s:%s.BUILD" % (folder, folder): "BUILD",
+            },
+        )
