@@ -26,7 +26,14 @@ QEFF_KERNEL_COPTS = [
 
 def cc_library(name, copts = [], **kwargs):
     """A library of qeff: one header, at most one source."""
-    _cc_library(name = name, copts = QEFF_COPTS + copts, **kwargs)
+    _cc_library(
+        name = name,
+        copts = QEFF_COPTS + copts,
+        # One archive, no shared object: the same linking in tests as in what
+        # is shipped, and half the link actions.
+        linkstatic = True,
+        **kwargs
+    )
 
 def cc_binary(name, copts = [], **kwargs):
     _cc_binary(name = name, copts = QEFF_COPTS + copts, **kwargs)
@@ -36,6 +43,7 @@ def cc_test(name, copts = [], deps = [], **kwargs):
     _cc_test(
         name = name,
         copts = QEFF_COPTS + copts,
+        linkstatic = True,
         deps = deps + ["@com_google_googletest//:gtest_main"],
         **kwargs
     )
