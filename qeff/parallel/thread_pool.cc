@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/parallel/thread_pool.h"
+
+#include <pthread.h>
+#include <pthreadpool.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "qeff/util/check.h"
+#include "qeff/util/checked.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+using Body = absl::FunctionRef<void(int64_t, int64_t, int)>;
+
+void RunSequentially(int64_t count, int64_t grain, Body body) {
+  for (int64_t begin = 0; begin < count; begin += grain) {
+    body(begin, std::min(begin + grain, count), 0);
+  }
+}
+
+class PthreadpoolThreadPool : public ThreadPool {
+ public:
+  explicit PthreadpoolThreadPool(pthreadpool_t pool) : pool_(pool) {}
+  ~PthreadpoolThreadPool() override { pthreadpool_destroy(pool_); }
+
+  int num_threads() const override {
+    return static_cast<int>(pthreadpool_get_threads_count(pool_));
+  }
+
+  void ParallelFor(int64_t count, int64_t grain, Body body) override {
+    QEFF_CHECK(count >= 0 && grain >= 1);
+    if (count <= grain) return RunSequentially(count, grain, body);
+    Job job{count, grain, body};
+    // One task a thread; each takes ranges until none is left. The index of
+    // the task serves as the number of the thread.
+    pthreadpool_parallelize_1d(pool_, &RunRanges, &job,
+                               static_cast<size_t>(num_threads()),
+                               /*flags=*/0);
+    if (job.exception != nullptr) std::rethrow_exception(job.exception);
+  }
+
+ private:
+  struct Job {
+    int64_t count;
+    int64_t grain;
+    Body body;
+    std::atomic<int64_t> next = 0;
+    std::mutex mutex = {};
+    std::exception_ptr exception = nullptr;  // first one, guarded by mutex
+  };
+
+  static void RunRanges(void* context, size_t thread) {
+    Job* job = static_cast<Job*>(context);
+    try {
+      for (;;) {
+        const int64_t begin = job->next.fetch_add(job->grain);
+        if (begin >= job->count) return;
+        job->body(begin, std::min(begin + job->grain, job->count),
+                  static_cast<int>(thread));
+      }
+    } catch (...) {
+      job->next = job->count;  // the others stop after their current range
+      std::lock_guard<std::mutex> lock(job->mutex);
+      if (job->exception == nullptr) job->exception = std::current_exception();
+    }
+  }
+
+  pthreadpool_t pool_;
+};
+
+class SequentialPool : public ThreadPool {
+ public:
+  int num_threads() const override { return 1; }
+  void ParallelFor(int64_t count, int64_t grain, Body body) override {
+    QEFF_CHECK(count >= 0 && grain >= 1);
+    RunSequentially(count, grain, body);
+  }
+};
+
+// Whether the system lets this process start `count` more threads now.
+// pthreadpool_create hangs when it cannot start one of its own.
+bool CanStartThreads(int count) {
+  std::vector<pthread_t> threads;
+  for (int i = 0; i < count; ++i) {
+    pthread_t thread;
+    const auto nothing = [](void* argument) { return argument; };
+    if (pthread_create(&thread, nullptr, nothing, nullptr) != 0) break;
+    threads.push_back(thread);
+  }
+  for (pthread_t thread : threads) pthread_join(thread, nullptr);
+  return static_cast<int>(threads.size()) == count;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ThreadPool>> CreateThreadPool(
+    int num_threads) {
+  if (num_threads < 1 || num_threads > 1024) {
+    return InvalidInputError("number of threads: expected 1 to 1024, found ",
+                             num_threads);
+  }
+  if (num_threads == 1) return std::make_unique<SequentialPool>();
+  if (!CanStartThreads(num_threads - 1)) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot start ", num_threads - 1, " threads; try fewer"));
+  }
+  const pthreadpool_t pool =
+      pthreadpool_create(static_cast<size_t>(num_threads));
+  if (pool == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot create a pool of ", num_threads, " threads"));
+  }
+  return std::make_unique<PthreadpoolThreadPool>(pool);
+}
+
+int NumAvailableProcessors() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+int64_t BalancedGrain(int64_t count, int num_threads, int64_t min_grain) {
+  return std::max(min_grain,
+                  CeilDiv(count, static_cast<int64_t>(num_threads) * 8));
+}
+
+}  // namespace qeff

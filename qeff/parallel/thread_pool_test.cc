@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/parallel/thread_pool.h"
+
+#include <atomic>
+#include <new>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace qeff {
+namespace {
+
+class ThreadPoolTest : public ::testing::TestWithParam<int> {
+ protected:
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(GetParam());
+};
+
+TEST_P(ThreadPoolTest, CoversEveryIndexOnce) {
+  EXPECT_EQ(pool_->num_threads(), GetParam());
+  for (int64_t count : {0, 1, 7, 64, 1000}) {
+    for (int64_t grain : {1, 3, 64, 5000}) {
+      std::vector<std::atomic<int>> seen(count);
+      pool_->ParallelFor(count, grain,
+                         [&](int64_t begin, int64_t end, int thread) {
+                           EXPECT_LE(end - begin, grain);
+                           EXPECT_GE(thread, 0);
+                           EXPECT_LT(thread, GetParam());
+                           for (int64_t i = begin; i < end; ++i) ++seen[i];
+                         });
+      for (const auto& n : seen) EXPECT_EQ(n, 1);
+    }
+  }
+}
+
+TEST_P(ThreadPoolTest, RethrowsInTheCaller) {
+  EXPECT_THROW(pool_->ParallelFor(100, 1,
+                                  [](int64_t begin, int64_t, int) {
+                                    if (begin == 42) throw std::bad_alloc();
+                                  }),
+               std::bad_alloc);
+  // The pool is usable afterwards.
+  std::atomic<int> calls{0};
+  pool_->ParallelFor(10, 1, [&](int64_t, int64_t, int) { ++calls; });
+  EXPECT_EQ(calls, 10);
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest, ::testing::Values(1, 2, 5));
+
+TEST(CreateThreadPoolTest, RefusesAbsurdSizes) {
+  EXPECT_FALSE(CreateThreadPool(0).ok());
+  EXPECT_FALSE(CreateThreadPool(1025).ok());
+  EXPECT_GE(NumAvailableProcessors(), 1);
+}
+
+TEST(BalancedGrainTest, KeepsTheMinimum) {
+  EXPECT_EQ(BalancedGrain(1600, 2, 1), 100);
+  EXPECT_EQ(BalancedGrain(10, 4, 64), 64);
+}
+
+}  // namespace
+}  // namespace qeff
