@@ -85,7 +85,9 @@ TEST(RopeTest, Llama3KeepsShortWavesAndStretchesLongOnes) {
   for (size_t i = 0; i < plain.size(); ++i) {
     EXPECT_LE(scaled[i], plain[i] * (1 + 1e-12));
     EXPECT_GE(scaled[i], plain[i] / 8 * (1 - 1e-12));
-    if (i > 0) EXPECT_LT(scaled[i], scaled[i - 1]);
+    if (i > 0) {
+      EXPECT_LT(scaled[i], scaled[i - 1]);
+    }
   }
 }
 
