@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reading a Hugging Face model folder: config.json and the tensors of
+// model.safetensors, or of the shards that model.safetensors.index.json names.
+// For writing one see checkpoint_writer.h.
+
+#ifndef QEFF_IO_CHECKPOINT_H_
+#define QEFF_IO_CHECKPOINT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "qeff/io/safetensors.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/util/json.h"
+
+namespace qeff {
+
+// A tensor of a checkpoint: name, type and shape, without data.
+struct TensorInfo {
+  std::string name;
+  DType dtype;
+  Shape shape;
+
+  uint64_t size_bytes() const {
+    return (shape.num_elements() * DTypeBytes(dtype)).value();
+  }
+};
+
+// An open model folder. Weights stay mapped and are read on use. Thread-safe.
+class Checkpoint {
+ public:
+  // Opens config.json and every shard. Errors, each naming file and field:
+  // kNotFound for a missing folder, config.json, weights or shard;
+  // kInvalidArgument for a config that is not an object, a shard name that is
+  // not a plain file name, a tensor that is missing from its shard, in two
+  // shards or unlisted; and those of SafetensorsFile::Open.
+  static absl::StatusOr<std::shared_ptr<const Checkpoint>> Open(
+      const std::string& folder);
+
+  const std::string& folder() const { return folder_; }
+  std::string config_path() const { return folder_ + "/config.json"; }
+  const Json& config() const { return config_; }
+
+  // All tensors, ordered by name.
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+
+  bool Has(absl::string_view name) const {
+    return locations_.contains(name);
+  }
+
+  // The tensor called `name`, valid while this object lives. Errors:
+  // kNotFound, naming the folder and the tensor.
+  absl::StatusOr<TensorView> Get(absl::string_view name) const;
+
+  // As Get, and kInvalidArgument naming both shapes unless the tensor has
+  // shape `shape`.
+  absl::StatusOr<TensorView> Get(absl::string_view name,
+                                 const Shape& shape) const;
+
+  // Drops the pages of `view` (from Get, or a part of one) from resident
+  // memory: call it behind a streaming read.
+  void Release(const TensorView& view) const;
+
+  // Files of the folder other than config.json, the weights and their index
+  // (tokenizer, generation config, ...), by name, regular files only.
+  const std::vector<std::string>& other_files() const { return other_files_; }
+
+  // Sum of the tensors' sizes.
+  uint64_t weight_bytes() const { return weight_bytes_; }
+
+  // Errors: kUnavailable when a weight file changed since it was opened.
+  absl::Status VerifyUnchanged() const;
+
+ private:
+  struct Location {
+    size_t file;
+    const SafetensorsEntry* entry;
+  };
+
+  Checkpoint() = default;
+
+  std::string folder_;
+  Json config_;
+  std::vector<TensorInfo> tensors_;
+  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
+  absl::flat_hash_map<std::string, Location> locations_;
+  std::vector<std::string> other_files_;
+  uint64_t weight_bytes_ = 0;
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_IO_CHECKPOINT_H_

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Writing a Hugging Face model folder whose tensors may be larger than memory.
+// All names, types and shapes are declared first, so every byte has its place
+// in a file from the start: data may then arrive in any order, from several
+// threads. The folder appears under its final name complete, or not at all.
+//
+//   auto writer = CheckpointWriter::Create(output, tensors, options);
+//   for each tensor: (*writer)->Write(name, offset_bytes, bytes);
+//   (*writer)->Commit(config, files);
+
+#ifndef QEFF_IO_CHECKPOINT_WRITER_H_
+#define QEFF_IO_CHECKPOINT_WRITER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "qeff/io/checkpoint.h"
+#include "qeff/util/json.h"
+
+namespace qeff {
+
+struct CheckpointWriterOptions {
+  // A new shard begins when the next tensor would exceed this; a tensor is
+  // never split. One file, without index, when everything fits.
+  uint64_t max_shard_bytes = uint64_t{5'000'000'000};
+};
+
+// A folder under construction. Write is thread-safe; the rest is not.
+// Destroying an uncommitted writer removes what it wrote.
+class CheckpointWriter {
+ public:
+  // Reserves `folder`: a temporary folder beside it is created and the space
+  // of all shards is reserved in it. Leftovers of runs that were killed are
+  // removed. Errors: kAlreadyExists when `folder` exists; kInvalidArgument
+  // for a duplicate, empty or reserved tensor name; kUnavailable when the
+  // parent is missing or not writable, the disk is full or another process
+  // writes to the same folder.
+  static absl::StatusOr<std::unique_ptr<CheckpointWriter>> Create(
+      const std::string& folder, std::vector<TensorInfo> tensors,
+      const CheckpointWriterOptions& options = {});
+
+  virtual ~CheckpointWriter() = default;
+
+  // Places `bytes` at `offset_bytes` inside tensor `name`. Each byte of a
+  // tensor is written exactly once. Errors: kUnavailable with path and errno;
+  // kInvalidArgument for an unknown tensor or a range outside it.
+  virtual absl::Status Write(absl::string_view name, uint64_t offset_bytes,
+                             absl::Span<const uint8_t> bytes) = 0;
+
+  // A file to put into the folder as it is.
+  struct ExtraFile {
+    std::string name;     // plain file name
+    std::string content;
+  };
+
+  // Writes config.json, the index if there are several shards and `extra`,
+  // syncs everything and gives the folder its final name. Errors: kInternal
+  // when a tensor is incomplete; kUnavailable as for Write; kAlreadyExists
+  // when the folder appeared meanwhile. After an error nothing is left.
+  virtual absl::Status Commit(const Json& config,
+                              const std::vector<ExtraFile>& extra) = 0;
+};
+
+// Reads the other files of `checkpoint` (tokenizer etc., at most 256 MiB each)
+// to hand them on to a writer.
+absl::StatusOr<std::vector<CheckpointWriter::ExtraFile>> ReadOtherFiles(
+    const Checkpoint& checkpoint);
+
+}  // namespace qeff
+
+#endif  // QEFF_IO_CHECKPOINT_WRITER_H_
