@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Taps of the host forward: what calibration sees of a running model.
+
+#ifndef QEFF_TRANSFORMER_FORWARD_OBSERVER_H_
+#define QEFF_TRANSFORMER_FORWARD_OBSERVER_H_
+
+#include "absl/status/status.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/transformer/model_map.h"
+
+namespace qeff {
+
+// One product of a linear layer, as the checkpoint has it: a fused qkv matrix
+// is one product. Rows are tokens. Borrowed, valid during the call.
+struct LinearTap {
+  const LinearModule& module;
+  MatrixView<const float> input;   // [tokens, in_features]
+  MatrixView<const float> output;  // [tokens, out_features], bias included
+};
+
+// Receives the taps. Calls come one at a time, blocks in order and layers in
+// the order of BlockNames::linears; within a layer the rows of all sequences
+// arrive in order, in as many calls as the forward has chunks. (A run whose
+// hidden states exceed the activation budget starts over at block 0 for its
+// next group of sequences.) Module pointers stay valid as long as the model.
+class ForwardObserver {
+ public:
+  virtual ~ForwardObserver() = default;
+
+  // An error ends the run, which returns it.
+  virtual absl::Status OnLinear(const LinearTap& tap) = 0;
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_TRANSFORMER_FORWARD_OBSERVER_H_
