@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "qeff/kernels/matvec/matvec.cc"
+#include "hwy/foreach_target.h"  // must come before highway.h
+#include "hwy/highway.h"
+// clang-format separates the two above from what follows.
+#include <cstring>
+
+#include "qeff/kernels/matvec/matvec.h"
+#include "qeff/util/check.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace qeff {
+namespace internal_matvec {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F32 = hn::CappedTag<float, 16>;
+using U32 = hn::RebindToUnsigned<F32>;
+using U16 = hn::Rebind<uint16_t, F32>;
+using V = hn::Vec<F32>;
+
+constexpr int kN = static_cast<int>(hn::MaxLanes(F32()));
+// Vectors that hold the partial sums of one row.
+constexpr int kVectors = static_cast<int>(kMatVecLanes) / kN;
+// Rows at a time: eight accumulators hide the latency of addition and, with
+// the loaded x, fit the registers of every target.
+constexpr int kRowsAtOnce = kN < 8 ? 1 : kN / 4;
+
+// Loads `kN` elements at any address. One lane has no unaligned load of its
+// own in Highway.
+template <typename D>
+hn::Vec<D> LoadBytes(D d, const uint8_t* p) {
+  using T = hn::TFromD<D>;
+#if HWY_TARGET == HWY_SCALAR
+  T value;
+  std::memcpy(&value, p, sizeof(value));
+  return hn::Set(d, value);
+#else
+  return hn::LoadU(d, reinterpret_cast<const T*>(p));
+#endif
+}
+
+struct LoadF32 {
+  static constexpr int64_t kBytes = 4;
+  static V Load(const uint8_t* p) { return LoadBytes(F32(), p); }
+};
+
+struct LoadBF16 {
+  static constexpr int64_t kBytes = 2;
+  static V Load(const uint8_t* p) {
+    const auto wide = hn::PromoteTo(U32(), LoadBytes(U16(), p));
+    return hn::BitCast(F32(), hn::ShiftLeft<16>(wide));
+  }
+};
+
+struct LoadF16 {
+  static constexpr int64_t kBytes = 2;
+  static V Load(const uint8_t* p) {
+    const auto half = LoadBytes(U16(), p);
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_SSSE3 || \
+    HWY_TARGET == HWY_SSE4
+    // Highway's emulation makes finite numbers of infinity and NaN. Here: the
+    // exponent field of float counts from 127 and not 15, which a factor of
+    // 2^112 corrects, subnormals included.
+    const U32 du;
+    const auto bits = hn::PromoteTo(du, half);
+    const auto magnitude = hn::And(bits, hn::Set(du, 0x7FFF));
+    const auto sign = hn::ShiftLeft<16>(hn::Xor(bits, magnitude));
+    const auto scaled =
+        hn::Mul(hn::BitCast(F32(), hn::ShiftLeft<13>(magnitude)),
+                hn::Set(F32(), 5.192296858534828e33f));
+    const auto special =
+        hn::And(hn::VecFromMask(du, hn::Gt(magnitude, hn::Set(du, 0x7BFF))),
+                hn::Set(du, 0x7F800000));
+    return hn::BitCast(F32(),
+                       hn::Or(hn::Or(hn::BitCast(du, scaled), special), sign));
+#else
+    const hn::Rebind<hwy::float16_t, F32> df16;
+    return hn::PromoteTo(F32(), hn::BitCast(df16, half));
+#endif
+  }
+};
+
+// acc[r][v] += W[r, c + v * kN ...] * x[c + v * kN ...].
+template <typename Loader, int kRows>
+HWY_INLINE void MultiplyAdd(const uint8_t* w, int64_t stride_bytes,
+                            const float* x, V (&acc)[kRows][kVectors]) {
+  HWY_UNROLL(32)
+  for (int v = 0; v < kVectors; ++v) {
+    const V xv = hn::LoadU(F32(), x + v * kN);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) {
+      const uint8_t* p = w + r * stride_bytes + v * kN * Loader::kBytes;
+      acc[r][v] = hn::Add(acc[r][v], hn::Mul(Loader::Load(p), xv));
+    }
+  }
+}
+
+// The tree: lane l of 32 gets lane l + 16, then l + 8, and so on.
+HWY_INLINE float SumLanes(V (&acc)[kVectors]) {
+  HWY_UNROLL(8)
+  for (int half = kVectors / 2; half >= 1; half /= 2) {
+    HWY_UNROLL(16)
+    for (int v = 0; v < half; ++v) acc[v] = hn::Add(acc[v], acc[v + half]);
+  }
+  HWY_ALIGN float lanes[kN];
+  hn::Store(acc[0], F32(), lanes);
+  for (int half = kN / 2; half >= 1; half /= 2) {
+    for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+  }
+  return lanes[0];
+}
+
+// `x_tail` holds the last cols % 32 elements of x, then zeros.
+template <typename Loader, int kRows>
+void DotRows(const uint8_t* w, int64_t stride_bytes, int64_t cols,
+             const float* x, const float* x_tail, float* y) {
+  V acc[kRows][kVectors];
+  HWY_UNROLL(4)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(32)
+    for (int v = 0; v < kVectors; ++v) acc[r][v] = hn::Zero(F32());
+  }
+  int64_t c = 0;
+  for (; c + kMatVecLanes <= cols; c += kMatVecLanes) {
+    MultiplyAdd<Loader, kRows>(w + c * Loader::kBytes, stride_bytes, x + c,
+                               acc);
+  }
+  if (c < cols) {
+    // Zeros add +0 to partial sums, which are never -0: no bit changes.
+    constexpr int64_t kPaddedBytes = kMatVecLanes * Loader::kBytes;
+    HWY_ALIGN uint8_t tail[kRows * kPaddedBytes] = {};
+    for (int r = 0; r < kRows; ++r) {
+      std::memcpy(tail + r * kPaddedBytes,
+                  w + r * stride_bytes + c * Loader::kBytes,
+                  static_cast<size_t>((cols - c) * Loader::kBytes));
+    }
+    MultiplyAdd<Loader, kRows>(tail, kPaddedBytes, x_tail, acc);
+  }
+  HWY_UNROLL(4)
+  for (int r = 0; r < kRows; ++r) y[r] = SumLanes(acc[r]);
+}
+
+template <typename Loader>
+void MatVecOf(const WeightRows& w, const float* x, float* y) {
+  const int64_t stride_bytes = w.stride_elems * Loader::kBytes;
+  const int64_t tail = w.cols % kMatVecLanes;
+  HWY_ALIGN float x_tail[kMatVecLanes] = {};
+  if (tail != 0) {
+    std::memcpy(x_tail, x + w.cols - tail,
+                static_cast<size_t>(tail) * sizeof(float));
+  }
+  int64_t r = 0;
+  for (; r + kRowsAtOnce <= w.rows; r += kRowsAtOnce) {
+    DotRows<Loader, kRowsAtOnce>(w.data + r * stride_bytes, stride_bytes,
+                                 w.cols, x, x_tail, y + r);
+  }
+  for (; r < w.rows; ++r) {
+    DotRows<Loader, 1>(w.data + r * stride_bytes, stride_bytes, w.cols, x,
+                       x_tail, y + r);
+  }
+}
+
+void MatVecAny(const WeightRows& w, const float* x, float* y) {
+  switch (w.dtype) {
+    case DType::kBF16:
+      return MatVecOf<LoadBF16>(w, x, y);
+    case DType::kF16:
+      return MatVecOf<LoadF16>(w, x, y);
+    default:
+      return MatVecOf<LoadF32>(w, x, y);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internal_matvec
+}  // namespace qeff
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace qeff {
+namespace internal_matvec {
+HWY_EXPORT(MatVecAny);
+}  // namespace internal_matvec
+
+WeightRows WeightRows::Rows(int64_t begin, int64_t count) const {
+  QEFF_DCHECK(begin >= 0 && count >= 0 && begin + count <= rows);
+  WeightRows part = *this;
+  part.data += begin * stride_elems * static_cast<int64_t>(DTypeBytes(dtype));
+  part.rows = count;
+  return part;
+}
+
+void MatVec(const WeightRows& w, absl::Span<const float> x,
+            absl::Span<float> y) {
+  QEFF_CHECK(MatVecSupports(w.dtype) && w.cols >= 0 &&
+             w.stride_elems >= w.cols);
+  QEFF_CHECK(static_cast<int64_t>(x.size()) == w.cols &&
+             static_cast<int64_t>(y.size()) == w.rows);
+  HWY_DYNAMIC_DISPATCH(internal_matvec::MatVecAny)(w, x.data(), y.data());
+}
+
+}  // namespace qeff
+#endif  // HWY_ONCE

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bytes a second that MatVec reads, beside a plain read of the same bytes by
+// the same thread. Arguments: rows, columns. The last two shapes are llama-1b's
+// FFN, larger than a 32 MiB cache in float32, and one that stays in L2.
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "benchmark/benchmark.h"
+#include "qeff/kernels/matvec/matvec.h"
+#include "qeff/util/aligned.h"
+
+namespace qeff {
+namespace {
+
+void Shapes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"rows", "cols"});
+  b->Args({64, 1024});
+  b->Args({5632, 2048});
+  b->Args({32000, 2048});
+}
+
+void BM_MatVec(benchmark::State& state, DType dtype) {
+  const int64_t rows = state.range(0), cols = state.range(1);
+  AlignedArray<uint8_t> bytes(static_cast<size_t>(rows * cols) *
+                              DTypeBytes(dtype));
+  const WeightRows w{dtype, bytes.data(), rows, cols, cols};
+  const std::vector<float> x(static_cast<size_t>(cols), 1.0f);
+  std::vector<float> y(static_cast<size_t>(rows));
+  for (auto _ : state) {
+    MatVec(w, x, absl::MakeSpan(y));
+    benchmark::DoNotOptimize(y.data());
+  }
+  state.SetBytesProcessed(state.iterations() *
+                          static_cast<int64_t>(bytes.size()));
+}
+BENCHMARK_CAPTURE(BM_MatVec, f32, DType::kF32)->Apply(Shapes);
+BENCHMARK_CAPTURE(BM_MatVec, bf16, DType::kBF16)->Apply(Shapes);
+BENCHMARK_CAPTURE(BM_MatVec, f16, DType::kF16)->Apply(Shapes);
+
+// The bound: libc's search for a byte that does not occur, on the bytes of a
+// float32 matrix.
+void BM_Read(benchmark::State& state) {
+  AlignedArray<uint8_t> bytes(
+      static_cast<size_t>(state.range(0) * state.range(1) * 4));
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(std::memchr(bytes.data(), 1, bytes.size()));
+  }
+  state.SetBytesProcessed(state.iterations() *
+                          static_cast<int64_t>(bytes.size()));
+}
+BENCHMARK(BM_Read)->Apply(Shapes);
+
+}  // namespace
+}  // namespace qeff
