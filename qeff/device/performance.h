@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The four figures that QEfficient prints after a generation, with its
+// definitions and its text, so that both can be read by the same scripts.
+
+#ifndef QEFF_DEVICE_PERFORMANCE_H_
+#define QEFF_DEVICE_PERFORMANCE_H_
+
+#include <cstdint>
+#include <string>
+
+namespace qeff {
+
+// Times of one generation, in seconds of one clock.
+struct GenerateTiming {
+  double start_seconds = 0;        // before the prompt was run
+  double first_token_seconds = 0;  // after the first token was chosen
+  double end_seconds = 0;          // after the last token was chosen
+  int64_t prompt_tokens = 0;
+  int64_t generated_tokens = 0;  // the first one included
+
+  // Time to first token.
+  double prefill_seconds() const { return first_token_seconds - start_seconds; }
+  // Tokens after the first, by the time they took; 0 when there was none.
+  double decode_tokens_per_second() const;
+  // Tokens after the first, by all time; 0 when there was none.
+  double total_tokens_per_second() const;
+  // End to end.
+  double total_seconds() const { return end_seconds - start_seconds; }
+};
+
+// The four lines, each with its line end and rounded to two decimals (as
+// Python's round: 0.5 stays "0.5", 3 becomes "3.0"); the first three end in
+// eight spaces, as QEfficient's do:
+//   Average Prefill time a.k.a TTFT is= 0.28 sec
+//   Decode is= 14.44 tokens/sec
+//   Total is= 14.21 tokens/sec
+//   Total (E2E) inference time is= 17.38 sec
+std::string FormatPerformance(const GenerateTiming& timing);
+
+}  // namespace qeff
+
+#endif  // QEFF_DEVICE_PERFORMANCE_H_
