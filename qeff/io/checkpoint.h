@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "qeff/io/checkpoint_index.h"
 #include "qeff/io/safetensors.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/util/json.h"
@@ -35,11 +37,15 @@ struct TensorInfo {
 // An open model folder. Weights stay mapped and are read on use. Thread-safe.
 class Checkpoint {
  public:
-  // Opens config.json and every shard. Errors, each naming file and field:
-  // kNotFound for a missing folder, config.json, weights or shard;
+  // Opens config.json and every shard. With both a model.safetensors and an
+  // index, the single file is the model, as in Transformers. Symbolic links are
+  // followed (Hugging Face's cache is made of them) and must end at regular
+  // files. Errors, each naming file and field: kNotFound for a missing folder,
+  // config.json, weights or shard, and what other weights lie there;
   // kInvalidArgument for a config that is not an object, a shard name that is
   // not a plain file name, a tensor that is missing from its shard, in two
-  // shards or unlisted; and those of SafetensorsFile::Open.
+  // shards or unlisted (the first ten are named); and those of
+  // SafetensorsFile::Open.
   static absl::StatusOr<std::shared_ptr<const Checkpoint>> Open(
       const std::string& folder);
 
@@ -67,8 +73,13 @@ class Checkpoint {
   // memory: call it behind a streaming read.
   void Release(const TensorView& view) const;
 
-  // Files of the folder other than config.json, the weights and their index
-  // (tokenizer, generation config, ...), by name, regular files only.
+  // What is wrong in the folder but does not matter, such as a total_size that
+  // does not agree with the tensors; one line each.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+  // Files of the folder other than config.json and weights (tokenizer,
+  // generation config, ...), by name. Only regular files; none that is hidden,
+  // and no weights of other formats and their indices either.
   const std::vector<std::string>& other_files() const { return other_files_; }
 
   // Sum of the tensors' sizes.
@@ -85,12 +96,20 @@ class Checkpoint {
 
   Checkpoint() = default;
 
+  absl::Status OpenWeights(const std::vector<std::string>& names);
+  absl::Status OpenShards(const std::string& index_path);
+  absl::Status AddFile(const std::string& name);
+  absl::Status CheckAgainstIndex(const CheckpointIndex& index,
+                                 const std::string& index_path);
+  absl::Status ListTensors();
+
   std::string folder_;
   Json config_;
   std::vector<TensorInfo> tensors_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
-  absl::flat_hash_map<std::string, Location> locations_;
+  absl::flat_hash_map<absl::string_view, Location> locations_;  // into files_
   std::vector<std::string> other_files_;
+  std::vector<std::string> warnings_;
   uint64_t weight_bytes_ = 0;
 };
 

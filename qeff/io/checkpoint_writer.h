@@ -13,6 +13,7 @@
 #define QEFF_IO_CHECKPOINT_WRITER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,6 +31,10 @@ struct CheckpointWriterOptions {
   // A new shard begins when the next tensor would exceed this; a tensor is
   // never split. One file, without index, when everything fits.
   uint64_t max_shard_bytes = uint64_t{5'000'000'000};
+
+  // Called once in Commit, when all data has been handed to the system and
+  // before it is synced to the device. For timing.
+  std::function<void()> before_sync;
 };
 
 // A folder under construction. Write is thread-safe; the rest is not.

@@ -16,6 +16,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/util/mapped_file.h"
 
@@ -24,7 +25,9 @@ namespace qeff {
 // Limits of a header; a file beyond them is refused before memory is spent.
 inline constexpr uint64_t kMaxSafetensorsHeaderBytes = 100'000'000;
 inline constexpr uint64_t kMaxSafetensorsTensors = 1'000'000;
+inline constexpr uint64_t kMaxSafetensorsMetadata = 100'000;
 inline constexpr size_t kMaxTensorNameBytes = 4096;
+inline constexpr size_t kMaxTensorRank = 64;
 
 // One entry of a header. Offsets count bytes from the start of the data.
 struct SafetensorsEntry {
@@ -73,7 +76,7 @@ class SafetensorsFile {
 
   std::shared_ptr<const MappedFile> file_;
   SafetensorsHeader header_;
-  absl::flat_hash_map<std::string, size_t> index_;
+  absl::flat_hash_map<absl::string_view, size_t> index_;  // into header_
 };
 
 }  // namespace qeff

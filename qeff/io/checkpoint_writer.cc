@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/io/checkpoint_writer.h"
+
+#include <atomic>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "qeff/io/checkpoint_index.h"
+#include "qeff/io/messages.h"
+#include "qeff/io/shard_layout.h"
+#include "qeff/util/atomic_folder.h"
+#include "qeff/util/check.h"
+#include "qeff/util/checked.h"
+#include "qeff/util/mapped_file.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+constexpr uint64_t kMaxOtherFileBytes = uint64_t{256} << 20;
+
+// Where a tensor lies, and how much of it has arrived.
+struct Slot {
+  OutputFile* file = nullptr;
+  uint64_t begin_bytes = 0;  // from the start of the file
+  uint64_t size_bytes = 0;
+  std::atomic<uint64_t> written_bytes{0};
+};
+
+class ShardedWriter : public CheckpointWriter {
+ public:
+  ShardedWriter(std::unique_ptr<AtomicFolder> folder,
+                std::vector<TensorInfo> tensors, ShardLayout layout,
+                const CheckpointWriterOptions& options)
+      : folder_(std::move(folder)),
+        tensors_(std::move(tensors)),
+        layout_(std::move(layout)),
+        before_sync_(options.before_sync),
+        slots_(tensors_.size()) {}
+
+  // Creates the shards with their final sizes and writes their headers.
+  absl::Status Reserve();
+
+  absl::Status Write(absl::string_view name, uint64_t offset_bytes,
+                     absl::Span<const uint8_t> bytes) override;
+  absl::Status Commit(const Json& config,
+                      const std::vector<ExtraFile>& extra) override;
+
+ private:
+  absl::Status CheckComplete() const;
+  absl::Status WriteFiles(const Json& config,
+                          const std::vector<ExtraFile>& extra);
+  absl::Status AddFile(const std::string& name, absl::string_view content);
+  CheckpointIndex Index() const;
+
+  std::unique_ptr<AtomicFolder> folder_;  // null after Commit
+  const std::vector<TensorInfo> tensors_;
+  const ShardLayout layout_;
+  const std::function<void()> before_sync_;
+  std::vector<Slot> slots_;
+  absl::flat_hash_map<absl::string_view, size_t> index_;  // into tensors_
+  std::atomic<bool> failed_{false};
+};
+
+absl::Status ShardedWriter::Reserve() {
+  CheckedU64 total_bytes = 0;
+  for (const ShardLayout::Shard& shard : layout_.shards) {
+    total_bytes = total_bytes + shard.file_bytes;
+  }
+  if (!total_bytes.valid()) {
+    return InvalidInputError("size of all tensors overflows 64 bits");
+  }
+  QEFF_RETURN_IF_ERROR(
+      CheckFreeSpace(folder_->temporary_path(), total_bytes.value()));
+  std::vector<OutputFile*> files;
+  for (const ShardLayout::Shard& shard : layout_.shards) {
+    QEFF_ASSIGN_OR_RETURN(OutputFile * file, folder_->AddFile(shard.name));
+    QEFF_RETURN_IF_ERROR(file->Resize(shard.file_bytes));
+    QEFF_RETURN_IF_ERROR(file->Write(0, AsBytes(shard.header)));
+    files.push_back(file);
+  }
+  index_.reserve(tensors_.size());
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    const ShardLayout::Place& place = layout_.places[i];
+    slots_[i].file = files[place.shard];
+    slots_[i].begin_bytes = place.begin_bytes;
+    slots_[i].size_bytes = tensors_[i].size_bytes();
+    index_.emplace(tensors_[i].name, i);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ShardedWriter::Write(absl::string_view name,
+                                  uint64_t offset_bytes,
+                                  absl::Span<const uint8_t> bytes) {
+  QEFF_CHECK(folder_ != nullptr);
+  const auto it = index_.find(name);
+  if (it == index_.end()) {
+    return InvalidInputError("tensor ", QuoteName(name),
+                             " was not declared to the writer");
+  }
+  Slot& slot = slots_[it->second];
+  if (!(CheckedU64(offset_bytes) + bytes.size()).AtMost(slot.size_bytes)) {
+    return InvalidInputError("tensor ", QuoteName(name), ": expected at most ",
+                             slot.size_bytes, " bytes, found ", bytes.size(),
+                             " at ", offset_bytes);
+  }
+  const absl::Status status =
+      slot.file->Write(slot.begin_bytes + offset_bytes, bytes);
+  if (!status.ok()) {
+    failed_.store(true, std::memory_order_relaxed);
+    return status;
+  }
+  slot.written_bytes.fetch_add(bytes.size(), std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+absl::Status ShardedWriter::CheckComplete() const {
+  if (failed_.load(std::memory_order_relaxed)) {
+    return absl::UnavailableError(absl::StrCat(
+        folder_->temporary_path(), ": an earlier write failed"));
+  }
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const uint64_t written = slots_[i].written_bytes;
+    if (written != slots_[i].size_bytes) {
+      return absl::InternalError(absl::StrCat(
+          "tensor ", QuoteName(tensors_[i].name), ": expected ",
+          slots_[i].size_bytes, " bytes, ", written, " were written"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ShardedWriter::AddFile(const std::string& name,
+                                    absl::string_view content) {
+  QEFF_ASSIGN_OR_RETURN(OutputFile * file, folder_->AddFile(name));
+  return file->Write(0, AsBytes(content));
+}
+
+CheckpointIndex ShardedWriter::Index() const {
+  CheckpointIndex index;
+  uint64_t total_bytes = 0;
+  for (const ShardLayout::Shard& shard : layout_.shards) {
+    index.shards.push_back(shard.name);
+  }
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    index.tensors.push_back({tensors_[i].name, layout_.places[i].shard});
+    total_bytes += slots_[i].size_bytes;
+  }
+  index.total_size = total_bytes;
+  return index;
+}
+
+absl::Status ShardedWriter::WriteFiles(const Json& config,
+                                       const std::vector<ExtraFile>& extra) {
+  QEFF_RETURN_IF_ERROR(CheckComplete());
+  QEFF_RETURN_IF_ERROR(AddFile("config.json", WriteJson(config)));
+  if (layout_.shards.size() > 1) {
+    QEFF_RETURN_IF_ERROR(AddFile(std::string(kIndexFileName),
+                                 WriteCheckpointIndex(Index())));
+  }
+  for (const ExtraFile& file : extra) {
+    QEFF_RETURN_IF_ERROR(AddFile(file.name, file.content));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ShardedWriter::Commit(const Json& config,
+                                   const std::vector<ExtraFile>& extra) {
+  QEFF_CHECK(folder_ != nullptr);
+  absl::Status status = WriteFiles(config, extra);
+  if (status.ok()) {
+    if (before_sync_) before_sync_();
+    status = folder_->Commit();
+  }
+  // Removes everything unless it was committed.
+  folder_.reset();
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(
+    const std::string& folder, std::vector<TensorInfo> tensors,
+    const CheckpointWriterOptions& options) {
+  QEFF_ASSIGN_OR_RETURN(ShardLayout layout,
+                        PlanShards(tensors, options.max_shard_bytes), folder);
+  QEFF_ASSIGN_OR_RETURN(auto atomic_folder, AtomicFolder::Create(folder));
+  auto writer = std::make_unique<ShardedWriter>(
+      std::move(atomic_folder), std::move(tensors), std::move(layout), options);
+  QEFF_RETURN_IF_ERROR(writer->Reserve());
+  return std::unique_ptr<CheckpointWriter>(std::move(writer));
+}
+
+absl::StatusOr<std::vector<CheckpointWriter::ExtraFile>> ReadOtherFiles(
+    const Checkpoint& checkpoint) {
+  std::vector<CheckpointWriter::ExtraFile> files;
+  for (const std::string& name : checkpoint.other_files()) {
+    QEFF_ASSIGN_OR_RETURN(
+        std::string content,
+        ReadFileToString(absl::StrCat(checkpoint.folder(), "/", name),
+                         kMaxOtherFileBytes));
+    files.push_back({name, std::move(content)});
+  }
+  return files;
+}
+
+}  // namespace qeff

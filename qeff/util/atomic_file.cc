@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/util/atomic_file.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "qeff/util/check.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+
+using internal_atomic::CreateTemporary;
+using internal_atomic::Kind;
+using internal_atomic::RemoveTemporary;
+using internal_atomic::Sharing;
+using internal_atomic::Temporary;
+
+AtomicFile::AtomicFile(Temporary temporary)
+    : temporary_(std::move(temporary)),
+      file_(std::move(temporary_.fd), temporary_.path()) {}
+
+AtomicFile::~AtomicFile() {
+  if (!done_) RemoveTemporary(temporary_.parent.get(), temporary_.name);
+}
+
+absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(
+    const std::string& path, Sharing sharing) {
+  QEFF_ASSIGN_OR_RETURN(Temporary temporary,
+                        CreateTemporary(path, Kind::kFile, sharing));
+  return std::unique_ptr<AtomicFile>(new AtomicFile(std::move(temporary)));
+}
+
+absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(
+    const std::string& path) {
+  return Create(path, Sharing::kExclusive);
+}
+
+absl::Status AtomicFile::Commit() {
+  QEFF_CHECK(!done_);
+  QEFF_RETURN_IF_ERROR(file_.Sync());
+  const int parent = temporary_.parent.get();
+  if (renameat(parent, temporary_.name.c_str(), parent,
+               temporary_.target_name.c_str()) != 0) {
+    return OutputError(
+        absl::StrCat(temporary_.parent_path, "/", temporary_.target_name),
+        "rename", errno);
+  }
+  done_ = true;
+  return SyncFolder(parent, temporary_.parent_path);
+}
+
+absl::Status WriteFileAtomically(const std::string& path,
+                                 absl::string_view content) {
+  QEFF_ASSIGN_OR_RETURN(const auto file,
+                        AtomicFile::Create(path, Sharing::kShared));
+  QEFF_RETURN_IF_ERROR(file->Write(0, AsBytes(content)), path);
+  return file->Commit();
+}
+
+}  // namespace qeff

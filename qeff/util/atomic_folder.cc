@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/util/atomic_folder.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "qeff/util/check.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+
+using internal_atomic::CreateTemporary;
+using internal_atomic::Kind;
+using internal_atomic::RemoveTemporary;
+using internal_atomic::Sharing;
+using internal_atomic::Temporary;
+
+namespace {
+
+// Renames without ever replacing: 0 or an errno value.
+int RenameToNew(const Temporary& temporary) {
+  const int parent = temporary.parent.get();
+  const char* from = temporary.name.c_str();
+  const char* to = temporary.target_name.c_str();
+  if (renameat2(parent, from, parent, to, RENAME_NOREPLACE) == 0) return 0;
+  if (errno != EINVAL && errno != ENOSYS) return errno;
+  // Not every file system can; plain rename replaces an empty folder only.
+  struct stat info;
+  if (fstatat(parent, to, &info, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
+  return renameat(parent, from, parent, to) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+bool IsPlainFileName(absl::string_view name) {
+  if (name.empty() || name == "." || name == "..") return false;
+  for (const char c : name) {
+    if (c == '/' || c == '\\' ||
+        absl::ascii_iscntrl(static_cast<unsigned char>(c))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+absl::StatusOr<std::unique_ptr<AtomicFolder>> AtomicFolder::Create(
+    const std::string& path) {
+  QEFF_ASSIGN_OR_RETURN(
+      Temporary temporary,
+      CreateTemporary(path, Kind::kFolder, Sharing::kExclusive));
+  return std::unique_ptr<AtomicFolder>(new AtomicFolder(std::move(temporary)));
+}
+
+AtomicFolder::~AtomicFolder() {
+  if (!done_) Remove();
+}
+
+void AtomicFolder::Remove() {
+  files_.clear();
+  RemoveTemporary(temporary_.parent.get(),
+                  renamed_ ? temporary_.target_name : temporary_.name);
+  done_ = true;
+}
+
+absl::StatusOr<OutputFile*> AtomicFolder::AddFile(const std::string& name) {
+  QEFF_CHECK(!done_);
+  if (!IsPlainFileName(name)) {
+    return InvalidInputError("'", absl::CHexEscape(name),
+                             "': expected a plain file name");
+  }
+  std::string path = absl::StrCat(temporary_path(), "/", name);
+  FileDescriptor fd(openat(temporary_.fd.get(), name.c_str(),
+                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                           0666));
+  if (!fd.valid()) return OutputError(path, "create", errno);
+  files_.push_back(
+      std::make_unique<OutputFile>(std::move(fd), std::move(path)));
+  return files_.back().get();
+}
+
+absl::Status AtomicFolder::SyncAndRename() {
+  for (const auto& file : files_) QEFF_RETURN_IF_ERROR(file->Sync());
+  QEFF_RETURN_IF_ERROR(SyncFolder(temporary_.fd.get(), temporary_path()));
+  if (const int error = RenameToNew(temporary_); error != 0) {
+    return OutputError(
+        absl::StrCat(temporary_.parent_path, "/", temporary_.target_name),
+        "rename to final name", error);
+  }
+  renamed_ = true;
+  return SyncFolder(temporary_.parent.get(), temporary_.parent_path);
+}
+
+absl::Status AtomicFolder::Commit() {
+  QEFF_CHECK(!done_);
+  const absl::Status status = SyncAndRename();
+  if (!status.ok()) {
+    Remove();
+    return status;
+  }
+  files_.clear();
+  done_ = true;
+  return absl::OkStatus();
+}
+
+}  // namespace qeff

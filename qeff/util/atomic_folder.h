@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Folders that appear complete or not at all: filled under a temporary name
+// beside the final one, synced, renamed, and the parent synced.
+
+#ifndef QEFF_UTIL_ATOMIC_FOLDER_H_
+#define QEFF_UTIL_ATOMIC_FOLDER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "qeff/util/atomic_temporary.h"
+#include "qeff/util/output_file.h"
+
+namespace qeff {
+
+// Whether `name` is one entry of a folder: not empty, "." or "..", and without
+// '/', '\' and control characters. The rule for every file name that comes
+// from a file.
+bool IsPlainFileName(absl::string_view name);
+
+// A flat folder under construction. Not thread-safe; its files are as
+// OutputFile says. Destroying it uncommitted removes it.
+class AtomicFolder {
+ public:
+  // Begins a folder that will be called `path`, and removes what killed runs
+  // have left of it. Errors: kAlreadyExists when something exists at `path`, a
+  // dangling link too; kUnavailable when the parent is missing or not writable
+  // or another live process does the same (its process id is named);
+  // kInvalidArgument when `path` names no entry of a folder.
+  static absl::StatusOr<std::unique_ptr<AtomicFolder>> Create(
+      const std::string& path);
+
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+  ~AtomicFolder();
+
+  // Where the folder is at present.
+  std::string temporary_path() const { return temporary_.path(); }
+
+  // Adds an empty file; owned by this object, valid until Commit returns.
+  // Errors: kInvalidArgument unless IsPlainFileName(name); kAlreadyExists for
+  // a second file of that name; kUnavailable; kResourceExhausted when too many
+  // files are open.
+  absl::StatusOr<OutputFile*> AddFile(const std::string& name);
+
+  // Syncs every file and the folder and gives it its final name. At most once.
+  // Errors: kAlreadyExists when something has appeared there, kUnavailable.
+  // After an error nothing is left.
+  absl::Status Commit();
+
+ private:
+  explicit AtomicFolder(internal_atomic::Temporary temporary)
+      : temporary_(std::move(temporary)) {}
+
+  absl::Status SyncAndRename();
+  void Remove();
+
+  internal_atomic::Temporary temporary_;
+  std::vector<std::unique_ptr<OutputFile>> files_;
+  bool renamed_ = false;
+  bool done_ = false;  // committed or removed
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_UTIL_ATOMIC_FOLDER_H_
