@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/format/quantized_layout.h"
+
+#include "absl/strings/str_cat.h"
+#include "qeff/format/packing.h"
+#include "qeff/util/checked.h"
+
+namespace qeff {
+
+absl::string_view QuantizedLayoutName(QuantizedLayout layout) {
+  return layout == QuantizedLayout::kCompressedTensors ? "compressed-tensors"
+                                                       : "qeff";
+}
+
+std::string PackedTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".weight_packed");
+}
+std::string ScaleTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".weight_scale");
+}
+std::string ZeroPointTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".weight_zero_point");
+}
+std::string ShapeTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".weight_shape");
+}
+
+QuantizedShape::QuantizedShape(const QuantScheme& scheme, int64_t rows,
+                               int64_t cols)
+    : group_elems(scheme.group_size == 0 ? cols : scheme.group_size),
+      groups(cols == 0 ? 0 : CeilDiv(cols, group_elems)),
+      row_words(PackedWords(scheme.bits, cols)),
+      zero_words(scheme.symmetric ? 0 : PackedWords(scheme.bits, rows)),
+      asymmetric(!scheme.symmetric),
+      rows(rows),
+      cols(cols) {}
+
+namespace {
+
+uint64_t BytesWithoutShape(const QuantizedShape& shape, DType scale_dtype) {
+  const uint64_t scale_bytes = DTypeBytes(scale_dtype);
+  return (CheckedU64(shape.rows) * shape.row_words * 4 +
+          CheckedU64(shape.rows) * shape.groups * scale_bytes +
+          CheckedU64(shape.zero_words) * shape.groups * 4)
+      .value();
+}
+
+}  // namespace
+
+uint64_t QuantizedShape::StoredBytes(DType scale_dtype) const {
+  return BytesWithoutShape(*this, scale_dtype) + 2 * sizeof(int64_t);
+}
+
+double QuantizedShape::BitsPerWeight(DType scale_dtype) const {
+  if (rows == 0 || cols == 0) return 0;
+  return 8 * static_cast<double>(BytesWithoutShape(*this, scale_dtype)) /
+         (static_cast<double>(rows) * static_cast<double>(cols));
+}
+
+std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
+                                                const QuantizedShape& shape,
+                                                DType scale_dtype) {
+  std::vector<TensorDeclaration> tensors;
+  tensors.push_back({PackedTensorName(module), DType::kI32,
+                     Shape({shape.rows, shape.row_words})});
+  tensors.push_back({ScaleTensorName(module), scale_dtype,
+                     Shape({shape.rows, shape.groups})});
+  if (shape.asymmetric) {
+    tensors.push_back({ZeroPointTensorName(module), DType::kI32,
+                       Shape({shape.zero_words, shape.groups})});
+  }
+  tensors.push_back({ShapeTensorName(module), DType::kI64, Shape({2})});
+  return tensors;
+}
+
+std::string WhyNotCompressedTensors(const QuantScheme& scheme, int64_t cols,
+                                    bool transposed) {
+  if (scheme.bits != 2 && scheme.bits != 4 && scheme.bits != 8) {
+    return absl::StrCat("its readers disagree on ", scheme.bits,
+                        "-bit packing");
+  }
+  if (scheme.group_size != 0 && cols % scheme.group_size != 0) {
+    return absl::StrCat("groups of ", scheme.group_size,
+                        " do not divide rows of ", cols);
+  }
+  if (transposed) return "the weight is a transposed Conv1D";
+  return "";
+}
+
+}  // namespace qeff

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which tensors a quantized linear layer is stored as, and what they cost.
+// Byte tables for readers of other tools: README.md of this folder.
+
+#ifndef QEFF_FORMAT_QUANTIZED_LAYOUT_H_
+#define QEFF_FORMAT_QUANTIZED_LAYOUT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "qeff/format/quant_scheme.h"
+#include "qeff/tensor/tensor.h"
+
+namespace qeff {
+
+// The two layouts of a model folder with integer weights; config.json's
+// quant_method tells them apart. They use the same tensor names.
+enum class QuantizedLayout : uint8_t {
+  // compressed-tensors' pack-quantized: 2, 4 or 8 bits, groups that divide
+  // the row.
+  kCompressedTensors,
+  // qeff's own: 2 to 8 bits in dense form, and a shorter last group.
+  kQeff,
+};
+
+// The name in quant_method and flags: "compressed-tensors" or "qeff".
+absl::string_view QuantizedLayoutName(QuantizedLayout layout);
+
+// Names of the tensors of the quantized linear layer `module`, which replace
+// `module + ".weight"`.
+std::string PackedTensorName(absl::string_view module);
+std::string ScaleTensorName(absl::string_view module);
+std::string ZeroPointTensorName(absl::string_view module);
+std::string ShapeTensorName(absl::string_view module);
+
+// Sizes of a quantized matrix of [rows, cols] = [out features, in features].
+struct QuantizedShape {
+  QuantizedShape(const QuantScheme& scheme, int64_t rows, int64_t cols);
+
+  int64_t group_elems;  // of every group but the last; cols when per row
+  int64_t groups;       // a row; 0 when cols is 0
+  int64_t row_words;    // 32-bit words of a row of codes
+  int64_t zero_words;   // 32-bit words of a column of zero points, or 0
+  bool asymmetric;
+  int64_t rows;
+  int64_t cols;
+
+  // Bytes of all tensors of the layer together, weight_shape included.
+  // Precondition: rows * cols <= 2^56.
+  uint64_t StoredBytes(DType scale_dtype) const;
+  // Those bytes a weight, in bits, without weight_shape; 0 without weights.
+  double BitsPerWeight(DType scale_dtype) const;
+};
+
+// One tensor to be stored.
+struct TensorDeclaration {
+  std::string name;
+  DType dtype;
+  Shape shape;
+};
+
+// The tensors of `module` in the order packed, scale, zero point (asymmetric
+// only), shape:
+//   weight_packed      I32   [rows, ceil(cols * bits / 32)]
+//   weight_scale       scale [rows, groups]
+//   weight_zero_point  I32   [ceil(rows * bits / 32), groups]
+//   weight_shape       I64   [2] = (rows, cols)
+std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
+                                                const QuantizedShape& shape,
+                                                DType scale_dtype);
+
+// Why compressed-tensors cannot hold a layer with `scheme` and rows of `cols`
+// weights, for people to read; empty when it can. `transposed`: the original
+// is stored as [in, out] (GPT-2's Conv1D, a class that compressed-tensors
+// does not replace).
+std::string WhyNotCompressedTensors(const QuantScheme& scheme, int64_t cols,
+                                    bool transposed);
+
+}  // namespace qeff
+
+#endif  // QEFF_FORMAT_QUANTIZED_LAYOUT_H_

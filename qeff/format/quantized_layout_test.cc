@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/format/quantized_layout.h"
+
+#include "gtest/gtest.h"
+
+namespace qeff {
+namespace {
+
+QuantScheme Scheme(const char* name, bool symmetric = true) {
+  QuantScheme scheme = ParseQuantScheme(name).value();
+  scheme.symmetric = symmetric;
+  return scheme;
+}
+
+TEST(QuantizedLayout, GroupedTensors) {
+  const QuantizedShape shape(Scheme("int4_g32"), 64, 96);
+  const auto tensors = QuantizedTensors("m.q_proj", shape, DType::kBF16);
+  ASSERT_EQ(tensors.size(), 3u);
+  EXPECT_EQ(tensors[0].name, "m.q_proj.weight_packed");
+  EXPECT_EQ(tensors[0].dtype, DType::kI32);
+  EXPECT_EQ(tensors[0].shape, Shape({64, 12}));
+  EXPECT_EQ(tensors[1].name, "m.q_proj.weight_scale");
+  EXPECT_EQ(tensors[1].dtype, DType::kBF16);
+  EXPECT_EQ(tensors[1].shape, Shape({64, 3}));
+  EXPECT_EQ(tensors[2].name, "m.q_proj.weight_shape");
+  EXPECT_EQ(tensors[2].dtype, DType::kI64);
+  EXPECT_EQ(tensors[2].shape, Shape({2}));
+  EXPECT_DOUBLE_EQ(shape.BitsPerWeight(DType::kBF16), 4.5);
+  EXPECT_EQ(shape.StoredBytes(DType::kBF16), 64u * 96 * 9 / 16 + 16);
+}
+
+TEST(QuantizedLayout, ZeroPointsArePackedAlongRows) {
+  const QuantizedShape shape(Scheme("int4_g32", false), 10, 64);
+  const auto tensors = QuantizedTensors("m", shape, DType::kF16);
+  ASSERT_EQ(tensors.size(), 4u);
+  EXPECT_EQ(tensors[2].name, "m.weight_zero_point");
+  EXPECT_EQ(tensors[2].dtype, DType::kI32);
+  EXPECT_EQ(tensors[2].shape, Shape({2, 2}));
+}
+
+TEST(QuantizedLayout, PerRowAndShorterLastGroup) {
+  const QuantizedShape per_row(Scheme("int8"), 4, 30);
+  EXPECT_EQ(per_row.groups, 1);
+  EXPECT_EQ(per_row.group_elems, 30);
+  EXPECT_EQ(per_row.row_words, 8);
+  const QuantizedShape shorter(Scheme("int3_g64"), 4, 172);
+  EXPECT_EQ(shorter.groups, 3);
+  EXPECT_EQ(shorter.row_words, 17);  // 516 bits
+}
+
+TEST(QuantizedLayout, EmptyMatrices) {
+  const QuantizedShape no_rows(Scheme("int4_g32", false), 0, 64);
+  EXPECT_EQ(no_rows.StoredBytes(DType::kBF16), 16u);
+  EXPECT_EQ(no_rows.BitsPerWeight(DType::kBF16), 0);
+  const QuantizedShape no_cols(Scheme("int8"), 3, 0);
+  EXPECT_EQ(no_cols.groups, 0);
+  EXPECT_EQ(no_cols.StoredBytes(DType::kBF16), 16u);
+}
+
+TEST(QuantizedLayout, WhatCompressedTensorsCannotHold) {
+  EXPECT_EQ(WhyNotCompressedTensors(Scheme("int4_g32"), 64, false), "");
+  EXPECT_EQ(WhyNotCompressedTensors(Scheme("int8"), 172, false), "");
+  EXPECT_NE(WhyNotCompressedTensors(Scheme("int4_g32"), 172, false)
+                .find("32 do not divide rows of 172"),
+            std::string::npos);
+  EXPECT_NE(WhyNotCompressedTensors(Scheme("int3_g32"), 64, false), "");
+  EXPECT_NE(WhyNotCompressedTensors(Scheme("int4_g32"), 64, true), "");
+}
+
+}  // namespace
+}  // namespace qeff
