@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "qeff/util/check.h"
-#include "qeff/util/checked.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -127,11 +126,6 @@ int NumAvailableProcessors() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
   return std::max(1, CPU_COUNT(&set));
-}
-
-int64_t BalancedGrain(int64_t count, int num_threads, int64_t min_grain) {
-  return std::max(min_grain,
-                  CeilDiv(count, static_cast<int64_t>(num_threads) * 8));
 }
 
 }  // namespace qeff
