@@ -21,8 +21,8 @@ namespace qeff {
 
 // The defaults leave the choice greedy.
 struct SamplerOptions {
-  // Divides the logits; 0 takes the largest (the filters below and the seed
-  // then play no part).
+  // Divides the logits; 0 takes the largest, after the repetition penalty: the
+  // other filters and the seed then play no part.
   double temperature = 0.0;
   // Keeps the k largest logits; 0 keeps all.
   int64_t top_k = 0;
@@ -44,7 +44,7 @@ class Sampler {
  public:
   // Errors: kInvalidArgument, naming the option, its value and what was
   // expected: temperature finite and >= 0, top_k >= 0, top_p in (0, 1], min_p
-  // in [0, 1], repetition_penalty finite and > 0; vocab_size in [1, 2^31).
+  // in [0, 1], repetition_penalty in [0.001, 1000]; vocab_size in [1, 2^31).
   static absl::StatusOr<Sampler> Create(const SamplerOptions& options,
                                         int64_t vocab_size);
 
@@ -53,15 +53,14 @@ class Sampler {
   void Accept(absl::Span<const int32_t> tokens);
 
   // Returns the next token; does not accept it. Ties go to the lowest id, in
-  // the largest logit as at the edge of a filter. The n-th call draws the n-th
-  // random number of the seed, so the result is a function of the options, the
-  // accepted tokens, the logits and n. Minus infinity is a probability of 0.
-  // Errors: kInvalidArgument when logits.size() is not the vocabulary's;
-  // kDataLoss for NaN or plus infinity, naming the token, or when all logits
-  // are minus infinity.
-  // Numerics: probabilities in double with an exponential of our own: the same
-  // choice on every machine.
-  // Cost: one pass; with top_p it sorts what top_k leaves.
+  // the largest logit as at the edge of a filter. The n-th call that is not
+  // greedy takes the n-th random number of the seed, so the result is a
+  // function of the options, the accepted tokens, the logits and n. Minus
+  // infinity is a probability of 0. Errors: kInvalidArgument when logits.size()
+  // is not the vocabulary's; kDataLoss for NaN or plus infinity, naming the
+  // token, or when all logits are minus infinity. Numerics: probabilities in
+  // double with an exponential of our own: the same choice on every machine.
+  // Cost: one pass; top_k and top_p sort what they keep and look at.
   absl::StatusOr<int32_t> Sample(absl::Span<const float> logits);
 
   // Forgets accepted tokens and begins the random numbers again.
@@ -75,6 +74,9 @@ class Sampler {
 
   Sampler(const SamplerOptions& options, int64_t vocab_size);
 
+  // Larger first, then the lower id.
+  static bool Before(const Candidate& a, const Candidate& b);
+
   absl::Status Penalize(absl::Span<const float> logits);
   int32_t Greedy() const;
   void KeepTopK();
@@ -82,6 +84,7 @@ class Sampler {
   void KeepTopP();
   void KeepMinP();
   int32_t Draw();
+  double SumOfWeights() const;
 
   SamplerOptions options_;
   Random random_;

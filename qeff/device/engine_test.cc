@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/device/engine.h"
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "gtest/gtest.h"
+#include "hwy/highway.h"
+#include "qeff/device/reference_model.h"
+#include "qeff/parallel/thread_pool.h"
+
+namespace qeff {
+namespace {
+
+std::vector<int32_t> SomeTokens(int64_t count, int64_t vocab_size) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) {
+    tokens.push_back(static_cast<int32_t>((i * i * 7 + 3 * i) % vocab_size));
+  }
+  return tokens;
+}
+
+std::vector<float> Copy(const absl::StatusOr<absl::Span<const float>>& span) {
+  EXPECT_TRUE(span.ok()) << span.status();
+  if (!span.ok()) return {};
+  return std::vector<float>(span->begin(), span->end());
+}
+
+// A named change of SmallSpec().
+struct Feature {
+  std::string name;
+  void (*apply)(TransformerSpec* spec);
+};
+
+const Feature kFeatures[] = {
+    {"Llama", [](TransformerSpec*) {}},
+    {"TiedHead", [](TransformerSpec* s) { s->tied_lm_head = true; }},
+    {"NoGroups", [](TransformerSpec* s) { s->num_kv_heads = 4; }},
+    {"OneKvHead", [](TransformerSpec* s) { s->num_kv_heads = 1; }},
+    {"WideHeads", [](TransformerSpec* s) { s->head_dim = 34; }},
+    {"RopeLinear",
+     [](TransformerSpec* s) {
+       s->rope.scaling = RopeScaling::kLinear;
+       s->rope.factor = 3.0;
+     }},
+    {"RopeLlama3",
+     [](TransformerSpec* s) {
+       s->rope.scaling = RopeScaling::kLlama3;
+       s->rope.factor = 8.0;
+       s->rope.original_max_positions = 16;
+     }},
+    {"SlidingWindow", [](TransformerSpec* s) { s->sliding_window = 5; }},
+    {"WindowOfOne", [](TransformerSpec* s) { s->sliding_window = 1; }},
+    {"QkvBias", [](TransformerSpec* s) { s->qkv_bias = true; }},
+    {"AllBiases",
+     [](TransformerSpec* s) {
+       s->qkv_bias = true;
+       s->attention_output_bias = true;
+       s->ffn_bias = true;
+       s->norm_bias = true;
+     }},
+    {"QkNorm", [](TransformerSpec* s) { s->qk_norm = true; }},
+    {"ClipQkv", [](TransformerSpec* s) { s->clip_qkv = 0.4; }},
+    {"Gelu", [](TransformerSpec* s) { s->activation = Activation::kGelu; }},
+    {"PlainFfn",
+     [](TransformerSpec* s) {
+       s->gated_ffn = false;
+       s->activation = Activation::kRelu;
+     }},
+    {"Gpt2",
+     [](TransformerSpec* s) {
+       s->norm = NormKind::kLayerNorm;
+       s->norm_bias = true;
+       s->position = PositionKind::kLearned;
+       s->num_kv_heads = 4;
+       s->qkv_bias = true;
+       s->attention_output_bias = true;
+       s->ffn_bias = true;
+       s->gated_ffn = false;
+       s->activation = Activation::kGeluTanh;
+       s->tied_lm_head = true;
+     }},
+    {"Mpt",
+     [](TransformerSpec* s) {
+       s->norm = NormKind::kLayerNorm;
+       s->position = PositionKind::kAlibi;
+       s->num_heads = 6;  // not a power of two
+       s->num_kv_heads = 6;
+       s->head_dim = 5;
+       s->gated_ffn = false;
+       s->activation = Activation::kGelu;
+       s->clip_qkv = 0.7;
+       s->tied_lm_head = true;
+     }},
+    {"AlibiInWindow",
+     [](TransformerSpec* s) {
+       s->position = PositionKind::kAlibi;
+       s->sliding_window = 4;
+     }},
+};
+
+class EngineFeatureTest : public ::testing::TestWithParam<Feature> {
+ protected:
+  EngineFeatureTest() {
+    spec_ = SmallSpec();
+    GetParam().apply(&spec_);
+  }
+
+  std::unique_ptr<Engine> MakeEngine(std::shared_ptr<const DeviceModel> model,
+                                     ThreadPool* pool) {
+    auto engine = Engine::Create(std::move(model), pool, {40});
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return *std::move(engine);
+  }
+
+  TransformerSpec spec_;
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
+};
+
+// Tolerance: every value passes through about 2 * (4 products + 2 norms) + 2
+// roundings in sequence, each of relative error 2^-24 times a few units for
+// the sums of at most 40 products (see matvec.h): 14 * 4 * 6e-8 = 3e-6 of the
+// norm, and the softmax and residuals do not enlarge it. 1e-5 leaves a factor
+// of three.
+TEST_P(EngineFeatureTest, AgreesWithTheReferenceAtEveryPosition) {
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    SCOPED_TRACE(DTypeName(dtype));
+    const auto model = RandomModel(spec_, /*seed=*/1, dtype);
+    const std::vector<int32_t> tokens = SomeTokens(40, spec_.vocab_size);
+    const auto expected = ReferenceLogits(*model, tokens);
+    const auto engine = MakeEngine(model, pool_.get());
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      const std::vector<float> logits = Copy(engine->Append({tokens[t]}));
+      ASSERT_EQ(logits.size(), expected[t].size());
+      EXPECT_LT(RelativeError(logits, expected[t]), 1e-5) << "position " << t;
+      EXPECT_EQ(engine->position(), static_cast<int64_t>(t) + 1);
+    }
+  }
+}
+
+TEST_P(EngineFeatureTest, PiecesGiveTheSameBitsAsTheWhole) {
+  const auto model = RandomModel(spec_, 2);
+  const std::vector<int32_t> tokens = SomeTokens(17, spec_.vocab_size);
+  const auto whole = MakeEngine(model, pool_.get());
+  const std::vector<float> expected = Copy(whole->Append(tokens));
+  const auto pieces = MakeEngine(model, pool_.get());
+  const absl::Span<const int32_t> all = tokens;
+  ASSERT_TRUE(pieces->Append(all.subspan(0, 3)).ok());
+  ASSERT_TRUE(pieces->Append(all.subspan(3, 9)).ok());
+  EXPECT_EQ(Copy(pieces->Append(all.subspan(12))), expected);
+
+  // What is in the cache after Reset is not seen.
+  pieces->Reset();
+  EXPECT_EQ(pieces->position(), 0);
+  EXPECT_EQ(Copy(pieces->Append(tokens)), expected);
+}
+
+TEST_P(EngineFeatureTest, SameBitsForAnyNumberOfThreadsAndTarget) {
+  const auto model = RandomModel(spec_, 3);
+  const std::vector<int32_t> tokens = SomeTokens(9, spec_.vocab_size);
+  const std::vector<float> expected =
+      Copy(MakeEngine(model, pool_.get())->Append(tokens));
+  for (int threads : {1, 3}) {
+    const std::unique_ptr<ThreadPool> pool = *CreateThreadPool(threads);
+    EXPECT_EQ(Copy(MakeEngine(model, pool.get())->Append(tokens)), expected)
+        << threads << " threads";
+  }
+  for (int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    EXPECT_EQ(Copy(MakeEngine(model, pool_.get())->Append(tokens)), expected)
+        << hwy::TargetName(target);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Features, EngineFeatureTest,
+                         ::testing::ValuesIn(kFeatures),
+                         [](const ::testing::TestParamInfo<Feature>& info) {
+                           return info.param.name;
+                         });
+
+class EngineTest : public ::testing::Test {
+ protected:
+  std::string CreateError(std::shared_ptr<const DeviceModel> model,
+                          int64_t context_length) {
+    const auto engine =
+        Engine::Create(std::move(model), pool_.get(), {context_length});
+    EXPECT_FALSE(engine.ok());
+    return engine.ok() ? "" : std::string(engine.status().message());
+  }
+
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
+};
+
+// Large enough that the rows of every product are split over threads.
+TEST_F(EngineTest, SplitsRowsWithoutChangingBits) {
+  TransformerSpec spec = SmallSpec();
+  spec.hidden_size = 256;
+  spec.ffn_size = 700;
+  spec.vocab_size = 1000;
+  const auto model = RandomModel(spec, 4);
+  const std::unique_ptr<ThreadPool> one = *CreateThreadPool(1);
+  const auto alone = *Engine::Create(model, one.get(), {64});
+  const auto split = *Engine::Create(model, pool_.get(), {64});
+  const std::vector<int32_t> tokens = SomeTokens(30, spec.vocab_size);
+  EXPECT_EQ(Copy(alone->Append(tokens)), Copy(split->Append(tokens)));
+}
+
+TEST_F(EngineTest, RefusesBadTokensAndKeepsItsState) {
+  const auto model = RandomModel(SmallSpec(), 5);
+  const auto engine = *Engine::Create(model, pool_.get(), {4});
+  const std::vector<float> expected = Copy(engine->Append({1, 2, 3}));
+  engine->Reset();
+  ASSERT_TRUE(engine->Append({1, 2}).ok());
+
+  const auto high = engine->Append({3, 50});
+  EXPECT_EQ(high.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(high.status().message(),
+                                "token 1: expected an id from 0 to 49, "
+                                "found 50"))
+      << high.status();
+  EXPECT_FALSE(engine->Append({-1}).ok());
+  EXPECT_FALSE(engine->Append({std::numeric_limits<int32_t>::max()}).ok());
+  EXPECT_EQ(engine->Append({}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  const auto full = engine->Append({3, 4, 5});
+  EXPECT_EQ(full.status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_TRUE(absl::StrContains(full.status().message(),
+                                "2 tokens and 3 more do not fit "
+                                "context_length 4"))
+      << full.status();
+
+  EXPECT_EQ(engine->position(), 2);
+  EXPECT_EQ(Copy(engine->Append({3})), expected);
+  EXPECT_TRUE(engine->Append({4}).ok());
+  EXPECT_FALSE(engine->Append({4}).ok());
+}
+
+TEST_F(EngineTest, BoundsTheContext) {
+  const auto rope = RandomModel(SmallSpec(), 6);
+  EXPECT_EQ(CreateError(rope, 0),
+            "context_length: expected 1 to 16777216, found 0");
+  CreateError(rope, -1);
+  CreateError(rope, int64_t{1} << 62);
+  EXPECT_TRUE(Engine::Create(rope, pool_.get(), {65}).ok());
+
+  TransformerSpec learned = SmallSpec();
+  learned.position = PositionKind::kLearned;
+  const auto model = RandomModel(learned, 6);
+  EXPECT_TRUE(Engine::Create(model, pool_.get(), {64}).ok());
+  EXPECT_EQ(CreateError(model, 65),
+            "context_length: expected 1 to 64, found 65");
+}
+
+TEST_F(EngineTest, RefusesModelsThatDoNotFitTheirDescription) {
+  const TransformerSpec spec = SmallSpec();
+  auto model = RandomModel(spec, 7);
+  model->blocks[1].gate.weight.rows = 39;
+  EXPECT_EQ(CreateError(model, 8),
+            "block 1 gate weight: expected shape [40, 24], found [39, 24]");
+
+  model = RandomModel(spec, 7);
+  model->blocks[0].o.weight.bytes.remove_suffix(1);
+  EXPECT_TRUE(absl::StrContains(CreateError(model, 8),
+                                "block 0 o weight: 2303 bytes do not fit"));
+
+  model = RandomModel(spec, 7);
+  model->blocks[0].k.bias.resize(12);
+  EXPECT_EQ(CreateError(model, 8),
+            "block 0 k bias: expected 0 elements, found 12");
+
+  model = RandomModel(spec, 7);
+  model->token_embedding.dtype = DType::kI32;
+  EXPECT_EQ(CreateError(model, 8),
+            "token embedding: expected type F32, BF16 or F16, found I32");
+
+  model = RandomModel(spec, 7);
+  model->blocks.pop_back();
+  EXPECT_EQ(CreateError(model, 8), "blocks: expected 2, found 1");
+
+  model = RandomModel(spec, 7);
+  model->spec.tied_lm_head = true;
+  EXPECT_EQ(CreateError(model, 8), "lm_head: the model has no use for it");
+}
+
+TEST_F(EngineTest, NaNWeightsReachTheLogits) {
+  const auto model = RandomModel(SmallSpec(), 8);
+  model->blocks[0].ffn_norm.weight[3] = std::numeric_limits<float>::quiet_NaN();
+  const auto engine = *Engine::Create(model, pool_.get(), {8});
+  for (float logit : Copy(engine->Append({1, 2}))) {
+    EXPECT_TRUE(std::isnan(logit));
+  }
+}
+
+}  // namespace
+}  // namespace qeff
