@@ -13,34 +13,41 @@
 namespace qeff {
 namespace {
 
-// Walks the events of the parser without building anything, so that depth and
-// duplicate keys are known before memory is spent on a tree.
-class BoundsChecker : public nlohmann::json_sax<Json> {
+// Builds the tree from the parser's events. The library's own builder looks
+// for each key among all earlier ones of its object, because Json keeps their
+// order: quadratic in the size of a vocabulary. Here a hash set finds
+// duplicates, and members are appended without a search.
+class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
+  bool null() override { return Add(Json()); }
+  bool boolean(bool value) override { return Add(value); }
+  bool number_integer(number_integer_t value) override { return Add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return Add(value); }
+  bool number_float(number_float_t value, const string_t&) override {
+    return Add(value);
+  }
+  bool string(string_t& value) override { return Add(std::move(value)); }
+  bool binary(binary_t&) override { return false; }
 
   bool start_object(size_t) override {
     keys_.emplace_back();
-    return Enter();
+    return Enter(Json::object());
   }
   bool end_object() override {
     keys_.pop_back();
-    --depth_;
+    open_.pop_back();
     return true;
   }
-  bool start_array(size_t) override { return Enter(); }
+  bool start_array(size_t) override { return Enter(Json::array()); }
   bool end_array() override {
-    --depth_;
+    open_.pop_back();
     return true;
   }
   bool key(string_t& name) override {
-    if (keys_.back().insert(name).second) return true;
+    if (keys_.back().insert(name).second) {
+      key_ = std::move(name);
+      return true;
+    }
     error_ = absl::StrCat("duplicate key ", JsonForMessage(Json(name)));
     return false;
   }
@@ -56,16 +63,46 @@ class BoundsChecker : public nlohmann::json_sax<Json> {
   }
 
   const std::string& error() const { return error_; }
+  Json TakeRoot() { return std::move(root_); }
 
  private:
-  bool Enter() {
-    if (++depth_ <= kMaxJsonDepth) return true;
-    error_ = absl::StrCat("nested deeper than ", kMaxJsonDepth, " levels");
-    return false;
+  bool Add(Json value) {
+    Append(std::move(value));
+    return true;
   }
 
-  int depth_ = 0;
-  std::vector<absl::flat_hash_set<std::string>> keys_;
+  // Puts `value` where the parser stands; valid until the next call.
+  Json* Append(Json value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    if (open_.back()->is_array()) {
+      auto& array = open_.back()->get_ref<Json::array_t&>();
+      array.push_back(std::move(value));
+      return &array.back();
+    }
+    // As a plain vector, which does not search.
+    Json::object_t::Container& members =
+        open_.back()->get_ref<Json::object_t&>();
+    members.emplace_back(std::move(key_), std::move(value));
+    return &members.back().second;
+  }
+
+  bool Enter(Json container) {
+    if (open_.size() == kMaxJsonDepth) {
+      error_ = absl::StrCat("nested deeper than ", kMaxJsonDepth, " levels");
+      return false;
+    }
+    // A parent does not grow while its child is open: the pointer stays good.
+    open_.push_back(Append(std::move(container)));
+    return true;
+  }
+
+  Json root_;
+  std::vector<Json*> open_;
+  std::vector<absl::flat_hash_set<std::string>> keys_;  // of open objects
+  std::string key_;
   std::string error_;
 };
 
@@ -73,17 +110,17 @@ class BoundsChecker : public nlohmann::json_sax<Json> {
 
 absl::StatusOr<Json> ParseJson(absl::string_view text,
                                absl::string_view context) {
-  const char* begin = text.data();
-  const char* end = begin + text.size();
-  BoundsChecker checker;
-  if (!Json::sax_parse(begin, end, &checker)) {
-    return InvalidInputError(context, ": ", checker.error());
+  // The parser takes NUL for the end of its input.
+  const size_t nul = text.find('\0');
+  if (nul != absl::string_view::npos) {
+    return InvalidInputError(context, ": not valid JSON at byte ", nul + 1,
+                             ": found NUL");
   }
-  Json value = Json::parse(begin, end, nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) {
-    return InvalidInputError(context, ": not valid JSON");
+  TreeBuilder builder;
+  if (!Json::sax_parse(text.data(), text.data() + text.size(), &builder)) {
+    return InvalidInputError(context, ": ", builder.error());
   }
-  return value;
+  return builder.TakeRoot();
 }
 
 absl::StatusOr<Json> ReadJsonFile(const std::string& path,

@@ -26,6 +26,25 @@ TEST(JsonTest, RejectsWhatIsNotOneValue) {
   EXPECT_THAT(ErrorOf("{\"a\":NaN}"), HasSubstr("not valid JSON"));
   EXPECT_THAT(ErrorOf("{\"a\":1e400}"), HasSubstr("not valid JSON"));
   EXPECT_THAT(ErrorOf("\"\xFF\""), HasSubstr("not valid JSON"));
+  EXPECT_THAT(ErrorOf(absl::string_view("{}\0{", 4)), HasSubstr("found NUL"));
+}
+
+TEST(JsonTest, BuildsEveryKindOfValueInOrder) {
+  const std::string text =
+      R"({"z":[1,-2,1.5,true,null,[],{}],"a":{"s":"\u00e9"},"m":""})";
+  EXPECT_EQ(ParseJson(text, "f")->dump(-1, ' ', true), text);
+  EXPECT_EQ(*ParseJson("3", "f"), Json(3));
+}
+
+// A vocabulary: 20 s when each key is looked for among all earlier ones.
+TEST(JsonTest, TakesTimeLinearInTheNumberOfMembers) {
+  std::string text = "{";
+  for (int i = 0; i < 300000; ++i) {
+    text += (i == 0 ? "\"" : ",\"") + std::to_string(100000 + i) + "\":1";
+  }
+  const auto parsed = ParseJson(text + "}", "f");
+  ASSERT_TRUE(parsed.ok());
+  EXPECT_EQ(parsed->size(), 300000u);
 }
 
 TEST(JsonTest, RejectsDuplicateKeys) {

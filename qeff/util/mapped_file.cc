@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "absl/cleanup/cleanup.h"
+#include "qeff/util/mapped_ranges.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -48,11 +49,14 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(
         mmap(nullptr, file->size_bytes_, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) return IoError(path, "mmap", errno);
     file->data_ = static_cast<const uint8_t*>(data);
+    file->range_slot_ = internal_mapped_ranges::Register(
+        data, file->size_bytes_, path.c_str());
   }
   return std::shared_ptr<const MappedFile>(std::move(file));
 }
 
 MappedFile::~MappedFile() {
+  internal_mapped_ranges::Unregister(range_slot_);
   if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), size_bytes_);
 }
 

@@ -64,6 +64,7 @@ class MappedFile {
   uint64_t device_ = 0;
   uint64_t inode_ = 0;
   timespec modified_ = {};
+  int range_slot_ = -1;  // in mapped_ranges.h
 };
 
 // Reads a whole regular file of at most `max_bytes`. Errors as
