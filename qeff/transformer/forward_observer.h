@@ -23,7 +23,7 @@ struct LinearTap {
 // the order of BlockNames::linears; within a layer the rows of all sequences
 // arrive in order, in as many calls as the forward has chunks. (A run whose
 // hidden states exceed the activation budget starts over at block 0 for its
-// next group of sequences.) Module pointers stay valid as long as the model.
+// next group of sequences.) LinearTap::module stays valid as long as the model.
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;

@@ -11,9 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/spec/transformer_spec.h"
+#include "qeff/util/json.h"
 
 namespace qeff {
 
@@ -67,6 +70,12 @@ struct ModelMap {
   // The lm_head; its module is meaningful when !spec.tied_lm_head only.
   LinearModule lm_head;
 
+  // Tensors of block b begin with block_prefix + b + ".".
+  std::string block_prefix;
+  // Ends of the names of tensors that checkpoints of the family carry although
+  // the model does not read them (masks, tables that are computed).
+  std::vector<std::string> harmless_suffixes;
+
   // All linear layers: of the blocks in order, then lm_head unless tied.
   std::vector<LinearModule> Linears() const;
 };
@@ -78,6 +87,16 @@ struct ModelMap {
 // divide, and any value that would change the result but is not understood.
 // Whether the tensors exist is checked when they are read.
 absl::StatusOr<ModelMap> MapModel(const Checkpoint& checkpoint);
+
+// The same for a config.json that was parsed already. `context` (its path)
+// begins every error; has_tensor(name) says whether the checkpoint has a
+// tensor, by which optional prefixes of names are found.
+absl::StatusOr<ModelMap> MapConfig(
+    const Json& config, const std::string& context,
+    absl::FunctionRef<bool(absl::string_view name)> has_tensor);
+
+// The values of model_type that MapModel takes, ordered.
+std::vector<std::string> SupportedModelTypes();
 
 }  // namespace qeff
 

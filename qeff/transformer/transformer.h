@@ -8,7 +8,8 @@
 //
 //   auto checkpoint = Checkpoint::Open(folder);
 //   auto model = Transformer::Load(*checkpoint);
-//   auto block = (*model)->LoadBlock(0);   // block->down.weight is [hidden, ffn]
+//   auto block = (*model)->LoadBlock(0);   // block->down.weight is [hidden,
+//   ffn]
 //   (*model)->ReleaseBlock(0);
 
 #ifndef QEFF_TRANSFORMER_TRANSFORMER_H_
@@ -16,6 +17,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -126,6 +129,10 @@ class Transformer {
  private:
   Transformer(std::shared_ptr<const Checkpoint> checkpoint, ModelMap map)
       : checkpoint_(std::move(checkpoint)), map_(std::move(map)) {}
+
+  // All of a tensor of [rows, hidden_size].
+  absl::StatusOr<Matrix<float>> LoadPlainMatrix(const std::string& name,
+                                                int64_t rows) const;
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   ModelMap map_;

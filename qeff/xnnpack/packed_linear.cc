@@ -86,8 +86,7 @@ absl::StatusOr<PackedLinear> PackedLinear::Create(
   QEFF_CHECK(linear.out_ >= 1 && linear.in_ >= 1);
   QEFF_CHECK(weight.stride_elems() == linear.in_);
   QEFF_CHECK(linear.output_stride_elems_ >= linear.out_);
-  QEFF_CHECK(bias.empty() ||
-             static_cast<int64_t>(bias.size()) == linear.out_);
+  QEFF_CHECK(bias.empty() || static_cast<int64_t>(bias.size()) == linear.out_);
   QEFF_RETURN_IF_ERROR(ToStatus(xnn_initialize(/*allocator=*/nullptr)));
 
   const int64_t columns =

@@ -31,10 +31,10 @@ void BM_Run(benchmark::State& state) {
   for (auto _ : state) {
     (void)linear.Run(x.view().Rows(0, rows), y.view(), *pool);
   }
-  state.counters["GFLOP/s"] = benchmark::Counter(
-      2e-9 * static_cast<double>(rows * in * out) *
-          static_cast<double>(state.iterations()),
-      benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(2e-9 * static_cast<double>(rows * in * out) *
+                             static_cast<double>(state.iterations()),
+                         benchmark::Counter::kIsRate);
 }
 BENCHMARK(BM_Run)
     ->ArgsProduct({{512}, {512}, {512}, {1, 2}})

@@ -94,10 +94,9 @@ TEST(PackedLinearTest, SameBitsForAnyThreadsAndRows) {
       Matrix<float> y(p.rows, p.out);
       for (int64_t r = 0; r < p.rows; r += step) {
         const int64_t count = std::min(step, p.rows - r);
-        ASSERT_TRUE(again
-                        .Run(p.input().Rows(r, count),
-                             y.view().Rows(r, count), *pool)
-                        .ok());
+        ASSERT_TRUE(
+            again.Run(p.input().Rows(r, count), y.view().Rows(r, count), *pool)
+                .ok());
       }
       EXPECT_EQ(std::memcmp(y.data(), expected.data(),
                             y.span().size() * sizeof(float)),
@@ -126,10 +125,9 @@ TEST(PackedLinearTest, NoRowsAreNoWork) {
   const auto pool = *CreateThreadPool(1);
   const Product p{1, 4, 4};
   auto linear = *PackedLinear::Create(p.weight(), {}, *pool);
-  EXPECT_TRUE(linear
-                  .Run(p.input().Rows(0, 0),
-                       MatrixView<float>(nullptr, 0, 4), *pool)
-                  .ok());
+  EXPECT_TRUE(
+      linear.Run(p.input().Rows(0, 0), MatrixView<float>(nullptr, 0, 4), *pool)
+          .ok());
 }
 
 TEST(PackedLinearTest, WhatIsNotFiniteStaysSo) {

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reads parts of a checkpoint's tensors as float32, whatever they are stored
+// as. The one place that knows how a linear layer's matrix may be stored.
+
+#ifndef QEFF_TRANSFORMER_WEIGHT_READER_H_
+#define QEFF_TRANSFORMER_WEIGHT_READER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "qeff/io/checkpoint.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/transformer/model_map.h"
+
+namespace qeff {
+
+// A tensor that must exist.
+struct ExpectedTensor {
+  std::string name;
+  Shape shape;
+};
+
+// Borrows the checkpoint. Thread-safe.
+class WeightReader {
+ public:
+  explicit WeightReader(const Checkpoint& checkpoint)
+      : checkpoint_(&checkpoint) {}
+
+  // kNotFound when the tensor is missing, kInvalidArgument (naming what was
+  // found) unless it has this shape and a floating dtype.
+  absl::Status CheckTensor(const ExpectedTensor& expected) const;
+
+  // Checks the tensors that hold `module`'s weight, and its bias, and returns
+  // their names.
+  absl::StatusOr<std::vector<std::string>> CheckLinear(
+      const LinearModule& module) const;
+
+  // All elements of a checked tensor.
+  absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const;
+
+  // Row `row` of a checked matrix tensor. Precondition: it has such a row.
+  absl::Status ReadRow(const std::string& name, int64_t row,
+                       absl::Span<float> out) const;
+
+  // Rows [begin, begin + out.rows()) of the [out_features, in_features] matrix
+  // of a checked module. Precondition: the range lies inside; `out` is
+  // contiguous.
+  absl::Status ReadLinearRows(const LinearModule& module, int64_t begin,
+                              MatrixView<float> out) const;
+
+  // Lets go of the pages of whatever tensors begin with `module` + ".".
+  void ReleaseLinear(const LinearModule& module) const;
+  void ReleaseTensor(const std::string& name) const;
+
+ private:
+  const Checkpoint* checkpoint_;
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_TRANSFORMER_WEIGHT_READER_H_
