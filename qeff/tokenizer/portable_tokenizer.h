@@ -77,12 +77,13 @@ class PortableTokenizer {
  protected:
   class Impl;
   friend class StreamDecoder;
-  explicit PortableTokenizer(std::unique_ptr<const Impl> impl);
-  static absl::StatusOr<std::unique_ptr<const Impl>> CreateImpl(
+  explicit PortableTokenizer(std::shared_ptr<const Impl> impl);
+  static absl::StatusOr<std::shared_ptr<const Impl>> CreateImpl(
       TokenizerTables tables);
 
  private:
-  std::unique_ptr<const Impl> impl_;
+  // Shared only because a derived class cannot destroy an incomplete type.
+  std::shared_ptr<const Impl> impl_;
 };
 
 // Decodes ids one at a time, for text that appears while it is generated:

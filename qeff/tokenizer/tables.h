@@ -127,7 +127,7 @@ struct PreTokenizerOp {
     kWhitespaceSplit,  // white space removed
     kDigits,           // numbers isolated; with `individual` each digit
     kPunctuation,
-    kAddPrefixSpace,   // ' ' before a text that does not begin with one
+    kAddPrefixSpace,  // ' ' before a text that does not begin with one
   };
   enum class Prepend : uint8_t { kAlways, kFirst, kNever };
   Kind kind;
@@ -145,11 +145,11 @@ struct PreTokenizerOp {
 struct DecoderTables {
   struct TokenOp {
     enum class Kind : uint8_t {
-      kReplace,    // every `pattern` by `content`
-      kStrip,      // up to `start` and `stop` times `content` at the ends
-      kMetaspace,  // `pattern` by ' '; dropped in the first token if `start`
-      kWordPiece,  // joins by ' ' unless a token begins with `content`
-      kCleanup,    // BERT's spaces before punctuation and contractions
+      kReplace,      // every `pattern` by `content`
+      kStrip,        // up to `start` and `stop` times `content` at the ends
+      kMetaspace,    // `pattern` by ' '; dropped in the first token if `start`
+      kWordPiece,    // joins by ' ' unless a token begins with `content`
+      kCleanup,      // BERT's spaces before punctuation and contractions
       kSpaceBefore,  // ' ' before every token but the first
     };
     Kind kind;
@@ -178,14 +178,14 @@ struct TokenizerTables {
   ModelKind model = ModelKind::kBpe;
   // Tokens are spelled in GPT-2's alphabet, the model works on bytes.
   bool byte_level = false;
-  std::vector<BpeMerge> merges;  // kBpe
-  std::vector<float> scores;     // SentencePiece models, by id
-  int32_t unk_id = -1;           // -1: unknown text is left out
-  bool fuse_unk = false;         // neighbouring unknowns are one
-  bool byte_fallback = false;    // unknown text becomes byte tokens
-  bool ignore_merges = false;    // a word that is a token is that token
-  std::string continuing_prefix;     // kWordPiece
-  uint32_t max_chars_per_word = 0;   // kWordPiece
+  std::vector<BpeMerge> merges;     // kBpe
+  std::vector<float> scores;        // SentencePiece models, by id
+  int32_t unk_id = -1;              // -1: unknown text is left out
+  bool fuse_unk = false;            // neighbouring unknowns are one
+  bool byte_fallback = false;       // unknown text becomes byte tokens
+  bool ignore_merges = false;       // a word that is a token is that token
+  std::string continuing_prefix;    // kWordPiece
+  uint32_t max_chars_per_word = 0;  // kWordPiece
 
   std::vector<AddedToken> added;
   std::vector<NormalizerOp> normalizer;

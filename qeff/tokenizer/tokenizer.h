@@ -55,7 +55,7 @@ class Tokenizer final : public PortableTokenizer {
  private:
   using PortableTokenizer::PortableTokenizer;
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromTables(
-      TokenizerTables tables);
+      absl::StatusOr<TokenizerTables> tables, const std::string& path);
 };
 
 }  // namespace qeff

@@ -23,7 +23,7 @@ enum UnicodeProperty : uint16_t {
   kUnicodeNonspacingMark = 1 << 4,  // \p{Mn}
   kUnicodePunctuation = 1 << 5,     // \p{P} and ASCII's symbols
   kUnicodeControl = 1 << 6,         // Cc, Cf, Co, Cs
-  kUnicodeWord = 1 << 7,            // \w: Alphabetic, M, Nd, Pc
+  kUnicodeWord = 1 << 7,            // \w: Alphabetic, M, Nd, Pc, ZWJ
   // Never changes, nor combines with a neighbour, in the normal form.
   kUnicodeNfcInert = 1 << 8,
   kUnicodeNfdInert = 1 << 9,

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The merge loop of byte-pair encoding: while any two neighbours may merge,
+// the pair of lowest rank does, the leftmost of equals. Source: Sennrich et al.
+// 2016, algorithm 1; ties as in Hugging Face tokenizers and SentencePiece.
+
+#ifndef QEFF_TOKENIZER_BPE_MERGE_H_
+#define QEFF_TOKENIZER_BPE_MERGE_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <queue>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+
+namespace qeff {
+
+// A piece of a word during merging.
+struct BpeSymbol {
+  int32_t id;           // -1: no token
+  uint32_t begin;       // in the word, bytes
+  uint32_t length;      // bytes
+  bool frozen = false;  // never merges
+};
+
+// What two neighbours become.
+struct BpeCandidate {
+  static constexpr uint32_t kNever = 0xFFFFFFFFu;
+  uint32_t rank = kNever;
+  int32_t id = -1;
+};
+
+namespace internal_bpe {
+
+// Words up to this many symbols are searched for the best pair each time:
+// faster than a queue, as nearly all words have under 20.
+inline constexpr size_t kShortWord = 48;
+
+template <typename Pairs>
+void MergeShort(const Pairs& pairs, std::vector<BpeSymbol>* symbols) {
+  BpeSymbol* s = symbols->data();
+  size_t n = symbols->size();
+  BpeCandidate candidates[kShortWord];
+  for (size_t i = 0; i + 1 < n; ++i) candidates[i] = pairs(s[i], s[i + 1]);
+  while (n > 1) {
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < n; ++i) {
+      if (candidates[i].rank < candidates[best].rank) best = i;
+    }
+    if (candidates[best].rank == BpeCandidate::kNever) break;
+    s[best].id = candidates[best].id;
+    s[best].length += s[best + 1].length;
+    std::copy(s + best + 2, s + n, s + best + 1);
+    if (best + 2 < n) {
+      std::copy(candidates + best + 2, candidates + n - 1,
+                candidates + best + 1);
+    }
+    --n;
+    if (best + 1 < n) candidates[best] = pairs(s[best], s[best + 1]);
+    if (best > 0) candidates[best - 1] = pairs(s[best - 1], s[best]);
+  }
+  symbols->resize(n);
+}
+
+// Positions that wait with one rank. Nearly all arrive in ascending order and
+// cost O(1); the others go through a heap.
+class PositionQueue {
+ public:
+  bool empty() const { return next_ == run_.size() && heap_.empty(); }
+
+  void Push(uint32_t position) {
+    if (next_ == run_.size()) {
+      run_.clear();
+      next_ = 0;
+    }
+    if (run_.empty() || run_.back() <= position) {
+      run_.push_back(position);
+    } else {
+      heap_.push_back(position);
+      std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
+    }
+  }
+
+  uint32_t PopLeast() {
+    const bool from_run =
+        heap_.empty() || (next_ < run_.size() && run_[next_] <= heap_.front());
+    if (from_run) return run_[next_++];
+    std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
+    const uint32_t position = heap_.back();
+    heap_.pop_back();
+    return position;
+  }
+
+ private:
+  std::vector<uint32_t> run_;
+  size_t next_ = 0;
+  std::vector<uint32_t> heap_;
+};
+
+// All waiting pairs, by (rank, position). A heap over the ranks and a
+// PositionQueue each: linear for long repetitive words, where one heap over
+// all pairs would cost a factor of log n and a cache miss a step.
+class PairQueue {
+ public:
+  void Push(uint32_t rank, uint32_t position) {
+    const auto [it, is_new] =
+        queue_of_rank_.try_emplace(rank, static_cast<uint32_t>(queues_.size()));
+    if (is_new) queues_.emplace_back();
+    PositionQueue& queue = queues_[it->second];
+    if (queue.empty()) ranks_.emplace(rank, it->second);
+    queue.Push(position);
+  }
+
+  // The least pair, taken out. False when there is none.
+  bool PopLeast(uint32_t* rank, uint32_t* position) {
+    if (ranks_.empty()) return false;
+    const auto [least, index] = ranks_.top();
+    *rank = least;
+    *position = queues_[index].PopLeast();
+    if (queues_[index].empty()) ranks_.pop();
+    return true;
+  }
+
+ private:
+  using RankAndQueue = std::pair<uint32_t, uint32_t>;
+  absl::flat_hash_map<uint32_t, uint32_t> queue_of_rank_;
+  std::vector<PositionQueue> queues_;
+  std::priority_queue<RankAndQueue, std::vector<RankAndQueue>, std::greater<>>
+      ranks_;
+};
+
+template <typename Pairs>
+void MergeLong(const Pairs& pairs, std::vector<BpeSymbol>* symbols) {
+  struct Link {
+    uint32_t previous;
+    uint32_t next;
+    BpeCandidate candidate;  // with `next`
+  };
+  constexpr uint32_t kEnd = 0xFFFFFFFFu;
+  std::vector<BpeSymbol>& s = *symbols;
+  const uint32_t n = static_cast<uint32_t>(s.size());
+  std::vector<Link> links(n);
+  PairQueue queue;
+  const auto propose = [&](uint32_t left) {
+    Link& link = links[left];
+    link.candidate =
+        link.next == kEnd ? BpeCandidate() : pairs(s[left], s[link.next]);
+    if (link.candidate.rank != BpeCandidate::kNever) {
+      queue.Push(link.candidate.rank, left);
+    }
+  };
+  for (uint32_t i = 0; i < n; ++i) {
+    links[i] = {i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1, {}};
+  }
+  for (uint32_t i = 0; i < n; ++i) propose(i);
+  uint32_t rank, left;
+  while (queue.PopLeast(&rank, &left)) {
+    // Stale when the pair has changed since it was queued.
+    if (links[left].candidate.rank != rank) continue;
+    const uint32_t right = links[left].next;
+    s[left].id = links[left].candidate.id;
+    s[left].length += s[right].length;
+    links[right].candidate = BpeCandidate();
+    links[left].next = links[right].next;
+    if (links[left].next != kEnd) links[links[left].next].previous = left;
+    propose(left);
+    if (links[left].previous != kEnd) propose(links[left].previous);
+  }
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i != kEnd; i = links[i].next) s[kept++] = s[i];
+  s.resize(kept);
+}
+
+}  // namespace internal_bpe
+
+// Merges `symbols`, in place. `pairs(a, b)` is the BpeCandidate of two
+// neighbours; its rank is kNever when they do not merge. Cost: O(n log n) calls
+// and steps for n symbols.
+template <typename Pairs>
+void MergeBpe(const Pairs& pairs, std::vector<BpeSymbol>* symbols) {
+  if (symbols->size() < 2) return;
+  if (symbols->size() <= internal_bpe::kShortWord) {
+    internal_bpe::MergeShort(pairs, symbols);
+  } else {
+    internal_bpe::MergeLong(pairs, symbols);
+  }
+}
+
+}  // namespace qeff
+
+#endif  // QEFF_TOKENIZER_BPE_MERGE_H_
