@@ -22,9 +22,9 @@ namespace {
 
 constexpr int64_t kMaxContextLength = int64_t{1} << 24;
 
-// Fewer bytes of weights are not worth waking a thread: 32 KiB take about as
-// long to read as a thread takes to start.
-constexpr int64_t kMinBytesPerRange = 32 * 1024;
+// Fewer bytes of weights are not worth another thread: one reads 256 KiB in
+// about 13 us, which is what waking a thread takes.
+constexpr int64_t kMinBytesPerRange = 256 * 1024;
 
 absl::Status CheckContextLength(const TransformerSpec& spec,
                                 int64_t context_length) {

@@ -200,8 +200,8 @@ class EngineTest : public ::testing::Test {
 // Large enough that the rows of every product are split over threads.
 TEST_F(EngineTest, SplitsRowsWithoutChangingBits) {
   TransformerSpec spec = SmallSpec();
-  spec.hidden_size = 256;
-  spec.ffn_size = 700;
+  spec.hidden_size = 512;
+  spec.ffn_size = 900;
   spec.vocab_size = 1000;
   const auto model = RandomModel(spec, 4);
   const std::unique_ptr<ThreadPool> one = *CreateThreadPool(1);
