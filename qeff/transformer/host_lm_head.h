@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The last product of a model, in slices of the vocabulary: as large as half a
+// billion weights, and used for many small products.
+
+#ifndef QEFF_TRANSFORMER_HOST_LM_HEAD_H_
+#define QEFF_TRANSFORMER_HOST_LM_HEAD_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/transformer/transformer.h"
+#include "qeff/xnnpack/packed_linear.h"
+
+namespace qeff {
+
+// Not thread-safe. Reads nothing until it is used.
+class HostLmHead {
+ public:
+  // `keep`: packed slices stay; otherwise each call packs them again.
+  HostLmHead(std::shared_ptr<const Transformer> model, bool keep)
+      : model_(std::move(model)), keep_(keep) {}
+
+  static uint64_t PackedBytes(const TransformerSpec& spec);
+
+  // logits = hidden W^T for hidden [rows, hidden_size] and contiguous logits
+  // [rows, vocab_size]. PackedLinear::kReadBeyondElems elements behind hidden
+  // must be readable. Errors: as Transformer::LoadLinear.
+  absl::Status Run(MatrixView<const float> hidden, MatrixView<float> logits,
+                   ThreadPool& pool);
+
+ private:
+  absl::StatusOr<PackedLinear> Pack(int64_t begin, int64_t count,
+                                    ThreadPool& pool) const;
+
+  std::shared_ptr<const Transformer> model_;
+  bool keep_;
+  std::vector<PackedLinear> slices_;
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_TRANSFORMER_HOST_LM_HEAD_H_
