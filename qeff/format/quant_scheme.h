@@ -15,8 +15,10 @@
 #ifndef QEFF_FORMAT_QUANT_SCHEME_H_
 #define QEFF_FORMAT_QUANT_SCHEME_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -82,8 +84,26 @@ constexpr bool IsScaleDType(DType dtype) {
 
 // Stores `scale`, a value of `dtype` already, at `to` (unaligned), and reads
 // it back. Precondition: IsScaleDType(dtype).
-void StoreScale(float scale, DType dtype, uint8_t* to);
-float LoadScale(DType dtype, const uint8_t* from);
+inline void StoreScale(float scale, DType dtype, uint8_t* to) {
+  if (dtype == DType::kF32) {
+    std::memcpy(to, &scale, sizeof(scale));
+    return;
+  }
+  const uint16_t bits =
+      dtype == DType::kF16 ? FloatToF16(scale) : FloatToBF16(scale);
+  std::memcpy(to, &bits, sizeof(bits));
+}
+
+inline float LoadScale(DType dtype, const uint8_t* from) {
+  if (dtype == DType::kF32) {
+    float scale;
+    std::memcpy(&scale, from, sizeof(scale));
+    return scale;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, from, sizeof(bits));
+  return dtype == DType::kF16 ? F16ToFloat(bits) : BF16ToFloat(bits);
+}
 
 // What the codes of one group are computed with.
 struct GroupParams {
@@ -103,8 +123,43 @@ struct GroupParams {
 // ScaleDType of the weights' type.
 // Source: compressed-tensors, quantization/utils/helpers (kAbsMax,
 // asymmetric); ggml's Q4_0 (kSignedMax).
-GroupParams ComputeGroupParams(const QuantScheme& scheme, float min, float max,
-                               DType scale_dtype);
+inline GroupParams ComputeGroupParams(const QuantScheme& scheme, float min,
+                                      float max, DType scale_dtype) {
+  const float lo = std::min(min, 0.0f);
+  const float hi = std::max(max, 0.0f);
+  const float absmax = std::max(-lo, hi);
+  const float steps = static_cast<float>((1 << scheme.bits) - 1);
+  float scale;
+  if (!scheme.symmetric) {
+    scale = hi / steps - lo / steps;  // hi - lo may overflow
+  } else if (scheme.bits == 8) {
+    scale = absmax / 127.0f;
+  } else if (scheme.scale_rule == ScaleRule::kAbsMax) {
+    scale = absmax / (0.5f * steps);
+  } else {
+    // No branch on which of the two is larger: it would be unpredictable.
+    scale = std::copysign(absmax, -lo - hi) /
+            static_cast<float>(1 << (scheme.bits - 1));
+  }
+  // Below this a scale counts as zero: its inverse must be finite, and F16
+  // has nothing smaller.
+  float smallest = 0x1p-126f;
+  if (scale_dtype == DType::kBF16) {
+    scale = BF16ToFloat(FloatToBF16(scale));
+  } else if (scale_dtype == DType::kF16) {
+    scale = F16ToFloat(FloatToF16(scale));
+    smallest = 0x1p-24f;
+  }
+  GroupParams params;
+  params.scale = std::abs(scale) < smallest ? 1.0f : scale;
+  params.inverse = 1.0f / params.scale;
+  params.zero = 1 << (scheme.bits - 1);
+  if (!scheme.symmetric && params.scale == scale) {
+    const float zero = std::nearbyint(-lo / scale);
+    params.zero = static_cast<int>(std::min(std::max(zero, 0.0f), steps));
+  }
+  return params;
+}
 
 // The code of `x`. Precondition: x is finite and |x * inverse| < 2^22.
 inline uint8_t QuantizeValue(float x, const GroupParams& params, int bits) {

@@ -30,11 +30,13 @@ struct Job {
   int64_t rows;
   int64_t cols;
   int64_t group_elems;
+  int64_t groups;    // a row
   size_t row_bytes;  // of packed
   uint8_t* packed;
   uint8_t* scales;
-  uint8_t* zeros;  // null when symmetric
-  uint8_t* codes;  // room for a row, rounded up to whole blocks
+  uint8_t* zeros;       // null when symmetric
+  uint8_t* codes;       // room for a row, rounded up to whole blocks
+  GroupParams* params;  // room for the groups of a row
 };
 
 }  // namespace internal_quantize
@@ -165,31 +167,55 @@ int64_t FirstNotFinite(const uint8_t* from, int64_t count) {
   return count;
 }
 
+// Parameters of the groups of a row. Returns false when an element is not
+// finite. Apart from the encoding, so that the latencies of one group's
+// reduction and divisions overlap with the next group's.
+template <class Source>
+bool RowParams(const Job& job, const uint8_t* row) {
+  const size_t cols = static_cast<size_t>(job.cols);
+  const size_t group = static_cast<size_t>(job.group_elems);
+  GroupParams* params = job.params;
+  bool finite = true;
+  for (size_t begin = 0; begin < cols; begin += group) {
+    float min, max;
+    finite &= GroupRange<Source>(row + begin * Source::kBytes,
+                                 std::min(group, cols - begin), &min, &max);
+    *params++ = ComputeGroupParams(job.scheme, min, max, job.scale_dtype);
+  }
+  return finite;
+}
+
+template <class Source>
+void EncodeRow(const Job& job, const uint8_t* row) {
+  const size_t cols = static_cast<size_t>(job.cols);
+  const size_t group = static_cast<size_t>(job.group_elems);
+  const GroupParams* params = job.params;
+  for (size_t begin = 0; begin < cols; begin += group) {
+    EncodeGroup<Source>(row + begin * Source::kBytes,
+                        std::min(group, cols - begin), *params++,
+                        job.scheme.bits, job.codes + begin);
+  }
+}
+
 // Returns the index of the first element that is not finite, or -1.
 template <class Source, int kBits>
 int64_t QuantizeJob(const Job& job) {
   const size_t cols = static_cast<size_t>(job.cols);
-  const size_t group = static_cast<size_t>(job.group_elems);
   const size_t scale_bytes = DTypeBytes(job.scale_dtype);
   uint8_t* scale = job.scales;
   uint8_t* zero = job.zeros;
   for (int64_t r = 0; r < job.rows; ++r) {
     const uint8_t* row =
         job.from + static_cast<size_t>(r) * cols * Source::kBytes;
-    for (size_t begin = 0; begin < cols; begin += group) {
-      const size_t count = std::min(group, cols - begin);
-      const uint8_t* from = row + begin * Source::kBytes;
-      float min, max;
-      if (!GroupRange<Source>(from, count, &min, &max)) {
-        return r * job.cols + FirstNotFinite<Source>(row, job.cols);
-      }
-      const GroupParams params =
-          ComputeGroupParams(job.scheme, min, max, job.scale_dtype);
-      StoreScale(params.scale, job.scale_dtype, scale);
-      scale += scale_bytes;
-      if (zero != nullptr) *zero++ = static_cast<uint8_t>(params.zero);
-      EncodeGroup<Source>(from, count, params, kBits, job.codes + begin);
+    if (!RowParams<Source>(job, row)) {
+      return r * job.cols + FirstNotFinite<Source>(row, job.cols);
     }
+    for (int64_t g = 0; g < job.groups; ++g) {
+      StoreScale(job.params[g].scale, job.scale_dtype, scale);
+      scale += scale_bytes;
+      if (zero != nullptr) *zero++ = static_cast<uint8_t>(job.params[g].zero);
+    }
+    EncodeRow<Source>(job, row);
     PackRow<kBits>(job.codes, cols, job.row_bytes,
                    job.packed + static_cast<size_t>(r) * job.row_bytes);
   }
@@ -254,6 +280,7 @@ absl::optional<int64_t> QuantizeRows(const QuantScheme& scheme,
 
   // Zeroed, so that the padding of the last block is.
   AlignedArray<uint8_t> codes(static_cast<size_t>(cols) + kAlignment);
+  AlignedArray<GroupParams> params(static_cast<size_t>(shape.groups));
   const internal_quantize::Job job = {
       scheme,
       scale_dtype,
@@ -261,11 +288,13 @@ absl::optional<int64_t> QuantizeRows(const QuantScheme& scheme,
       rows,
       cols,
       shape.group_elems,
+      shape.groups,
       static_cast<size_t>(shape.row_words * 4),
       to.packed.data(),
       to.scales.data(),
       scheme.symmetric ? nullptr : to.zeros.data(),
-      codes.data()};
+      codes.data(),
+      params.data()};
   const int64_t bad =
       dtype == DType::kF32   ? HWY_DYNAMIC_DISPATCH(QuantizeF32)(job)
       : dtype == DType::kF16 ? HWY_DYNAMIC_DISPATCH(QuantizeF16)(job)

@@ -33,7 +33,7 @@ struct QuantizedRows {
 // Returns nullopt, or the index (row * cols + column) of the first element
 // that is NaN or infinite; rows from that one on are then unspecified.
 // Preconditions (checked): sizes, dtype, IsScaleDType(scale_dtype).
-// Thread-safe. Allocates `cols` bytes.
+// Thread-safe. Allocates for one row.
 absl::optional<int64_t> QuantizeRows(const QuantScheme& scheme,
                                      DType scale_dtype, DType dtype,
                                      absl::Span<const uint8_t> from,
