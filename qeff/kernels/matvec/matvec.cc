@@ -2,6 +2,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "qeff/kernels/matvec/matvec.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 // clang-format separates the two above from what follows.
@@ -113,10 +114,13 @@ HWY_INLINE float SumLanes(V (&acc)[kVectors]) {
   return lanes[0];
 }
 
+// `ahead` are rows of 16-bit weights to fetch meanwhile, a cache line each 32
+// columns: hardware follows a row only to the end of its 4 KiB page, which is
+// all of it for 2048 columns (measured: 20 to 28 GB/s; float32 gains nothing).
 // `x_tail` holds the last cols % 32 elements of x, then zeros.
 template <typename Loader, int kRows>
-void DotRows(const uint8_t* w, int64_t stride_bytes, int64_t cols,
-             const float* x, const float* x_tail, float* y) {
+void DotRows(const uint8_t* w, const uint8_t* ahead, int64_t stride_bytes,
+             int64_t cols, const float* x, const float* x_tail, float* y) {
   V acc[kRows][kVectors];
   HWY_UNROLL(4)
   for (int r = 0; r < kRows; ++r) {
@@ -125,6 +129,12 @@ void DotRows(const uint8_t* w, int64_t stride_bytes, int64_t cols,
   }
   int64_t c = 0;
   for (; c + kMatVecLanes <= cols; c += kMatVecLanes) {
+    if (Loader::kBytes == 2) {
+      HWY_UNROLL(4)
+      for (int r = 0; r < kRows; ++r) {
+        hwy::Prefetch(ahead + r * stride_bytes + c * Loader::kBytes);
+      }
+    }
     MultiplyAdd<Loader, kRows>(w + c * Loader::kBytes, stride_bytes, x + c,
                                acc);
   }
@@ -154,12 +164,15 @@ void MatVecOf(const WeightRows& w, const float* x, float* y) {
   }
   int64_t r = 0;
   for (; r + kRowsAtOnce <= w.rows; r += kRowsAtOnce) {
-    DotRows<Loader, kRowsAtOnce>(w.data + r * stride_bytes, stride_bytes,
-                                 w.cols, x, x_tail, y + r);
+    const uint8_t* rows = w.data + r * stride_bytes;
+    const bool more = r + 2 * kRowsAtOnce <= w.rows;
+    const uint8_t* ahead = more ? rows + kRowsAtOnce * stride_bytes : rows;
+    DotRows<Loader, kRowsAtOnce>(rows, ahead, stride_bytes, w.cols, x, x_tail,
+                                 y + r);
   }
   for (; r < w.rows; ++r) {
-    DotRows<Loader, 1>(w.data + r * stride_bytes, stride_bytes, w.cols, x,
-                       x_tail, y + r);
+    const uint8_t* row = w.data + r * stride_bytes;
+    DotRows<Loader, 1>(row, row, stride_bytes, w.cols, x, x_tail, y + r);
   }
 }
 
