@@ -5,7 +5,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
-// clang-format separates the two above from what follows.
+// This comment keeps clang-format from sorting these among the others.
 #include <cstring>
 
 #include "qeff/kernels/matvec/matvec.h"

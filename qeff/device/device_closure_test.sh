@@ -1,0 +1,26 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Checks every target that the device runtime is built from. Its argument is
+# the output of the genquery rule :device_closure, one label a line.
+
+set -euo pipefail
+
+allowed='^//qeff/(device|tensor|spec|format|kernels/[a-z0-9_]+):'
+allowed+='|^//qeff/util:(aligned|check|checked|mapped_file|random|status)$'
+allowed+='|^//qeff/parallel:thread_pool_interface$'
+# Of the tokenizer, what needs no third party but Abseil (its readers would
+# bring ICU, SentencePiece or JSON).
+allowed+='|^//qeff/tokenizer:'
+allowed+='|^@com_google_absl//|^@highway//:hwy$'
+
+for wanted in //qeff/device:engine //qeff/kernels/matvec:matvec; do
+  if ! grep -qxF "${wanted}" "$1"; then
+    echo "The query is broken: ${wanted} is not in it."
+    exit 1
+  fi
+done
+if grep -vE "${allowed}" "$1"; then
+  echo "The device runtime must not be built from the targets above."
+  exit 1
+fi
