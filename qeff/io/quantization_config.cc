@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/io/quantization_config.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+// Bounds of what a hostile config can make Find cost.
+constexpr size_t kMaxGroups = 1000;
+constexpr size_t kMaxTargets = 100'000;
+constexpr int64_t kMaxGroupSize = int64_t{1} << 31;
+
+constexpr char kPatternPrefix[] = "re:";
+
+// How exact a match is.
+enum : int { kNoMatch = 0, kClass = 1, kPattern = 2, kName = 3 };
+
+bool IsLinearClass(absl::string_view target) {
+  return target == "Linear" || target == "Conv1D";
+}
+
+absl::Status Unsupported(const JsonObjectReader& reader,
+                         const std::string& key) {
+  return absl::UnimplementedError(
+      absl::StrCat(reader.context(), ": ", key, " = ",
+                   JsonForMessage(*reader.Find(key)), " is not supported"));
+}
+
+// Errors unless `key` is missing, null, false, or an empty object or array.
+absl::Status ExpectAbsent(const JsonObjectReader& reader,
+                          const std::string& key) {
+  const Json* value = reader.Find(key);
+  if (value == nullptr || (value->is_structured() && value->empty()) ||
+      (value->is_boolean() && !value->get<bool>())) {
+    return absl::OkStatus();
+  }
+  return Unsupported(reader, key);
+}
+
+// Errors unless `key` is missing or one of `accepted`.
+absl::Status ExpectOneOf(const JsonObjectReader& reader, const std::string& key,
+                         std::initializer_list<absl::string_view> accepted) {
+  const Json* value = reader.Find(key);
+  if (value == nullptr) return absl::OkStatus();
+  QEFF_ASSIGN_OR_RETURN(const std::string text, reader.String(key));
+  if (std::find(accepted.begin(), accepted.end(), text) != accepted.end()) {
+    return absl::OkStatus();
+  }
+  return Unsupported(reader, key);
+}
+
+absl::StatusOr<std::vector<std::string>> Strings(const JsonObjectReader& reader,
+                                                 const std::string& key) {
+  const Json* value = reader.Find(key);
+  std::vector<std::string> strings;
+  if (value == nullptr) return strings;
+  if (!value->is_array() || value->size() > kMaxTargets) {
+    return reader.Unexpected(
+        key, absl::StrCat("a list of at most ", kMaxTargets, " strings"));
+  }
+  for (const Json& item : *value) {
+    if (!item.is_string()) return reader.Unexpected(key, "a list of strings");
+    strings.push_back(item.get<std::string>());
+  }
+  return strings;
+}
+
+absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r) {
+  WeightQuantization weights;
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "type", {"int"}));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "dynamic"));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "block_structure"));
+  // "static" is a synonym of "weight": only the order of quantizing differed.
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "actorder", {"weight", "static"}));
+  QEFF_ASSIGN_OR_RETURN(const int64_t bits, r.Int("num_bits", 1, 64));
+  if (bits < kMinQuantBits || bits > kMaxQuantBits) {
+    return Unsupported(r, "num_bits");
+  }
+  weights.bits = static_cast<int>(bits);
+  QEFF_ASSIGN_OR_RETURN(weights.symmetric, r.BoolOr("symmetric", true));
+  // compressed-tensors derives a missing strategy from group_size.
+  const bool grouped = r.Has("group_size") && *r.Find("group_size") != Json(-1);
+  QEFF_RETURN_IF_ERROR(
+      ExpectOneOf(r, "strategy", {"tensor", "channel", "group"}));
+  QEFF_ASSIGN_OR_RETURN(
+      const std::string strategy,
+      r.StringOr("strategy", grouped               ? "group"
+                             : r.Has("group_size") ? "channel"
+                                                   : "tensor"));
+  weights.strategy = strategy == "group"     ? QuantStrategy::kGroup
+                     : strategy == "channel" ? QuantStrategy::kChannel
+                                             : QuantStrategy::kTensor;
+  if (weights.strategy == QuantStrategy::kGroup) {
+    QEFF_ASSIGN_OR_RETURN(weights.group_size,
+                          r.Int("group_size", 1, kMaxGroupSize));
+  }
+  if (weights.strategy == QuantStrategy::kTensor && !weights.symmetric) {
+    return absl::UnimplementedError(
+        absl::StrCat(r.context(),
+                     ": symmetric = false with strategy = \"tensor\" is not "
+                     "supported"));
+  }
+  return weights;
+}
+
+absl::StatusOr<QuantizationConfig::Group> ParseGroup(
+    const Json& json, const std::string& context) {
+  QEFF_ASSIGN_OR_RETURN(const JsonObjectReader r,
+                        JsonObjectReader::Create(json, context));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "input_activations"));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "output_activations"));
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "format", {"pack-quantized"}));
+  QuantizationConfig::Group group;
+  QEFF_ASSIGN_OR_RETURN(group.targets, Strings(r, "targets"));
+  QEFF_ASSIGN_OR_RETURN(const auto weights, r.ObjectOr("weights"));
+  if (!weights.has_value()) return r.Unexpected("weights", "an object");
+  QEFF_ASSIGN_OR_RETURN(group.weights, ParseWeights(*weights));
+  return group;
+}
+
+absl::StatusOr<QuantizedLayout> ParseLayout(const JsonObjectReader& r) {
+  QEFF_ASSIGN_OR_RETURN(const std::string method, r.String("quant_method"));
+  if (method == QuantizedLayoutName(QuantizedLayout::kQeff)) {
+    QEFF_ASSIGN_OR_RETURN(const int64_t version,
+                          r.Int("version", 1, INT64_MAX));
+    if (version > kQeffLayoutVersion) return Unsupported(r, "version");
+    return QuantizedLayout::kQeff;
+  }
+  if (method != QuantizedLayoutName(QuantizedLayout::kCompressedTensors)) {
+    return Unsupported(r, "quant_method");
+  }
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "quantization_status", {"compressed"}));
+  QEFF_RETURN_IF_ERROR(
+      ExpectOneOf(r, "format", {"pack-quantized", "mixed-precision"}));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "kv_cache_scheme"));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "transform_config"));
+  QEFF_ASSIGN_OR_RETURN(const auto sparsity, r.ObjectOr("sparsity_config"));
+  if (sparsity.has_value() && !sparsity->object().empty()) {
+    QEFF_RETURN_IF_ERROR(ExpectOneOf(*sparsity, "format", {"dense"}));
+  }
+  return QuantizedLayout::kCompressedTensors;
+}
+
+absl::string_view StrategyName(QuantStrategy strategy) {
+  switch (strategy) {
+    case QuantStrategy::kTensor:
+      return "tensor";
+    case QuantStrategy::kChannel:
+      return "channel";
+    default:
+      return "group";
+  }
+}
+
+Json GroupToJson(const QuantizationConfig::Group& group,
+                 QuantizedLayout layout) {
+  const WeightQuantization& weights = group.weights;
+  Json args;
+  args["num_bits"] = weights.bits;
+  args["type"] = "int";
+  args["symmetric"] = weights.symmetric;
+  args["strategy"] = std::string(StrategyName(weights.strategy));
+  if (weights.strategy == QuantStrategy::kGroup) {
+    args["group_size"] = weights.group_size;
+  } else {
+    args["group_size"] = nullptr;
+  }
+  Json json;
+  json["targets"] = group.targets;
+  if (layout == QuantizedLayout::kCompressedTensors) {
+    // Other readers want these, and refuse keys that they do not know.
+    args["dynamic"] = false;
+    args["actorder"] = nullptr;
+    args["observer"] = "minmax";
+    args["observer_kwargs"] = Json::object();
+    args["block_structure"] = nullptr;
+    json["weights"] = std::move(args);
+    json["input_activations"] = nullptr;
+    json["output_activations"] = nullptr;
+    json["format"] = "pack-quantized";
+  } else {
+    json["weights"] = std::move(args);
+  }
+  return json;
+}
+
+}  // namespace
+
+WeightQuantization WeightQuantization::FromScheme(const QuantScheme& scheme) {
+  WeightQuantization weights;
+  weights.bits = scheme.bits;
+  weights.symmetric = scheme.symmetric;
+  weights.strategy =
+      scheme.group_size == 0 ? QuantStrategy::kChannel : QuantStrategy::kGroup;
+  weights.group_size = scheme.group_size;
+  return weights;
+}
+
+absl::StatusOr<std::vector<QuantizationConfig::Matcher>>
+QuantizationConfig::Compile(const std::vector<std::string>& targets) {
+  std::vector<Matcher> matchers;
+  for (const std::string& target : targets) {
+    Matcher matcher;
+    absl::string_view pattern = target;
+    if (absl::ConsumePrefix(&pattern, kPatternPrefix)) {
+      QEFF_ASSIGN_OR_RETURN(matcher.pattern, NamePattern::Compile(pattern));
+    } else {
+      matcher.name = target;
+    }
+    matchers.push_back(std::move(matcher));
+  }
+  return matchers;
+}
+
+int QuantizationConfig::Match(const std::vector<Matcher>& matchers,
+                              absl::string_view module) {
+  int best = kNoMatch;
+  for (const Matcher& matcher : matchers) {
+    if (matcher.pattern.has_value()) {
+      if (best < kPattern && matcher.pattern->MatchPrefix(module)) {
+        best = kPattern;
+      }
+    } else if (matcher.name == module) {
+      return kName;
+    } else if (IsLinearClass(matcher.name)) {
+      best = std::max<int>(best, kClass);
+    }
+  }
+  return best;
+}
+
+absl::StatusOr<QuantizationConfig> QuantizationConfig::Create(
+    QuantizedLayout layout, std::vector<Group> groups,
+    std::vector<std::string> ignore) {
+  QuantizationConfig config;
+  config.layout_ = layout;
+  config.groups_ = std::move(groups);
+  config.ignore_ = std::move(ignore);
+  for (const Group& group : config.groups_) {
+    QEFF_ASSIGN_OR_RETURN(auto matchers, Compile(group.targets));
+    config.group_matchers_.push_back(std::move(matchers));
+  }
+  QEFF_ASSIGN_OR_RETURN(config.ignore_matchers_, Compile(config.ignore_));
+  return config;
+}
+
+absl::optional<WeightQuantization> QuantizationConfig::Find(
+    absl::string_view module) const {
+  if (Match(ignore_matchers_, module) != kNoMatch) return absl::nullopt;
+  int best = kNoMatch;
+  absl::optional<WeightQuantization> found;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const int match = Match(group_matchers_[i], module);
+    if (match > best) {
+      best = match;
+      found = groups_[i].weights;
+    }
+  }
+  return found;
+}
+
+Json QuantizationConfig::ToJson() const {
+  Json json;
+  json["quant_method"] = std::string(QuantizedLayoutName(layout_));
+  if (layout_ == QuantizedLayout::kCompressedTensors) {
+    json["quantization_status"] = "compressed";
+    json["format"] = "pack-quantized";
+  } else {
+    json["version"] = kQeffLayoutVersion;
+  }
+  Json groups = Json::object();
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    groups[absl::StrCat("group_", i)] = GroupToJson(groups_[i], layout_);
+  }
+  json["config_groups"] = std::move(groups);
+  json["ignore"] = ignore_;
+  if (layout_ == QuantizedLayout::kCompressedTensors) {
+    json["kv_cache_scheme"] = nullptr;
+    json["global_compression_ratio"] = nullptr;
+  }
+  return json;
+}
+
+absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
+    const Json& config, const std::string& context) {
+  absl::optional<QuantizationConfig> none;
+  QEFF_ASSIGN_OR_RETURN(const JsonObjectReader top,
+                        JsonObjectReader::Create(config, context));
+  // The name that early versions of llm-compressor wrote.
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(top, "compression_config"));
+  QEFF_ASSIGN_OR_RETURN(const auto found, top.ObjectOr("quantization_config"));
+  if (!found.has_value()) return none;
+  const JsonObjectReader& r = *found;
+  QEFF_ASSIGN_OR_RETURN(const QuantizedLayout layout, ParseLayout(r));
+  QEFF_ASSIGN_OR_RETURN(const auto groups_json, r.ObjectOr("config_groups"));
+  if (!groups_json.has_value() || groups_json->object().size() > kMaxGroups) {
+    return r.Unexpected("config_groups", absl::StrCat("an object of at most ",
+                                                      kMaxGroups, " groups"));
+  }
+  std::vector<QuantizationConfig::Group> groups;
+  for (const auto& item : groups_json->object().items()) {
+    QEFF_ASSIGN_OR_RETURN(
+        QuantizationConfig::Group group,
+        ParseGroup(item.value(),
+                   absl::StrCat(groups_json->context(), ": ", item.key())));
+    groups.push_back(std::move(group));
+  }
+  QEFF_ASSIGN_OR_RETURN(std::vector<std::string> ignore, Strings(r, "ignore"));
+  QEFF_ASSIGN_OR_RETURN(
+      QuantizationConfig result,
+      QuantizationConfig::Create(layout, std::move(groups), std::move(ignore)),
+      r.context());
+  return absl::optional<QuantizationConfig>(std::move(result));
+}
+
+}  // namespace qeff

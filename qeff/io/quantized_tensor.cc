@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/io/quantized_tensor.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "qeff/format/packing.h"
+#include "qeff/format/quantized_layout.h"
+#include "qeff/io/messages.h"
+#include "qeff/util/checked.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+// Keeps products with bits and group counts far from overflow.
+constexpr int64_t kMaxSide = int64_t{1} << 40;
+
+// Reads one module; the parts fill `matrix_` in order.
+class MatrixReader {
+ public:
+  MatrixReader(const Checkpoint& checkpoint, absl::string_view module,
+               QuantizedLayout layout, const WeightQuantization& weights)
+      : checkpoint_(checkpoint), layout_(layout), weights_(weights) {
+    matrix_.module = std::string(module);
+  }
+
+  absl::StatusOr<QuantizedMatrix> Read() {
+    if (checkpoint_.Has(absl::StrCat(matrix_.module, ".weight_g_idx"))) {
+      return absl::UnimplementedError(
+          absl::StrCat(Place(matrix_.module + ".weight_g_idx"),
+                       "activation order by group is not supported"));
+    }
+    QEFF_RETURN_IF_ERROR(ReadShape());
+    QEFF_RETURN_IF_ERROR(ReadPacked());
+    QEFF_RETURN_IF_ERROR(ReadScales());
+    if (!weights_.symmetric) QEFF_RETURN_IF_ERROR(ReadZeroPoints());
+    return std::move(matrix_);
+  }
+
+ private:
+  std::string Place(absl::string_view tensor) const {
+    return absl::StrCat(checkpoint_.folder(), ": tensor ", QuoteName(tensor),
+                        ": ");
+  }
+
+  // The tensor `name`, which must have this type.
+  absl::StatusOr<TensorView> Get(const std::string& name, DType dtype) const {
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
+    if (view.dtype != dtype) {
+      return InvalidInputError(Place(name), "expected dtype ", DTypeName(dtype),
+                               ", found ", DTypeName(view.dtype));
+    }
+    return view;
+  }
+
+  absl::Status ExpectShape(const std::string& name, const TensorView& view,
+                           const Shape& expected) const {
+    if (view.shape == expected) return absl::OkStatus();
+    return InvalidInputError(Place(name), "expected shape ",
+                             expected.ToString(), ", found ",
+                             view.shape.ToString());
+  }
+
+  absl::Span<uint8_t> Own(size_t size) {
+    auto bytes = std::make_shared<std::vector<uint8_t>>(size);
+    matrix_.owned.push_back(bytes);
+    return absl::MakeSpan(*bytes);
+  }
+
+  absl::Status ReadShape() {
+    const std::string name = ShapeTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, Get(name, DType::kI64));
+    QEFF_RETURN_IF_ERROR(ExpectShape(name, view, Shape({2})));
+    int64_t sides[2];
+    std::memcpy(sides, view.bytes.data(), sizeof(sides));
+    for (int64_t side : sides) {
+      if (side < 1 || side > kMaxSide) {
+        return InvalidInputError(Place(name), "expected sizes from 1 to ",
+                                 kMaxSide, ", found ", side);
+      }
+    }
+    matrix_.rows = sides[0];
+    matrix_.cols = sides[1];
+    matrix_.bits = weights_.bits;
+    const bool grouped = weights_.strategy == QuantStrategy::kGroup;
+    if (grouped && layout_ == QuantizedLayout::kCompressedTensors &&
+        matrix_.cols % weights_.group_size != 0) {
+      return InvalidInputError(Place(name), "rows of ", matrix_.cols,
+                               " weights are not divisible into groups of ",
+                               weights_.group_size);
+    }
+    matrix_.group_elems = grouped ? weights_.group_size : matrix_.cols;
+    matrix_.groups = CeilDiv(matrix_.cols, matrix_.group_elems);
+    matrix_.row_bytes = 4 * PackedWords(matrix_.bits, matrix_.cols);
+    matrix_.codes.bits = matrix_.bits;
+    matrix_.codes.cols = matrix_.cols;
+    matrix_.codes.group_elems = matrix_.group_elems;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadPacked() {
+    const std::string name = PackedTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, Get(name, DType::kI32));
+    const Shape spaced({matrix_.rows, SpacedWords(matrix_.bits, matrix_.cols)});
+    const Shape dense({matrix_.rows, matrix_.row_bytes / 4});
+    if (view.shape == dense || layout_ == QuantizedLayout::kQeff ||
+        view.shape != spaced) {
+      matrix_.codes.packed = view.bytes;
+      return ExpectShape(name, view, dense);
+    }
+    spaced_ = true;
+    const absl::Span<uint8_t> packed =
+        Own(static_cast<size_t>(matrix_.rows * matrix_.row_bytes));
+    const size_t from_bytes = static_cast<size_t>(4 * spaced[1]);
+    const size_t to_bytes = static_cast<size_t>(matrix_.row_bytes);
+    std::vector<uint8_t> codes(static_cast<size_t>(matrix_.cols));
+    for (size_t r = 0; r < static_cast<size_t>(matrix_.rows); ++r) {
+      UnpackSpacedCodes(matrix_.bits,
+                        view.bytes.subspan(r * from_bytes, from_bytes),
+                        absl::MakeSpan(codes));
+      PackCodes(matrix_.bits, codes, packed.subspan(r * to_bytes, to_bytes));
+    }
+    matrix_.codes.packed = packed;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadScales() {
+    const std::string name = ScaleTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
+    if (!IsScaleDType(view.dtype)) {
+      return InvalidInputError(Place(name),
+                               "expected dtype F16, BF16 or F32, found ",
+                               DTypeName(view.dtype));
+    }
+    const bool whole = weights_.strategy == QuantStrategy::kTensor;
+    QEFF_RETURN_IF_ERROR(ExpectShape(
+        name, view,
+        whole ? Shape({1}) : Shape({matrix_.rows, matrix_.groups})));
+    const size_t size = DTypeBytes(view.dtype);
+    for (size_t i = 0; i < view.bytes.size() / size; ++i) {
+      const float scale = LoadScale(view.dtype, view.bytes.data() + i * size);
+      if (!std::isfinite(scale)) {
+        return InvalidInputError(Place(name), "scale ", i, " is ", scale);
+      }
+    }
+    matrix_.codes.scale_dtype = view.dtype;
+    matrix_.codes.scales = view.bytes;
+    if (!whole) return absl::OkStatus();
+    const size_t rows = static_cast<size_t>(matrix_.rows);
+    const absl::Span<uint8_t> scales = Own(rows * size);
+    for (size_t r = 0; r < rows; ++r) {
+      std::memcpy(scales.data() + r * size, view.bytes.data(), size);
+    }
+    matrix_.codes.scales = scales;
+    return absl::OkStatus();
+  }
+
+  // Packed along the rows, or, in files of early versions, one signed byte
+  // each.
+  absl::Status ReadZeroPoints() {
+    const std::string name = ZeroPointTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
+    const int64_t rows = matrix_.rows, groups = matrix_.groups;
+    const absl::Span<uint8_t> zeros = Own(static_cast<size_t>(rows * groups));
+    if (view.dtype == DType::kI8) {
+      QEFF_RETURN_IF_ERROR(ExpectShape(name, view, Shape({rows, groups})));
+      QEFF_RETURN_IF_ERROR(CopySignedZeroPoints(name, view, zeros));
+    } else {
+      QEFF_RETURN_IF_ERROR(Get(name, DType::kI32).status());
+      const int64_t words = spaced_ ? SpacedWords(matrix_.bits, rows)
+                                    : PackedWords(matrix_.bits, rows);
+      QEFF_RETURN_IF_ERROR(ExpectShape(name, view, Shape({words, groups})));
+      UnpackColumns(matrix_.bits, spaced_, rows, groups, view.bytes, zeros);
+    }
+    matrix_.codes.zeros = zeros;
+    return absl::OkStatus();
+  }
+
+  absl::Status CopySignedZeroPoints(const std::string& name,
+                                    const TensorView& view,
+                                    absl::Span<uint8_t> zeros) const {
+    const int offset = 1 << (matrix_.bits - 1);
+    for (size_t i = 0; i < zeros.size(); ++i) {
+      const int zero = static_cast<int8_t>(view.bytes[i]);
+      if (zero < -offset || zero >= offset) {
+        return InvalidInputError(Place(name), "zero point ", i, " is ", zero,
+                                 ", expected ", -offset, " to ", offset - 1);
+      }
+      zeros[i] = static_cast<uint8_t>(zero + offset);
+    }
+    return absl::OkStatus();
+  }
+
+  const Checkpoint& checkpoint_;
+  const QuantizedLayout layout_;
+  const WeightQuantization weights_;
+  bool spaced_ = false;
+  QuantizedMatrix matrix_;
+};
+
+}  // namespace
+
+bool HasQuantizedWeight(const Checkpoint& checkpoint,
+                        absl::string_view module) {
+  return checkpoint.Has(PackedTensorName(module));
+}
+
+absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
+    const Checkpoint& checkpoint, absl::string_view module,
+    const QuantizationConfig& config) {
+  const absl::optional<WeightQuantization> weights = config.Find(module);
+  if (!weights.has_value()) {
+    return InvalidInputError(
+        checkpoint.folder(), ": tensor ", QuoteName(PackedTensorName(module)),
+        ": quantization_config does not quantize this module");
+  }
+  return MatrixReader(checkpoint, module, config.layout(), *weights).Read();
+}
+
+absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
+                            int64_t row_count, float* out) {
+  if (row_begin < 0 || row_count < 0 || row_begin > matrix.rows ||
+      row_count > matrix.rows - row_begin) {
+    return absl::OutOfRangeError(absl::StrCat(matrix.module, ": rows ",
+                                              row_begin, " and ", row_count,
+                                              " more of ", matrix.rows));
+  }
+  DequantizeRows(
+      matrix.codes, row_begin, row_count,
+      absl::MakeSpan(out, static_cast<size_t>(row_count * matrix.cols)));
+  return absl::OkStatus();
+}
+
+void ReleaseRows(const Checkpoint& checkpoint, const QuantizedMatrix& matrix,
+                 int64_t row_begin, int64_t row_count) {
+  const absl::Span<const uint8_t> packed = matrix.codes.packed;
+  for (const auto& owned : matrix.owned) {
+    if (packed.data() == owned->data()) return;
+  }
+  TensorView view;
+  view.dtype = DType::kU8;
+  view.shape = Shape({row_count * matrix.row_bytes});
+  view.bytes =
+      packed.subspan(static_cast<size_t>(row_begin * matrix.row_bytes),
+                     static_cast<size_t>(row_count * matrix.row_bytes));
+  checkpoint.Release(view);
+}
+
+}  // namespace qeff

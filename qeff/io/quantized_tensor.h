@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reading a quantized linear layer of a checkpoint: validated, codes still
+// packed and mapped.
+
+#ifndef QEFF_IO_QUANTIZED_TENSOR_H_
+#define QEFF_IO_QUANTIZED_TENSOR_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "qeff/io/checkpoint.h"
+#include "qeff/io/quantization_config.h"
+#include "qeff/kernels/quantize/quantize.h"
+#include "qeff/tensor/tensor.h"
+
+namespace qeff {
+
+// The weight of a linear layer, [rows, cols] = [out features, in features]
+// whatever class the layer has: element (r, c) is
+//   (code(r, c) - zero(r, c / group_elems)) * scale(r, c / group_elems).
+// Borrows the checkpoint, owns what had to be rewritten. Copies share that.
+// Thread-safe.
+struct QuantizedMatrix {
+  std::string module;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int bits = 0;
+  int64_t group_elems = 0;  // of every group but the last; cols when per row
+  int64_t groups = 0;       // a row
+  // Codes in dense form (qeff/format/packing.h), `row_bytes` a row; scales
+  // [rows, groups] in codes.scale_dtype; codes.zeros [rows, groups], empty
+  // when symmetric, which means 2^(bits-1) everywhere.
+  QuantizedRowsView codes;
+  int64_t row_bytes = 0;
+
+  // Memory that `codes` refers to, unless it is mapped.
+  std::vector<std::shared_ptr<const std::vector<uint8_t>>> owned;
+
+  bool symmetric() const { return codes.zeros.empty(); }
+};
+
+// Whether `checkpoint` holds packed codes for the linear layer `module`.
+bool HasQuantizedWeight(const Checkpoint& checkpoint, absl::string_view module);
+
+// Reads `module`. Tensors of 3, 5, 6 or 7 bits in spaced form are rewritten to
+// dense form, scales of a whole tensor to one a row, zero points to bytes;
+// all else stays mapped. Errors, naming the folder and the tensor:
+// kNotFound for a missing tensor; kInvalidArgument for a module that `config`
+// does not quantize, a wrong dtype or shape (both are given), a group size
+// that does not divide the row in compressed-tensors layout, a scale that is
+// not finite or a zero point outside the codes; kUnimplemented for activation
+// order (weight_g_idx).
+absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
+    const Checkpoint& checkpoint, absl::string_view module,
+    const QuantizationConfig& config);
+
+// Writes rows [row_begin, row_begin + row_count) as float32 to `out`, which
+// has room for row_count * matrix.cols elements. Same bits on all machines.
+// Errors: kOutOfRange when the rows do not exist.
+absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
+                            int64_t row_count, float* out);
+
+// Drops the pages of the mapped codes of these rows (Checkpoint::Release).
+// `checkpoint` is the one that `matrix` was read from.
+void ReleaseRows(const Checkpoint& checkpoint, const QuantizedMatrix& matrix,
+                 int64_t row_begin, int64_t row_count);
+
+}  // namespace qeff
+
+#endif  // QEFF_IO_QUANTIZED_TENSOR_H_

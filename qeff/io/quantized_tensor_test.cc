@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/io/quantized_tensor.h"
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "qeff/format/packing.h"
+#include "qeff/io/io_testutil.h"
+
+namespace qeff {
+namespace {
+
+// One stored tensor as text for a header and bytes.
+struct RawTensor {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+  std::string bytes;
+};
+
+template <typename T>
+std::string Bytes(const std::vector<T>& values) {
+  return std::string(reinterpret_cast<const char*>(values.data()),
+                     values.size() * sizeof(T));
+}
+
+constexpr uint16_t kOne = 0x3F80;  // BF16
+constexpr uint16_t kHalf = 0x3F00;
+constexpr uint16_t kNan = 0x7FC0;
+
+// A layer "m" of [2, 8] with 4 bits in groups of 4; codes 0..7 and 8..15.
+std::vector<RawTensor> Layer() {
+  return {
+      {"m.weight_packed",
+       "I32",
+       {2, 1},
+       Bytes<uint32_t>({0x76543210u, 0xFEDCBA98u})},
+      {"m.weight_scale",
+       "BF16",
+       {2, 2},
+       Bytes<uint16_t>({kOne, kHalf, kOne, kHalf})},
+      {"m.weight_shape", "I64", {2}, Bytes<int64_t>({2, 8})},
+  };
+}
+
+std::shared_ptr<const Checkpoint> Open(const std::vector<RawTensor>& tensors) {
+  Json header = Json::object();
+  std::string data;
+  for (const RawTensor& tensor : tensors) {
+    Json entry;
+    entry["dtype"] = tensor.dtype;
+    entry["shape"] = tensor.shape;
+    entry["data_offsets"] = {data.size(), data.size() + tensor.bytes.size()};
+    header[tensor.name] = entry;
+    data += tensor.bytes;
+  }
+  const std::string folder = MakeTestFolder();
+  WriteTestFile(folder + "/config.json", "{}");
+  WriteTestFile(folder + "/model.safetensors",
+                SafetensorsBytes(header.dump(), data));
+  auto checkpoint = Checkpoint::Open(folder);
+  EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+  return *checkpoint;
+}
+
+QuantizationConfig Config(
+    int bits, bool symmetric, QuantStrategy strategy, int64_t group_size,
+    QuantizedLayout layout = QuantizedLayout::kCompressedTensors) {
+  WeightQuantization weights;
+  weights.bits = bits;
+  weights.symmetric = symmetric;
+  weights.strategy = strategy;
+  weights.group_size = group_size;
+  return QuantizationConfig::Create(layout, {{{"Linear"}, weights}},
+                                    {"lm_head"})
+      .value();
+}
+
+QuantizationConfig Int4Groups() {
+  return Config(4, true, QuantStrategy::kGroup, 4);
+}
+
+std::vector<float> Values(const QuantizedMatrix& matrix) {
+  std::vector<float> values(static_cast<size_t>(matrix.rows * matrix.cols));
+  EXPECT_TRUE(DequantizeRows(matrix, 0, matrix.rows, values.data()).ok());
+  return values;
+}
+
+TEST(QuantizedTensor, ReadsGroups) {
+  const auto checkpoint = Open(Layer());
+  EXPECT_TRUE(HasQuantizedWeight(*checkpoint, "m"));
+  EXPECT_FALSE(HasQuantizedWeight(*checkpoint, "lm_head"));
+  const auto matrix = ReadQuantizedMatrix(*checkpoint, "m", Int4Groups());
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(matrix->rows, 2);
+  EXPECT_EQ(matrix->cols, 8);
+  EXPECT_EQ(matrix->bits, 4);
+  EXPECT_EQ(matrix->groups, 2);
+  EXPECT_TRUE(matrix->symmetric());
+  EXPECT_TRUE(matrix->owned.empty());
+  EXPECT_EQ(Values(*matrix),
+            std::vector<float>({-8, -7, -6, -5, -2, -1.5, -1, -0.5,  //
+                                0, 1, 2, 3, 2, 2.5, 3, 3.5}));
+  std::vector<float> row(8);
+  ASSERT_TRUE(DequantizeRows(*matrix, 1, 1, row.data()).ok());
+  EXPECT_EQ(row[7], 3.5f);
+  EXPECT_EQ(DequantizeRows(*matrix, 1, 2, row.data()).code(),
+            absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(DequantizeRows(*matrix, -1, 1, row.data()).code(),
+            absl::StatusCode::kOutOfRange);
+  ReleaseRows(*checkpoint, *matrix, 0, 2);
+  EXPECT_EQ(Values(*matrix)[0], -8.0f);
+}
+
+TEST(QuantizedTensor, ReadsChannelsAndWholeTensors) {
+  auto tensors = Layer();
+  tensors[1] = {"m.weight_scale", "F32", {2, 1}, Bytes<float>({1.0f, -2.0f})};
+  auto matrix = ReadQuantizedMatrix(
+      *Open(tensors), "m", Config(4, true, QuantStrategy::kChannel, 0));
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(matrix->groups, 1);
+  const auto checkpoint = Open(tensors);
+  tensors[1] = {"m.weight_scale", "F32", {1}, Bytes<float>({3.0f})};
+  const auto whole = Open(tensors);
+  matrix = ReadQuantizedMatrix(*whole, "m",
+                               Config(4, true, QuantStrategy::kTensor, 0));
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(Values(*matrix)[0], -24.0f);
+  EXPECT_EQ(Values(*matrix)[15], 21.0f);
+}
+
+TEST(QuantizedTensor, ReadsZeroPointsInBothForms) {
+  // Zero points (signed) -8, 0 and 7, 1.
+  const std::vector<float> expected = {0,  1,  2,  3,  -2,  -1.5, -1,  -0.5,
+                                       -7, -6, -5, -4, 1.5, 2,    2.5, 3};
+  const QuantizationConfig config = Config(4, false, QuantStrategy::kGroup, 4);
+  auto tensors = Layer();
+  tensors.push_back(
+      {"m.weight_zero_point", "I8", {2, 2}, Bytes<int8_t>({-8, 0, 7, 1})});
+  const auto bytes = Open(tensors);
+  auto matrix = ReadQuantizedMatrix(*bytes, "m", config);
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(Values(*matrix), expected);
+  tensors.back() = {
+      "m.weight_zero_point", "I32", {1, 2}, Bytes<uint32_t>({0xF0, 0x98})};
+  const auto packed = Open(tensors);
+  matrix = ReadQuantizedMatrix(*packed, "m", config);
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_FALSE(matrix->symmetric());
+  EXPECT_EQ(Values(*matrix), expected);
+}
+
+TEST(QuantizedTensor, ReadsThreeBitsInBothForms) {
+  // The golden row (5 i mod 8) - 4, spaced and dense.
+  std::vector<float> expected;
+  for (int i = 0; i < 32; ++i) {
+    expected.push_back(static_cast<float>(5 * i % 8 - 4));
+  }
+  const QuantizationConfig config = Config(3, true, QuantStrategy::kChannel, 0);
+  for (bool spaced : {true, false}) {
+    const auto words =
+        spaced ? std::vector<int32_t>({679005864, 983687994, 216696716, 30})
+               : std::vector<int32_t>({-1468477784, -827819826, 2026809464});
+    const auto checkpoint =
+        Open({{"m.weight_packed",
+               "I32",
+               {1, static_cast<int64_t>(words.size())},
+               Bytes(words)},
+              {"m.weight_scale", "BF16", {1, 1}, Bytes<uint16_t>({kOne})},
+              {"m.weight_shape", "I64", {2}, Bytes<int64_t>({1, 32})}});
+    const auto matrix = ReadQuantizedMatrix(*checkpoint, "m", config);
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    EXPECT_EQ(Values(*matrix), expected);
+    EXPECT_EQ(matrix->owned.size(), spaced ? 1u : 0u);
+    ReleaseRows(*checkpoint, *matrix, 0, 1);
+    EXPECT_EQ(Values(*matrix), expected);
+  }
+}
+
+TEST(QuantizedTensor, ShorterLastGroupInQeffLayoutOnly) {
+  auto tensors = Layer();
+  tensors[2].bytes = Bytes<int64_t>({2, 7});
+  const auto checkpoint = Open(tensors);
+  auto matrix = ReadQuantizedMatrix(*checkpoint, "m", Int4Groups());
+  EXPECT_EQ(matrix.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(matrix.status().message().find("groups of 4"), std::string::npos);
+  matrix = ReadQuantizedMatrix(
+      *checkpoint, "m",
+      Config(4, true, QuantStrategy::kGroup, 4, QuantizedLayout::kQeff));
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(Values(*matrix),
+            std::vector<float>({-8, -7, -6, -5, -2, -1.5, -1,  //
+                                0, 1, 2, 3, 2, 2.5, 3}));
+}
+
+TEST(QuantizedTensor, ErrorsNameTensorAndWhatWasFound) {
+  struct Change {
+    size_t tensor;
+    RawTensor replacement;
+    const char* message;
+  };
+  const std::string two_words = Bytes<uint32_t>({0, 0});
+  for (const Change& change : {
+           Change{0,
+                  {"m.weight_packed", "I64", {1, 1}, two_words},
+                  "expected dtype I32, found I64"},
+           Change{0,
+                  {"m.weight_packed", "I32", {1, 2}, two_words},
+                  "expected shape [2, 1], found [1, 2]"},
+           Change{0,
+                  {"m.weight_packed", "I32", {2}, two_words},
+                  "expected shape [2, 1], found [2]"},
+           Change{1,
+                  {"m.weight_scale", "I32", {1, 2}, two_words},
+                  "F16, BF16 or F32"},
+           Change{1,
+                  {"m.weight_scale", "BF16", {4, 1}, two_words},
+                  "expected shape [2, 2]"},
+           Change{1,
+                  {"m.weight_scale",
+                   "BF16",
+                   {2, 2},
+                   Bytes<uint16_t>({kOne, kOne, kNan, kOne})},
+                  "scale 2 is nan"},
+           Change{2,
+                  {"m.weight_shape", "I64", {1}, Bytes<int64_t>({2})},
+                  "expected shape [2]"},
+           Change{2,
+                  {"m.weight_shape", "I32", {2}, Bytes<int32_t>({2, 8})},
+                  "expected dtype I64"},
+           Change{2,
+                  {"m.weight_shape", "I64", {2}, Bytes<int64_t>({2, -8})},
+                  "found -8"},
+           Change{2,
+                  {"m.weight_shape", "I64", {2}, Bytes<int64_t>({0, 8})},
+                  "found 0"},
+           Change{2,
+                  {"m.weight_shape",
+                   "I64",
+                   {2},
+                   Bytes<int64_t>({2, int64_t{1} << 62})},
+                  "expected sizes"},
+           Change{2,
+                  {"m.weight_shape", "I64", {2}, Bytes<int64_t>({2, 12})},
+                  "expected shape [2, 2], found [2, 1]"},
+           Change{2,
+                  {"m.weight_shape",
+                   "I64",
+                   {2},
+                   Bytes<int64_t>({int64_t{1} << 40, int64_t{1} << 40})},
+                  "expected shape"},
+       }) {
+    auto tensors = Layer();
+    tensors[change.tensor] = change.replacement;
+    const auto matrix = ReadQuantizedMatrix(*Open(tensors), "m", Int4Groups());
+    EXPECT_EQ(matrix.status().code(), absl::StatusCode::kInvalidArgument)
+        << change.message;
+    EXPECT_NE(matrix.status().message().find(change.message), std::string::npos)
+        << matrix.status();
+    EXPECT_NE(matrix.status().message().find("m.weight_"), std::string::npos);
+  }
+}
+
+TEST(QuantizedTensor, OtherErrors) {
+  for (size_t missing = 0; missing < 3; ++missing) {
+    auto tensors = Layer();
+    tensors.erase(tensors.begin() + static_cast<std::ptrdiff_t>(missing));
+    EXPECT_EQ(
+        ReadQuantizedMatrix(*Open(tensors), "m", Int4Groups()).status().code(),
+        absl::StatusCode::kNotFound);
+  }
+  const auto checkpoint = Open(Layer());
+  EXPECT_EQ(ReadQuantizedMatrix(*checkpoint, "m",
+                                Config(4, false, QuantStrategy::kGroup, 4))
+                .status()
+                .code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(
+      ReadQuantizedMatrix(*checkpoint, "lm_head", Int4Groups()).status().code(),
+      absl::StatusCode::kInvalidArgument);
+  auto tensors = Layer();
+  tensors.push_back({"m.weight_g_idx", "I32", {1}, Bytes<int32_t>({0})});
+  EXPECT_EQ(
+      ReadQuantizedMatrix(*Open(tensors), "m", Int4Groups()).status().code(),
+      absl::StatusCode::kUnimplemented);
+  tensors.back() = {
+      "m.weight_zero_point", "I8", {2, 2}, Bytes<int8_t>({0, 8, 0, 0})};
+  const auto out_of_range = ReadQuantizedMatrix(
+      *Open(tensors), "m", Config(4, false, QuantStrategy::kGroup, 4));
+  EXPECT_EQ(out_of_range.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(out_of_range.status().message().find("zero point 1 is 8"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace qeff
