@@ -15,6 +15,9 @@ namespace {
 // Queries of one task: few enough to share work evenly between threads.
 constexpr int64_t kQueryTile = 32;
 
+// Multiplications below which waking another thread does not pay.
+constexpr int64_t kMinWork = int64_t{1} << 15;
+
 struct Sequence {
   int64_t begin;  // first row
   int64_t length;
@@ -225,10 +228,16 @@ void CausalAttention(const AttentionOptions& options,
     rows += length;
   }
   QEFF_CHECK(rows == q.rows());
+  if (rows == 0) return;
 
   const TransposedKeys keys(options, sequences, k, pool);
   const std::vector<Task> tasks = MakeTasks(sequences, options.num_heads);
-  pool.ParallelFor(static_cast<int64_t>(tasks.size()), /*grain=*/1,
+  // A short sequence gives tasks that are not worth waking a thread each.
+  const int64_t shortest_work =
+      kQueryTile * options.head_dim *
+      *std::min_element(lengths.begin(), lengths.end());
+  const int64_t grain = std::max<int64_t>(1, kMinWork / shortest_work);
+  pool.ParallelFor(static_cast<int64_t>(tasks.size()), grain,
                    [&](int64_t begin, int64_t end, int) {
                      for (int64_t i = begin; i < end; ++i) {
                        RunTask(options, tasks[static_cast<size_t>(i)], q, keys,

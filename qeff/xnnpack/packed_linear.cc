@@ -50,6 +50,11 @@ int64_t ShardColumns(int64_t out, int64_t in, int num_threads) {
   return std::max(kColumnTile, std::min(fitting, fair));
 }
 
+// Multiplications, and weights to pack, below which waking another thread does
+// not pay: some microseconds.
+constexpr int64_t kMinWork = int64_t{1} << 17;
+constexpr int64_t kMinPackedElems = int64_t{1} << 14;
+
 // Keeps the first error that any thread reports.
 class FirstError {
  public:
@@ -95,9 +100,11 @@ absl::StatusOr<PackedLinear> PackedLinear::Create(
     linear.shards_.push_back(
         {begin, std::min(columns, linear.out_ - begin), nullptr});
   }
+  const int64_t grain =
+      std::max<int64_t>(1, kMinPackedElems / (columns * linear.in_));
   FirstError error;
   pool.ParallelFor(
-      static_cast<int64_t>(linear.shards_.size()), /*grain=*/1,
+      static_cast<int64_t>(linear.shards_.size()), grain,
       [&](int64_t first, int64_t last, int) {
         for (int64_t i = first; i < last; ++i) {
           Shard& shard = linear.shards_[static_cast<size_t>(i)];
@@ -123,22 +130,23 @@ absl::Status PackedLinear::Run(MatrixView<const float> x, MatrixView<float> y,
   QEFF_CHECK(x.rows() <= 1 || (x.stride_elems() == in_ &&
                                y.stride_elems() == output_stride_elems_));
   if (x.rows() == 0) return absl::OkStatus();
+  const int64_t num_shards = static_cast<int64_t>(shards_.size());
+  const int64_t work = shards_[0].columns * in_ * x.rows();
+  const int64_t grain = std::max<int64_t>(1, kMinWork / work);
   FirstError error;
-  pool.ParallelFor(
-      static_cast<int64_t>(shards_.size()), /*grain=*/1,
-      [&](int64_t first, int64_t last, int) {
-        for (int64_t i = first; i < last; ++i) {
-          const Shard& shard = shards_[static_cast<size_t>(i)];
-          const auto op = reinterpret_cast<xnn_operator_t>(shard.op.get());
-          // The operator is this thread's alone: no pool inside.
-          const xnn_status status = xnn_setup_fully_connected_nc_f32(
-              op, static_cast<size_t>(x.rows()), x.data(),
-              y.data() + shard.begin, /*threadpool=*/nullptr);
-          error.Report(status);
-          if (status != xnn_status_success) continue;
-          error.Report(xnn_run_operator(op, /*threadpool=*/nullptr));
-        }
-      });
+  pool.ParallelFor(num_shards, grain, [&](int64_t first, int64_t last, int) {
+    for (int64_t i = first; i < last; ++i) {
+      const Shard& shard = shards_[static_cast<size_t>(i)];
+      const auto op = reinterpret_cast<xnn_operator_t>(shard.op.get());
+      // The operator is this thread's alone: no pool inside.
+      const xnn_status status = xnn_setup_fully_connected_nc_f32(
+          op, static_cast<size_t>(x.rows()), x.data(), y.data() + shard.begin,
+          /*threadpool=*/nullptr);
+      error.Report(status);
+      if (status != xnn_status_success) continue;
+      error.Report(xnn_run_operator(op, /*threadpool=*/nullptr));
+    }
+  });
   return error.status();
 }
 
