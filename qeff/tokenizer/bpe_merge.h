@@ -19,19 +19,14 @@
 
 namespace qeff {
 
-// A piece of a word during merging.
-struct BpeSymbol {
-  int32_t id;           // -1: no token
-  uint32_t begin;       // in the word, bytes
-  uint32_t length;      // bytes
-  bool frozen = false;  // never merges
-};
-
-// What two neighbours become.
+// What two neighbours become, and the rank of that merge. A symbol is whatever
+// the caller needs to know of a piece of the word: small, as there is one for
+// each byte at first.
+template <typename Symbol>
 struct BpeCandidate {
   static constexpr uint32_t kNever = 0xFFFFFFFFu;
   uint32_t rank = kNever;
-  int32_t id = -1;
+  Symbol merged = {};
 };
 
 namespace internal_bpe {
@@ -40,20 +35,19 @@ namespace internal_bpe {
 // faster than a queue, as nearly all words have under 20.
 inline constexpr size_t kShortWord = 48;
 
-template <typename Pairs>
-void MergeShort(const Pairs& pairs, std::vector<BpeSymbol>* symbols) {
-  BpeSymbol* s = symbols->data();
+template <typename Symbol, typename Pairs>
+void MergeShort(const Pairs& pairs, std::vector<Symbol>* symbols) {
+  Symbol* s = symbols->data();
   size_t n = symbols->size();
-  BpeCandidate candidates[kShortWord];
+  BpeCandidate<Symbol> candidates[kShortWord];
   for (size_t i = 0; i + 1 < n; ++i) candidates[i] = pairs(s[i], s[i + 1]);
   while (n > 1) {
     size_t best = 0;
     for (size_t i = 1; i + 1 < n; ++i) {
       if (candidates[i].rank < candidates[best].rank) best = i;
     }
-    if (candidates[best].rank == BpeCandidate::kNever) break;
-    s[best].id = candidates[best].id;
-    s[best].length += s[best + 1].length;
+    if (candidates[best].rank == BpeCandidate<Symbol>::kNever) break;
+    s[best] = candidates[best].merged;
     std::copy(s + best + 2, s + n, s + best + 1);
     if (best + 2 < n) {
       std::copy(candidates + best + 2, candidates + n - 1,
@@ -133,38 +127,37 @@ class PairQueue {
       ranks_;
 };
 
-template <typename Pairs>
-void MergeLong(const Pairs& pairs, std::vector<BpeSymbol>* symbols) {
+// The memory of a long word is what its time depends on: 12 bytes a symbol
+// here, and merges are looked up again instead of being kept.
+template <typename Symbol, typename Pairs>
+void MergeLong(const Pairs& pairs, std::vector<Symbol>* symbols) {
+  constexpr uint32_t kNever = BpeCandidate<Symbol>::kNever;
+  constexpr uint32_t kEnd = 0xFFFFFFFFu;
   struct Link {
     uint32_t previous;
     uint32_t next;
-    BpeCandidate candidate;  // with `next`
+    uint32_t rank;  // of the merge with `next`
   };
-  constexpr uint32_t kEnd = 0xFFFFFFFFu;
-  std::vector<BpeSymbol>& s = *symbols;
+  std::vector<Symbol>& s = *symbols;
   const uint32_t n = static_cast<uint32_t>(s.size());
   std::vector<Link> links(n);
   PairQueue queue;
   const auto propose = [&](uint32_t left) {
     Link& link = links[left];
-    link.candidate =
-        link.next == kEnd ? BpeCandidate() : pairs(s[left], s[link.next]);
-    if (link.candidate.rank != BpeCandidate::kNever) {
-      queue.Push(link.candidate.rank, left);
-    }
+    link.rank = link.next == kEnd ? kNever : pairs(s[left], s[link.next]).rank;
+    if (link.rank != kNever) queue.Push(link.rank, left);
   };
   for (uint32_t i = 0; i < n; ++i) {
-    links[i] = {i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1, {}};
+    links[i] = {i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1, kNever};
+    propose(i);
   }
-  for (uint32_t i = 0; i < n; ++i) propose(i);
   uint32_t rank, left;
   while (queue.PopLeast(&rank, &left)) {
     // Stale when the pair has changed since it was queued.
-    if (links[left].candidate.rank != rank) continue;
+    if (links[left].rank != rank) continue;
     const uint32_t right = links[left].next;
-    s[left].id = links[left].candidate.id;
-    s[left].length += s[right].length;
-    links[right].candidate = BpeCandidate();
+    s[left] = pairs(s[left], s[right]).merged;
+    links[right].rank = kNever;
     links[left].next = links[right].next;
     if (links[left].next != kEnd) links[links[left].next].previous = left;
     propose(left);
@@ -177,11 +170,11 @@ void MergeLong(const Pairs& pairs, std::vector<BpeSymbol>* symbols) {
 
 }  // namespace internal_bpe
 
-// Merges `symbols`, in place. `pairs(a, b)` is the BpeCandidate of two
-// neighbours; its rank is kNever when they do not merge. Cost: O(n log n) calls
-// and steps for n symbols.
-template <typename Pairs>
-void MergeBpe(const Pairs& pairs, std::vector<BpeSymbol>* symbols) {
+// Merges `symbols`, in place; fewer than 2^32. `pairs(a, b)` is the
+// BpeCandidate of two neighbours; its rank is kNever when they do not merge.
+// Cost: O(n log n) calls and steps for n symbols.
+template <typename Symbol, typename Pairs>
+void MergeBpe(const Pairs& pairs, std::vector<Symbol>* symbols) {
   if (symbols->size() < 2) return;
   if (symbols->size() <= internal_bpe::kShortWord) {
     internal_bpe::MergeShort(pairs, symbols);

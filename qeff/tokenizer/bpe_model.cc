@@ -28,7 +28,7 @@ class MergeTable {
     }
   }
 
-  BpeCandidate Find(int32_t left, int32_t right) const {
+  BpeCandidate<int32_t> Find(int32_t left, int32_t right) const {
     const uint64_t key = Key(left, right);
     for (size_t i = Hash(key) & mask_;; i = (i + 1) & mask_) {
       if (slots_[i].key == key) return {slots_[i].rank, slots_[i].result};
@@ -39,7 +39,7 @@ class MergeTable {
  private:
   struct Slot {
     uint64_t key = ~uint64_t{0};
-    uint32_t rank = BpeCandidate::kNever;
+    uint32_t rank = BpeCandidate<int32_t>::kNever;
     int32_t result = -1;
   };
 
@@ -91,7 +91,7 @@ class BpeModel final : public WordModel {
       }
     }
     Merge(word, scratch);
-    for (const BpeSymbol& symbol : scratch->symbols) ids->push_back(symbol.id);
+    ids->insert(ids->end(), scratch->ids.begin(), scratch->ids.end());
   }
 
  private:
@@ -105,53 +105,49 @@ class BpeModel final : public WordModel {
       const int32_t id = static_cast<int32_t>(i);
       if (piece.empty() || vocabulary_.Find(piece) != id) continue;
       if (!tables_.ignore_merges) Merge(piece, &scratch);
-      is_whole_word_[i] =
-          tables_.ignore_merges ||
-          (scratch.symbols.size() == 1 && scratch.symbols[0].id == id);
+      is_whole_word_[i] = tables_.ignore_merges ||
+                          (scratch.ids.size() == 1 && scratch.ids[0] == id);
     }
   }
 
   void Merge(absl::string_view word, WordScratch* scratch) const {
-    scratch->symbols.clear();
+    scratch->ids.clear();
     if (tables_.byte_level) {
-      SplitBytes(word, &scratch->symbols);
+      SplitBytes(word, &scratch->ids);
     } else {
-      SplitCharacters(word, &scratch->symbols);
+      SplitCharacters(word, &scratch->ids);
     }
-    MergeBpe(
-        [this](const BpeSymbol& left, const BpeSymbol& right) {
-          return merges_.Find(left.id, right.id);
-        },
-        &scratch->symbols);
+    MergeBpe([this](int32_t left,
+                    int32_t right) { return merges_.Find(left, right); },
+             &scratch->ids);
   }
 
-  void SplitBytes(absl::string_view word,
-                  std::vector<BpeSymbol>* symbols) const {
-    symbols->reserve(word.size());
-    for (uint32_t i = 0; i < word.size(); ++i) {
-      symbols->push_back({byte_ids_[static_cast<uint8_t>(word[i])], i, 1});
+  void SplitBytes(absl::string_view word, std::vector<int32_t>* ids) const {
+    ids->reserve(word.size());
+    for (const char byte : word) {
+      ids->push_back(byte_ids_[static_cast<uint8_t>(byte)]);
     }
   }
 
   void SplitCharacters(absl::string_view word,
-                       std::vector<BpeSymbol>* symbols) const {
+                       std::vector<int32_t>* ids) const {
     bool after_unknown = false;
-    uint32_t length;
-    for (uint32_t i = 0; i < word.size(); i += length) {
+    size_t length;
+    for (size_t i = 0; i < word.size(); i += length) {
       length = DecodeUtf8(word, i).length;
       const absl::string_view character = word.substr(i, length);
       const int32_t id = vocabulary_.Find(character);
       if (id >= 0) {
-        symbols->push_back({id, i, length});
+        ids->push_back(id);
         after_unknown = false;
       } else if (tables_.byte_fallback && byte_tokens_.Cover(character)) {
-        for (uint32_t j = 0; j < length; ++j) {
-          symbols->push_back({byte_tokens_.Find(word[i + j]), i + j, 1});
+        for (const char byte : character) {
+          ids->push_back(byte_tokens_.Find(byte));
         }
         after_unknown = false;
       } else if (tables_.unk_id >= 0) {
         if (!after_unknown || !tables_.fuse_unk) {
-          symbols->push_back({tables_.unk_id, i, length});
+          ids->push_back(tables_.unk_id);
         }
         after_unknown = true;
       }

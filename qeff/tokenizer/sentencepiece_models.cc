@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "qeff/tokenizer/bpe_merge.h"
 #include "qeff/tokenizer/byte_tokens.h"
 #include "qeff/tokenizer/byte_trie.h"
 #include "qeff/tokenizer/utf8.h"
@@ -64,16 +65,16 @@ class SentencePieceBpeModel final : public WordModel {
 
   void Encode(absl::string_view word, WordScratch* scratch,
               std::vector<int32_t>* ids) const override {
-    std::vector<BpeSymbol>& symbols = scratch->symbols;
-    Split(word, &symbols);
+    std::vector<Piece>& pieces = scratch->pieces;
+    Split(word, &pieces);
     MergeBpe(
-        [this, word](const BpeSymbol& left, const BpeSymbol& right) {
+        [this, word](const Piece& left, const Piece& right) {
           return Candidate(word, left, right);
         },
-        &symbols);
+        &pieces);
     bool after_unknown = false;
-    for (const BpeSymbol& symbol : symbols) {
-      const absl::string_view piece = word.substr(symbol.begin, symbol.length);
+    for (const Piece& part : pieces) {
+      const absl::string_view piece = word.substr(part.begin, part.length);
       const int32_t id = vocabulary_.Find(piece);
       if (id >= 0) {
         ids->push_back(id);
@@ -85,8 +86,10 @@ class SentencePieceBpeModel final : public WordModel {
   }
 
  private:
-  void Split(absl::string_view word, std::vector<BpeSymbol>* symbols) const {
-    symbols->clear();
+  using Piece = WordScratch::Piece;
+
+  void Split(absl::string_view word, std::vector<Piece>* pieces) const {
+    pieces->clear();
     uint32_t length;
     for (uint32_t i = 0; i < word.size(); i += length) {
       ByteTrie::Match match = {-1, 0};
@@ -94,19 +97,20 @@ class SentencePieceBpeModel final : public WordModel {
       const bool frozen = match.value >= 0;
       length = frozen ? static_cast<uint32_t>(match.length)
                       : DecodeUtf8(word, i).length;
-      symbols->push_back({-1, i, length, frozen});
+      pieces->push_back({i, length, frozen});
     }
   }
 
-  BpeCandidate Candidate(absl::string_view word, const BpeSymbol& left,
-                         const BpeSymbol& right) const {
+  BpeCandidate<Piece> Candidate(absl::string_view word, const Piece& left,
+                                const Piece& right) const {
     const size_t length = size_t{left.length} + right.length;
     if (left.frozen || right.frozen || length > vocabulary_.longest_bytes()) {
       return {};
     }
     const int32_t id = vocabulary_.Find(word.substr(left.begin, length));
     if (id < 0) return {};
-    return {ranks_[id], id};
+    return {ranks_[id],
+            {left.begin, static_cast<uint32_t>(length), /*frozen=*/false}};
   }
 
   const Vocabulary& vocabulary_;

@@ -10,13 +10,19 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "qeff/tokenizer/bpe_merge.h"
 
 namespace qeff {
 
 // Memory that one Encode call reuses from word to word.
 struct WordScratch {
-  std::vector<BpeSymbol> symbols;
+  // A piece of the word, by its place.
+  struct Piece {
+    uint32_t begin;
+    uint32_t length;
+    bool frozen;  // never merges
+  };
+  std::vector<int32_t> ids;
+  std::vector<Piece> pieces;
 };
 
 // Thread-safe: Encode is const and keeps its state in `scratch`.
