@@ -36,10 +36,9 @@ absl::StatusOr<std::vector<std::string>> ListFiles(const std::string& folder) {
   if (stream == nullptr) {
     if (errno != ENOTDIR) return IoError(folder, "open", errno);
     const absl::string_view kind = ForeignKindOfName(folder);
-    return InvalidInputError(
-        folder, ": expected a model folder, found ",
-        kind.empty() ? "a file" : kind,
-        kind.empty() ? "" : "; convert it to safetensors");
+    return InvalidInputError(folder, ": expected a model folder, found ",
+                             kind.empty() ? "a file" : kind,
+                             kind.empty() ? "" : "; convert it to safetensors");
   }
   std::vector<std::string> names;
   while (const dirent* entry = readdir(stream)) {
@@ -66,9 +65,8 @@ absl::Status NoWeightsError(const std::string& folder,
       found.push_back(QuoteName(name));
     }
   }
-  std::string message =
-      absl::StrCat(folder, ": expected ", kSingleFileName, " or ",
-                   kIndexFileName, ", found neither");
+  std::string message = absl::StrCat(folder, ": expected ", kSingleFileName,
+                                     " or ", kIndexFileName, ", found neither");
   constexpr size_t kMaxNamed = 10;
   if (!found.empty()) {
     if (found.size() > kMaxNamed) found.resize(kMaxNamed);
@@ -129,15 +127,14 @@ absl::Status Checkpoint::OpenShards(const std::string& index_path) {
 }
 
 absl::Status Checkpoint::AddFile(const std::string& name) {
-  QEFF_ASSIGN_OR_RETURN(auto file, SafetensorsFile::Open(
-                                       absl::StrCat(folder_, "/", name)));
+  QEFF_ASSIGN_OR_RETURN(
+      auto file, SafetensorsFile::Open(absl::StrCat(folder_, "/", name)));
   for (const SafetensorsEntry& entry : file->header().entries) {
     const auto [it, inserted] =
         locations_.emplace(entry.name, Location{files_.size(), &entry});
     if (!inserted) {
-      return InvalidInputError(file->path(), ": tensor ",
-                               QuoteName(entry.name), " is also in ",
-                               files_[it->second.file]->path());
+      return InvalidInputError(file->path(), ": tensor ", QuoteName(entry.name),
+                               " is also in ", files_[it->second.file]->path());
     }
   }
   files_.push_back(std::move(file));
@@ -158,9 +155,9 @@ absl::Status Checkpoint::CheckAgainstIndex(const CheckpointIndex& index,
     }
   }
   if (!missing.empty()) {
-    return InvalidInputError(index_path, ": weight_map: ", missing.size(),
-                             " tensors are not in the file that is named: ",
-                             QuoteFirst(missing));
+    return InvalidInputError(
+        index_path, ": weight_map: ", missing.size(),
+        " tensors are not in the file that is named: ", QuoteFirst(missing));
   }
   std::vector<absl::string_view> extra;
   uint64_t total_bytes = 0;
@@ -170,9 +167,9 @@ absl::Status Checkpoint::CheckAgainstIndex(const CheckpointIndex& index,
   }
   if (!extra.empty()) {
     std::sort(extra.begin(), extra.end());
-    return InvalidInputError(index_path, ": weight_map: ", extra.size(),
-                             " tensors of the shards are not listed: ",
-                             QuoteFirst(extra));
+    return InvalidInputError(
+        index_path, ": weight_map: ", extra.size(),
+        " tensors of the shards are not listed: ", QuoteFirst(extra));
   }
   if (index.total_size.has_value() && *index.total_size != total_bytes) {
     warnings_.push_back(absl::StrCat(
@@ -195,10 +192,9 @@ absl::Status Checkpoint::ListTensors() {
     return InvalidInputError(folder_, ": size of all tensors overflows");
   }
   weight_bytes_ = weight_bytes.value();
-  std::sort(tensors_.begin(), tensors_.end(),
-            [](const TensorInfo& a, const TensorInfo& b) {
-              return a.name < b.name;
-            });
+  std::sort(
+      tensors_.begin(), tensors_.end(),
+      [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   return absl::OkStatus();
 }
 

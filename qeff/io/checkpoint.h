@@ -56,9 +56,7 @@ class Checkpoint {
   // All tensors, ordered by name.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
 
-  bool Has(absl::string_view name) const {
-    return locations_.contains(name);
-  }
+  bool Has(absl::string_view name) const { return locations_.contains(name); }
 
   // The tensor called `name`, valid while this object lives. Errors:
   // kNotFound, naming the folder and the tensor.

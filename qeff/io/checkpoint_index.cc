@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "qeff/io/messages.h"
-#include "qeff/io/safetensors.h"
+#include "qeff/io/safetensors_header.h"
 #include "qeff/util/atomic_folder.h"
 #include "qeff/util/json.h"
 #include "qeff/util/status.h"

@@ -159,8 +159,7 @@ TEST_F(CheckpointTest, RejectsShardNamesThatAreNoPlainFileNames) {
   for (const char* name : {"../x", "/etc/passwd", "a/b", "a\\\\b", "", ".",
                            "..", "a\\u0000b", "a\\nb"}) {
     WriteIndex(absl::Substitute(R"("x":"$0")", name));
-    ExpectError(kInvalid,
-                "weight_map: 'x': expected a plain file name, found");
+    ExpectError(kInvalid, "weight_map: 'x': expected a plain file name, found");
   }
 }
 
@@ -200,8 +199,7 @@ TEST_F(CheckpointTest, RejectsDisagreementOfIndexAndShards) {
   ExpectError(kNotFound, "s3.safetensors: open failed");
   WriteIndex(R"("x":"s2.safetensors","y":"s1.safetensors",
                 "z":"s2.safetensors")");
-  ExpectError(kInvalid,
-              "1 tensors are not in the file that is named: 'x'");
+  ExpectError(kInvalid, "1 tensors are not in the file that is named: 'x'");
   WriteIndex(R"("x":"s1.safetensors","z":"s2.safetensors")");
   ExpectError(kInvalid, "1 tensors of the shards are not listed: 'y'");
   std::string map = R"("x":"s1.safetensors","y":"s1.safetensors",
@@ -216,8 +214,8 @@ TEST_F(CheckpointTest, RejectsDisagreementOfIndexAndShards) {
 }
 
 TEST_F(CheckpointTest, RejectsATensorInTwoShards) {
-  Write("s2.safetensors", SafetensorsBytes({{"z", Shape({1, 1}), {4}},
-                                            {"x", Shape({1}), {4}}}));
+  Write("s2.safetensors",
+        SafetensorsBytes({{"z", Shape({1, 1}), {4}}, {"x", Shape({1}), {4}}}));
   ExpectError(kInvalid, "s2.safetensors: tensor 'x' is also in");
 }
 

@@ -93,8 +93,7 @@ absl::Status ShardedWriter::Reserve() {
   return absl::OkStatus();
 }
 
-absl::Status ShardedWriter::Write(absl::string_view name,
-                                  uint64_t offset_bytes,
+absl::Status ShardedWriter::Write(absl::string_view name, uint64_t offset_bytes,
                                   absl::Span<const uint8_t> bytes) {
   QEFF_CHECK(folder_ != nullptr);
   const auto it = index_.find(name);
@@ -120,8 +119,8 @@ absl::Status ShardedWriter::Write(absl::string_view name,
 
 absl::Status ShardedWriter::CheckComplete() const {
   if (failed_.load(std::memory_order_relaxed)) {
-    return absl::UnavailableError(absl::StrCat(
-        folder_->temporary_path(), ": an earlier write failed"));
+    return absl::UnavailableError(
+        absl::StrCat(folder_->temporary_path(), ": an earlier write failed"));
   }
   for (size_t i = 0; i < slots_.size(); ++i) {
     const uint64_t written = slots_[i].written_bytes;
@@ -159,8 +158,8 @@ absl::Status ShardedWriter::WriteFiles(const Json& config,
   QEFF_RETURN_IF_ERROR(CheckComplete());
   QEFF_RETURN_IF_ERROR(AddFile("config.json", WriteJson(config)));
   if (layout_.shards.size() > 1) {
-    QEFF_RETURN_IF_ERROR(AddFile(std::string(kIndexFileName),
-                                 WriteCheckpointIndex(Index())));
+    QEFF_RETURN_IF_ERROR(
+        AddFile(std::string(kIndexFileName), WriteCheckpointIndex(Index())));
   }
   for (const ExtraFile& file : extra) {
     QEFF_RETURN_IF_ERROR(AddFile(file.name, file.content));

@@ -61,7 +61,7 @@ class CheckpointWriter {
 
   // A file to put into the folder as it is.
   struct ExtraFile {
-    std::string name;     // plain file name
+    std::string name;  // plain file name
     std::string content;
   };
 

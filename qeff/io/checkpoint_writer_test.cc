@@ -94,8 +94,8 @@ TEST(CheckpointWriterTest, ReadsBackWhatWasWritten) {
       ElementsAre("config.json", "model.safetensors", "tokenizer.json"));
   ExpectReadsBack(parent + "/out", tensors);
   const std::string bytes = ReadTestFile(parent + "/out/model.safetensors");
-  EXPECT_THAT(bytes.substr(8), testing::StartsWith(
-                                   R"({"__metadata__":{"format":"pt"},)"));
+  EXPECT_THAT(bytes.substr(8),
+              testing::StartsWith(R"({"__metadata__":{"format":"pt"},)"));
   EXPECT_EQ(static_cast<uint8_t>(bytes[0]) % 8, 0);
 }
 
@@ -117,8 +117,8 @@ TEST(CheckpointWriterTest, SplitsShardsBySizeInTheGivenOrder) {
                           "model-00003-of-00003.safetensors",
                           "model.safetensors.index.json"));
   ExpectReadsBack(parent + "/out", tensors);
-  const Json index = Json::parse(
-      ReadTestFile(parent + "/out/model.safetensors.index.json"));
+  const Json index =
+      Json::parse(ReadTestFile(parent + "/out/model.safetensors.index.json"));
   EXPECT_EQ(index["metadata"]["total_size"], 105);
   EXPECT_EQ(index["weight_map"]["d"], "model-00001-of-00003.safetensors");
   EXPECT_EQ(index["weight_map"]["b"], "model-00001-of-00003.safetensors");
@@ -148,11 +148,10 @@ TEST(CheckpointWriterTest, TakesPartsInAnyOrderFromSeveralThreads) {
         const size_t quarter = bytes.size() / 4;
         for (size_t i = 0; i < quarter; i += 50) {
           const size_t begin = (3 - t) * quarter + i;
-          EXPECT_TRUE(
-              (*writer)
-                  ->Write(tensor.name, begin,
-                          absl::MakeConstSpan(bytes).subspan(begin, 50))
-                  .ok());
+          EXPECT_TRUE((*writer)
+                          ->Write(tensor.name, begin,
+                                  absl::MakeConstSpan(bytes).subspan(begin, 50))
+                          .ok());
         }
       }
     });
@@ -221,8 +220,8 @@ TEST(CheckpointWriterTest, RejectsBadNamesAndSizes) {
 
 TEST(CheckpointWriterTest, RejectsBadWrites) {
   const std::string parent = MakeTestFolder();
-  auto writer = CheckpointWriter::Create(
-      parent + "/out", {{"a", DType::kU8, Shape({4})}});
+  auto writer = CheckpointWriter::Create(parent + "/out",
+                                         {{"a", DType::kU8, Shape({4})}});
   const std::vector<uint8_t> bytes(5);
   const auto error = [&](absl::string_view name, uint64_t offset, size_t n) {
     return (*writer)->Write(name, offset,
@@ -247,28 +246,26 @@ TEST(CheckpointWriterTest, RefusesIncompleteTensors) {
   for (const size_t written : {size_t{0}, size_t{3}}) {
     auto writer = CheckpointWriter::Create(parent + "/out", tensors);
     ASSERT_TRUE(writer.ok()) << writer.status();
-    ASSERT_TRUE((*writer)
-                    ->Write("a", 0,
-                            absl::MakeConstSpan(bytes).subspan(0, written))
-                    .ok());
+    ASSERT_TRUE(
+        (*writer)
+            ->Write("a", 0, absl::MakeConstSpan(bytes).subspan(0, written))
+            .ok());
     const absl::Status status = (*writer)->Commit(kConfig, {});
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
-    EXPECT_EQ(status.message(),
-              absl::StrCat("tensor 'a': expected 4 bytes, ", written,
-                           " were written"));
+    EXPECT_EQ(status.message(), absl::StrCat("tensor 'a': expected 4 bytes, ",
+                                             written, " were written"));
     EXPECT_THAT(ListTestFolder(parent), IsEmpty());
   }
   auto writer = CheckpointWriter::Create(parent + "/out", tensors);
   ASSERT_TRUE((*writer)->Write("a", 0, bytes).ok());
   ASSERT_TRUE((*writer)->Write("a", 0, bytes).ok());
-  EXPECT_EQ((*writer)->Commit(kConfig, {}).code(),
-            absl::StatusCode::kInternal);
+  EXPECT_EQ((*writer)->Commit(kConfig, {}).code(), absl::StatusCode::kInternal);
 }
 
 TEST(CheckpointWriterTest, RejectsBadExtraFiles) {
   const std::string parent = MakeTestFolder();
-  for (const char* name : {"../x", "a/b", "", "..", "config.json",
-                           "model.safetensors", "a\nb"}) {
+  for (const char* name :
+       {"../x", "a/b", "", "..", "config.json", "model.safetensors", "a\nb"}) {
     auto writer = CheckpointWriter::Create(parent + "/out", {});
     ASSERT_TRUE(writer.ok()) << writer.status();
     EXPECT_FALSE((*writer)->Commit(kConfig, {{name, "x"}}).ok()) << name;
@@ -289,8 +286,8 @@ TEST(CheckpointWriterTest, RemovesWhatIsNotCommitted) {
 TEST(CheckpointWriterTest, RefusesAModelThatDoesNotFitTheDisk) {
   const std::string parent = MakeTestFolder();
   const absl::Status status =
-      CheckpointWriter::Create(
-          parent + "/out", {{"a", DType::kU8, Shape({int64_t{1} << 60})}})
+      CheckpointWriter::Create(parent + "/out",
+                               {{"a", DType::kU8, Shape({int64_t{1} << 60})}})
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()),
@@ -300,8 +297,8 @@ TEST(CheckpointWriterTest, RefusesAModelThatDoesNotFitTheDisk) {
 
 // In a process of its own: limits cannot be raised again.
 void FailMidway(const std::string& parent) {
-  auto writer = CheckpointWriter::Create(
-      parent + "/out", {{"a", DType::kU8, Shape({100000})}});
+  auto writer = CheckpointWriter::Create(parent + "/out",
+                                         {{"a", DType::kU8, Shape({100000})}});
   if (!writer.ok()) std::exit(1);
   const rlimit limit = {1000, 1000};
   if (setrlimit(RLIMIT_FSIZE, &limit) != 0) std::exit(2);

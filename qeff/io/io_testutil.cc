@@ -66,8 +66,7 @@ std::vector<std::string> ListTestFolder(const std::string& folder) {
   return names;
 }
 
-std::string SafetensorsBytes(absl::string_view header,
-                             absl::string_view data) {
+std::string SafetensorsBytes(absl::string_view header, absl::string_view data) {
   std::string bytes;
   for (int i = 0; i < 8; ++i) {
     bytes.push_back(static_cast<char>((header.size() >> (8 * i)) & 0xFF));

@@ -37,8 +37,7 @@ std::vector<std::string> ListTestFolder(const std::string& folder);
 
 // The bytes of a safetensors file: the length of `header`, `header` as it is
 // (no padding, valid or not), `data`.
-std::string SafetensorsBytes(absl::string_view header,
-                             absl::string_view data);
+std::string SafetensorsBytes(absl::string_view header, absl::string_view data);
 
 // A valid safetensors file with `tensors` in the order given, converted to
 // `dtype` (F32, F16 or BF16).

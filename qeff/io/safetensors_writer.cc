@@ -19,9 +19,9 @@ absl::Status WriteSafetensorsFile(const std::string& path,
   for (const NamedTensor& named : tensors) {
     infos.push_back({named.name, named.tensor.dtype, named.tensor.shape});
   }
-  QEFF_ASSIGN_OR_RETURN(
-      const ShardLayout layout,
-      PlanShards(infos, std::numeric_limits<uint64_t>::max()), path);
+  QEFF_ASSIGN_OR_RETURN(const ShardLayout layout,
+                        PlanShards(infos, std::numeric_limits<uint64_t>::max()),
+                        path);
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<AtomicFile> file,
                         AtomicFile::Create(path));
   QEFF_RETURN_IF_ERROR(file->Write(0, AsBytes(layout.shards[0].header)));

@@ -12,7 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "qeff/io/checkpoint_index.h"
 #include "qeff/io/messages.h"
-#include "qeff/io/safetensors.h"
+#include "qeff/io/safetensors_header.h"
 #include "qeff/util/checked.h"
 #include "qeff/util/json.h"
 #include "qeff/util/status.h"
@@ -90,11 +90,11 @@ std::vector<size_t> SplitBySize(absl::Span<const TensorInfo> tensors,
 
 // One member of a header.
 std::string HeaderEntry(const TensorInfo& tensor, uint64_t begin_bytes) {
-  return absl::StrCat(
-      ",", JsonQuote(tensor.name), ":{\"dtype\":\"", DTypeName(tensor.dtype),
-      "\",\"shape\":[", absl::StrJoin(tensor.shape.dims(), ","),
-      "],\"data_offsets\":[", begin_bytes, ",",
-      begin_bytes + tensor.size_bytes(), "]}");
+  return absl::StrCat(",", JsonQuote(tensor.name), ":{\"dtype\":\"",
+                      DTypeName(tensor.dtype), "\",\"shape\":[",
+                      absl::StrJoin(tensor.shape.dims(), ","),
+                      "],\"data_offsets\":[", begin_bytes, ",",
+                      begin_bytes + tensor.size_bytes(), "]}");
 }
 
 // Length field and padded text.

@@ -27,6 +27,11 @@ namespace {
 
 constexpr size_t kRandomHexDigits = 16;
 
+FileDescriptor OpenFolder(int parent, const std::string& name) {
+  return FileDescriptor(openat(
+      parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+}
+
 // Names in the open folder `folder`, without "." and "..".
 std::vector<std::string> ListFolder(int folder) {
   std::vector<std::string> names;
@@ -138,15 +143,18 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitPath(
 // Makes the file or folder `name`; an invalid descriptor with errno otherwise.
 FileDescriptor Make(int parent, const std::string& name, Kind kind) {
   if (kind == Kind::kFile) {
-    return FileDescriptor(openat(parent, name.c_str(),
-                                 O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW |
-                                     O_CLOEXEC,
-                                 0666));
+    return FileDescriptor(
+        openat(parent, name.c_str(),
+               O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666));
   }
   if (mkdirat(parent, name.c_str(), 0777) != 0) return FileDescriptor();
-  return FileDescriptor(
-      openat(parent, name.c_str(),
-             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  FileDescriptor folder = OpenFolder(parent, name);
+  if (!folder.valid()) {
+    const int error = errno;
+    (void)unlinkat(parent, name.c_str(), AT_REMOVEDIR);
+    errno = error;
+  }
+  return folder;
 }
 
 std::string RandomName(absl::string_view target) {
@@ -202,9 +210,7 @@ absl::StatusOr<Temporary> CreateTemporary(const std::string& path, Kind kind,
 
 void RemoveTemporary(int parent, const std::string& name) {
   if (unlinkat(parent, name.c_str(), 0) == 0) return;
-  const FileDescriptor folder(
-      openat(parent, name.c_str(),
-             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const FileDescriptor folder = OpenFolder(parent, name);
   if (!folder.valid()) return;
   for (const std::string& file : ListFolder(folder.get())) {
     (void)unlinkat(folder.get(), file.c_str(), 0);

@@ -118,9 +118,8 @@ TEST_F(AtomicTest, ReplacesALinkAndNotItsTarget) {
 TEST_F(AtomicTest, FileErrorsNameThePathAndLeaveNothing) {
   Write(Path("file"), "x");
   ASSERT_EQ(mkdir(Path("taken").c_str(), 0700), 0);
-  for (const std::string& path :
-       {Path("absent/f"), Path("file/f"), std::string("/proc/f"),
-        Path("taken")}) {
+  for (const std::string& path : {Path("absent/f"), Path("file/f"),
+                                  std::string("/proc/f"), Path("taken")}) {
     const absl::Status status = WriteFileAtomically(path, "x");
     EXPECT_EQ(status.code(), kUnavailable) << status;
     EXPECT_THAT(std::string(status.message()),
@@ -207,9 +206,8 @@ TEST_F(AtomicTest, LeftoversOfKilledRunsAreRemoved) {
   ASSERT_TRUE(WriteFileAtomically(Path("f"), "x").ok());
   EXPECT_THAT(List(), SizeIs(5));  // the leftover is gone, f is there
   ASSERT_TRUE((*AtomicFolder::Create(Path("d")))->Commit().ok());
-  EXPECT_THAT(List(),
-              ElementsAre(".f.tmp.12", ".f.tmp.12.xyz",
-                          ".ff.tmp.12.0123456789abcdef", "d", "f"));
+  EXPECT_THAT(List(), ElementsAre(".f.tmp.12", ".f.tmp.12.xyz",
+                                  ".ff.tmp.12.0123456789abcdef", "d", "f"));
 }
 
 TEST_F(AtomicTest, ALiveProcessIsNamedAndLeftAlone) {
@@ -308,8 +306,7 @@ void WriteBeyondLimit(const std::string& path) {
   const rlimit limit = {1000, 1000};
   if (setrlimit(RLIMIT_FSIZE, &limit) != 0) std::exit(1);
   if (!WriteFileAtomically(path, std::string(1000, 'n')).ok()) std::exit(2);
-  const absl::Status status =
-      WriteFileAtomically(path, std::string(1001, 'x'));
+  const absl::Status status = WriteFileAtomically(path, std::string(1001, 'x'));
   std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
   std::exit(status.code() == kUnavailable ? 0 : 3);
 }

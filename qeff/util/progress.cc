@@ -85,12 +85,11 @@ std::string Progress::Line(absl::Duration elapsed) const {
     return absl::StrCat(label_, "  ", count, options_.unit, "  ", rate_text);
   }
   const int64_t shown = std::min(std::max<int64_t>(count, 0), total_);
-  const double part =
-      static_cast<double>(shown) / static_cast<double>(total_);
-  const size_t filled = static_cast<size_t>(
-      part * static_cast<double>(kBarColumns));
-  const std::string bar = std::string(filled, '#') +
-                          std::string(kBarColumns - filled, ' ');
+  const double part = static_cast<double>(shown) / static_cast<double>(total_);
+  const size_t filled =
+      static_cast<size_t>(part * static_cast<double>(kBarColumns));
+  const std::string bar =
+      std::string(filled, '#') + std::string(kBarColumns - filled, ' ');
   const std::string remaining =
       rate > 0 ? ClockText(static_cast<double>(total_ - shown) / rate) : "-";
   return absl::StrFormat("%s %3d%% [%s] %d/%d%s  %s  ETA %s", label_,

@@ -19,10 +19,9 @@ void Print(const char* text) {
 }
 
 void OnSigbus(int signal_number, siginfo_t* info, void*) {
-  const char* path =
-      info->si_code == BUS_ADRERR
-          ? internal_mapped_ranges::FindPath(info->si_addr)
-          : nullptr;
+  const char* path = info->si_code == BUS_ADRERR
+                         ? internal_mapped_ranges::FindPath(info->si_addr)
+                         : nullptr;
   if (path == nullptr && info->si_code != BUS_ADRERR) {
     // A bug, not a file: the instruction runs again and kills.
     signal(signal_number, SIG_DFL);
