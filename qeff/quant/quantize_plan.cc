@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/quant/quantize_plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "qeff/format/name_pattern.h"
+#include "qeff/io/quantization_config.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+constexpr char kLmHead[] = "lm_head";
+
+absl::Status CheckScheme(const QuantScheme& scheme) {
+  return ParseQuantScheme(QuantSchemeName(scheme)).status();
+}
+
+absl::Status CheckNotQuantized(const Checkpoint& checkpoint) {
+  for (const char* key : {"quantization_config", "compression_config"}) {
+    const auto found = checkpoint.config().find(key);
+    if (found == checkpoint.config().end() || found->is_null()) continue;
+    const bool named = found->is_object() && found->contains("quant_method");
+    return InvalidInputError(
+        checkpoint.config_path(), ": ", key, ": the model is quantized already",
+        named ? absl::StrCat(" (quant_method ",
+                             JsonForMessage((*found)["quant_method"]), ")")
+              : "",
+        "; quantize the original model");
+  }
+  return absl::OkStatus();
+}
+
+// Fills a plan; one step after the other.
+class Planner {
+ public:
+  Planner(const Checkpoint& checkpoint, const ModelMap& map,
+          const QuantizeOptions& options)
+      : checkpoint_(checkpoint), map_(map), options_(options) {}
+
+  absl::StatusOr<QuantizePlan> Plan() {
+    QEFF_RETURN_IF_ERROR(CheckNotQuantized(checkpoint_));
+    QEFF_RETURN_IF_ERROR(CheckScheme(options_.scheme));
+    if (options_.lm_head.has_value()) {
+      QEFF_RETURN_IF_ERROR(CheckScheme(*options_.lm_head));
+    }
+    ListTensors();
+    QEFF_RETURN_IF_ERROR(ChooseLayers());
+    ChooseLayout();
+    QEFF_RETURN_IF_ERROR(Finish());
+    return std::move(plan_);
+  }
+
+ private:
+  void ListTensors() {
+    for (const TensorInfo& info : checkpoint_.tensors()) {
+      PlannedTensor tensor;
+      tensor.name = info.name;
+      tensor.dtype = info.dtype;
+      tensor.shape = info.shape;
+      tensor.reason = "not a linear layer";
+      tensor.bytes_before = info.size_bytes();
+      index_[info.name] = plan_.tensors.size();
+      plan_.tensors.push_back(std::move(tensor));
+    }
+  }
+
+  // The weight of `module`, stored as `name`, checked.
+  absl::StatusOr<PlannedTensor*> Find(const LinearModule& module,
+                                      const std::string& name) {
+    const Shape shape = module.transposed
+                            ? Shape({module.in_features, module.out_features})
+                            : Shape({module.out_features, module.in_features});
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name, shape));
+    if (!IsFloating(view.dtype)) {
+      return InvalidInputError(checkpoint_.folder(), ": tensor ", name,
+                               ": expected a floating type, found ",
+                               DTypeName(view.dtype));
+    }
+    return &plan_.tensors[index_[name]];
+  }
+
+  static void Quantize(const LinearModule& module, const QuantScheme& scheme,
+                       PlannedTensor* tensor) {
+    tensor->action = PlannedTensor::Action::kQuantize;
+    tensor->reason.clear();
+    tensor->module = module.module;
+    tensor->scheme = scheme;
+    tensor->rows = module.out_features;
+    tensor->cols = module.in_features;
+    tensor->transposed = module.transposed;
+  }
+
+  absl::Status ChooseLayers() {
+    absl::optional<NamePattern> ignore;
+    if (!options_.ignore.empty()) {
+      QEFF_ASSIGN_OR_RETURN(ignore, NamePattern::Compile(options_.ignore));
+    }
+    for (const LinearModule& module : map_.Linears()) {
+      const bool is_lm_head = module.role == LinearRole::kLmHead;
+      QEFF_ASSIGN_OR_RETURN(PlannedTensor * tensor,
+                            Find(module, module.module + ".weight"));
+      if (is_lm_head && !options_.lm_head.has_value()) {
+        tensor->reason = "lm_head";
+        kept_.push_back(module.module);
+      } else if (ignore.has_value() && ignore->Search(module.module)) {
+        tensor->reason = "ignored";
+        kept_.push_back(module.module);
+      } else {
+        Quantize(module, is_lm_head ? *options_.lm_head : options_.scheme,
+                 tensor);
+      }
+    }
+    if (!map_.spec.tied_lm_head) return absl::OkStatus();
+    if (!options_.lm_head.has_value()) {
+      kept_.push_back(kLmHead);
+      return absl::OkStatus();
+    }
+    return UntieLmHead();
+  }
+
+  // The embedding stays, and its quantized copy becomes the lm_head.
+  absl::Status UntieLmHead() {
+    LinearModule module = map_.lm_head;
+    module.module = kLmHead;
+    module.transposed = false;
+    QEFF_ASSIGN_OR_RETURN(PlannedTensor * tensor,
+                          Find(module, map_.token_embedding));
+    Quantize(module, *options_.lm_head, tensor);
+    tensor->action = PlannedTensor::Action::kAdd;
+    tensor->reason = "kept, with a quantized copy as lm_head";
+    plan_.unties_lm_head = true;
+    const auto unread = index_.find(absl::StrCat(kLmHead, ".weight"));
+    if (unread != index_.end()) {
+      plan_.tensors[unread->second].action = PlannedTensor::Action::kDrop;
+      plan_.tensors[unread->second].reason =
+          "dropped: the model reads the embedding instead";
+    }
+    return absl::OkStatus();
+  }
+
+  void ChooseLayout() {
+    std::string first;
+    int64_t count = 0;
+    const bool forced_compressed =
+        options_.layout == QuantizedLayout::kCompressedTensors;
+    for (PlannedTensor& tensor : plan_.tensors) {
+      if (!tensor.quantized()) continue;
+      const std::string why = WhyNotCompressedTensors(
+          tensor.scheme, tensor.cols, tensor.transposed);
+      if (why.empty()) continue;
+      if (forced_compressed) {
+        Revert(why, &tensor);
+      } else if (count++ == 0) {
+        first = absl::StrCat(tensor.module, ": ", why);
+      }
+    }
+    if (options_.layout.has_value()) {
+      plan_.layout = *options_.layout;
+      plan_.layout_reason = "asked for";
+    } else if (count == 0) {
+      plan_.layout = QuantizedLayout::kCompressedTensors;
+      plan_.layout_reason = "it can hold every layer";
+    } else {
+      plan_.layout = QuantizedLayout::kQeff;
+      plan_.layout_reason = absl::StrCat("compressed-tensors cannot hold ",
+                                         count, " of the layers (", first, ")");
+    }
+  }
+
+  void Revert(const std::string& why, PlannedTensor* tensor) {
+    if (tensor->action == PlannedTensor::Action::kAdd) {
+      plan_.unties_lm_head = false;
+    }
+    kept_.push_back(tensor->module);
+    tensor->action = PlannedTensor::Action::kKeep;
+    tensor->reason = absl::StrCat("not in compressed-tensors: ", why);
+  }
+
+  absl::Status Finish() {
+    bool any = false;
+    for (PlannedTensor& tensor : plan_.tensors) {
+      const bool copied = tensor.action == PlannedTensor::Action::kKeep ||
+                          tensor.action == PlannedTensor::Action::kAdd;
+      tensor.bytes_after = copied ? tensor.bytes_before : 0;
+      if (!tensor.quantized()) continue;
+      any = true;
+      tensor.bytes_after +=
+          QuantizedShape(tensor.scheme, tensor.rows, tensor.cols)
+              .StoredBytes(tensor.scale_dtype());
+    }
+    if (!any) {
+      return InvalidInputError(
+          checkpoint_.folder(), ": no linear layer is left to quantize",
+          options_.ignore.empty()
+              ? ""
+              : absl::StrCat(" (ignored: \"", absl::CHexEscape(options_.ignore),
+                             "\")"));
+    }
+    return WriteConfig();
+  }
+
+  absl::Status WriteConfig() {
+    bool blocks = false, lm_head = false;
+    for (const PlannedTensor& tensor : plan_.tensors) {
+      if (!tensor.quantized()) continue;
+      (IsLmHead(tensor) ? lm_head : blocks) = true;
+    }
+    // One group when all layers agree, so that plain readers are happy.
+    std::vector<QuantizationConfig::Group> groups;
+    const WeightQuantization main =
+        WeightQuantization::FromScheme(options_.scheme);
+    if (blocks) groups.push_back({{"Linear"}, main});
+    if (lm_head && !(blocks && *options_.lm_head == options_.scheme)) {
+      groups.push_back({{LmHeadModule()},
+                        WeightQuantization::FromScheme(*options_.lm_head)});
+    }
+    std::sort(kept_.begin(), kept_.end());
+    QEFF_ASSIGN_OR_RETURN(
+        const QuantizationConfig quantization,
+        QuantizationConfig::Create(plan_.layout, std::move(groups), kept_));
+    plan_.config = checkpoint_.config();
+    plan_.config["quantization_config"] = quantization.ToJson();
+    if (plan_.unties_lm_head) plan_.config["tie_word_embeddings"] = false;
+    return absl::OkStatus();
+  }
+
+  std::string LmHeadModule() const {
+    return map_.spec.tied_lm_head ? kLmHead : map_.lm_head.module;
+  }
+  bool IsLmHead(const PlannedTensor& tensor) const {
+    return tensor.module == LmHeadModule();
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelMap& map_;
+  const QuantizeOptions& options_;
+  absl::flat_hash_map<std::string, size_t> index_;  // into plan_.tensors
+  std::vector<std::string> kept_;                   // linear modules
+  QuantizePlan plan_;
+};
+
+std::string SchemeText(const PlannedTensor& tensor) {
+  switch (tensor.action) {
+    case PlannedTensor::Action::kKeep:
+      return "kept";
+    case PlannedTensor::Action::kDrop:
+      return "dropped";
+    default:
+      return absl::StrCat(
+          tensor.action == PlannedTensor::Action::kAdd ? "+ " : "",
+          QuantSchemeName(tensor.scheme),
+          tensor.scheme.symmetric ? "" : " asymmetric");
+  }
+}
+
+std::string Megabytes(uint64_t bytes) {
+  return absl::StrFormat("%.3f", static_cast<double>(bytes) / 1e6);
+}
+
+}  // namespace
+
+double PlannedTensor::BitsPerWeight() const {
+  if (quantized()) {
+    return QuantizedShape(scheme, rows, cols).BitsPerWeight(scale_dtype());
+  }
+  return action == Action::kDrop ? 0
+                                 : 8 * static_cast<double>(DTypeBytes(dtype));
+}
+
+uint64_t QuantizePlan::BytesBefore() const {
+  uint64_t bytes = 0;
+  for (const PlannedTensor& tensor : tensors) bytes += tensor.bytes_before;
+  return bytes;
+}
+
+uint64_t QuantizePlan::BytesAfter() const {
+  uint64_t bytes = 0;
+  for (const PlannedTensor& tensor : tensors) bytes += tensor.bytes_after;
+  return bytes;
+}
+
+double QuantizePlan::QuantizedBitsPerWeight() const {
+  double bits = 0, weights = 0;
+  for (const PlannedTensor& tensor : tensors) {
+    if (!tensor.quantized()) continue;
+    const double count =
+        static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols);
+    bits += tensor.BitsPerWeight() * count;
+    weights += count;
+  }
+  return weights == 0 ? 0 : bits / weights;
+}
+
+absl::StatusOr<QuantizePlan> PlanQuantization(const Checkpoint& checkpoint,
+                                              const ModelMap& map,
+                                              const QuantizeOptions& options) {
+  return Planner(checkpoint, map, options).Plan();
+}
+
+std::string FormatPlan(const QuantizePlan& plan) {
+  size_t name_width = 6, shape_width = 5, scheme_width = 6;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    name_width =
+        std::max(name_width, absl::Utf8SafeCHexEscape(tensor.name).size());
+    shape_width = std::max(shape_width, tensor.shape.ToString().size());
+    scheme_width = std::max(scheme_width, SchemeText(tensor).size());
+  }
+  const auto line = [&](absl::string_view name, absl::string_view shape,
+                        absl::string_view dtype, absl::string_view scheme,
+                        absl::string_view bits, absl::string_view before,
+                        absl::string_view after, absl::string_view reason) {
+    std::string text =
+        absl::StrFormat("%-*s  %-*s  %-7s  %-*s  %8s  %12s  %12s  %s",
+                        name_width, name, shape_width, shape, dtype,
+                        scheme_width, scheme, bits, before, after, reason);
+    text.erase(text.find_last_not_of(' ') + 1);
+    return text + "\n";
+  };
+  std::string text = line("tensor", "shape", "dtype", "scheme", "bits/w",
+                          "MB before", "MB after", "");
+  int64_t quantized = 0;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    quantized += tensor.quantized();
+    absl::StrAppend(&text, line(absl::Utf8SafeCHexEscape(tensor.name),
+                                tensor.shape.ToString(),
+                                DTypeName(tensor.dtype), SchemeText(tensor),
+                                absl::StrFormat("%.3f", tensor.BitsPerWeight()),
+                                Megabytes(tensor.bytes_before),
+                                Megabytes(tensor.bytes_after), tensor.reason));
+  }
+  absl::StrAppend(&text, "total: ", quantized, " of ", plan.tensors.size(),
+                  " tensors quantized to ",
+                  absl::StrFormat("%.3f", plan.QuantizedBitsPerWeight()),
+                  " bits a weight; ", Megabytes(plan.BytesBefore()),
+                  " MB before, ", Megabytes(plan.BytesAfter()), " MB after\n");
+  absl::StrAppend(&text, "layout: ", QuantizedLayoutName(plan.layout), ", ",
+                  plan.layout_reason, "\n");
+  if (plan.unties_lm_head) {
+    for (const PlannedTensor& tensor : plan.tensors) {
+      if (tensor.action != PlannedTensor::Action::kAdd) continue;
+      absl::StrAppend(
+          &text, "lm_head no longer shares the embedding's weight: ",
+          Megabytes(tensor.bytes_after - tensor.bytes_before), " MB more\n");
+    }
+  }
+  return text;
+}
+
+}  // namespace qeff

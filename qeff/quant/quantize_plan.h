@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a quantization will do to every tensor of a checkpoint, decided and
+// printable before any work starts. To carry it out see
+// quantize_checkpoint.h.
+
+#ifndef QEFF_QUANT_QUANTIZE_PLAN_H_
+#define QEFF_QUANT_QUANTIZE_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "qeff/format/quant_scheme.h"
+#include "qeff/format/quantized_layout.h"
+#include "qeff/io/checkpoint.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/transformer/model_map.h"
+#include "qeff/util/json.h"
+
+namespace qeff {
+
+struct QuantizeOptions {
+  // For the linear layers of the blocks.
+  QuantScheme scheme;
+  // For lm_head, which stays as it is by default. Where it shares its weight
+  // with the embedding, it gets a quantized copy of its own.
+  absl::optional<QuantScheme> lm_head;
+  // Linear layers whose module name contains a match (NamePattern::Search)
+  // stay as they are; empty for none.
+  std::string ignore;
+  // Unset: compressed-tensors if it can hold every layer, else qeff. When set
+  // to compressed-tensors, layers that it cannot hold stay as they are.
+  absl::optional<QuantizedLayout> layout;
+};
+
+// The fate of one tensor.
+struct PlannedTensor {
+  enum class Action : uint8_t {
+    kKeep,      // copied
+    kQuantize,  // replaced by the tensors of QuantizedTensors
+    kAdd,       // copied, and quantized as well: the untied lm_head
+    kDrop,      // left out: a stored lm_head that the model does not read
+  };
+
+  std::string name;  // in the source
+  DType dtype;
+  Shape shape;
+  Action action = Action::kKeep;
+  std::string reason;  // for people; may be empty
+
+  // With kQuantize and kAdd.
+  std::string module;  // that the tensors are named after
+  QuantScheme scheme;
+  int64_t rows = 0;         // out features
+  int64_t cols = 0;         // in features
+  bool transposed = false;  // the source is [cols, rows]
+
+  uint64_t bytes_before = 0;
+  uint64_t bytes_after = 0;
+
+  bool quantized() const {
+    return action == Action::kQuantize || action == Action::kAdd;
+  }
+  DType scale_dtype() const { return ScaleDType(dtype); }
+  // Stored bits a weight after the run; of the copy with kAdd.
+  double BitsPerWeight() const;
+};
+
+struct QuantizePlan {
+  std::vector<PlannedTensor> tensors;  // ordered by name
+  QuantizedLayout layout = QuantizedLayout::kCompressedTensors;
+  std::string layout_reason;
+  bool unties_lm_head = false;
+  Json config;  // the config.json to write
+
+  uint64_t BytesBefore() const;
+  uint64_t BytesAfter() const;
+  // Stored bits a weight over the quantized layers.
+  double QuantizedBitsPerWeight() const;
+};
+
+// Decides for every tensor of `checkpoint`, whose linear layers `map` names.
+// Errors: kInvalidArgument for a model that is quantized already (naming
+// config.json and quant_method), a pattern that is not one, a linear weight of
+// another shape than the config says or not of a floating type, a scheme out
+// of range, and when no layer is left to quantize; kNotFound for a missing
+// weight.
+absl::StatusOr<QuantizePlan> PlanQuantization(const Checkpoint& checkpoint,
+                                              const ModelMap& map,
+                                              const QuantizeOptions& options);
+
+// A table of every tensor (shape, types, scheme, bits a weight, bytes, reason)
+// with the totals and the layout, for a terminal.
+std::string FormatPlan(const QuantizePlan& plan);
+
+}  // namespace qeff
+
+#endif  // QEFF_QUANT_QUANTIZE_PLAN_H_
