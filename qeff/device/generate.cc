@@ -88,7 +88,9 @@ class Generation {
                           engine_->Append(prompt));
     sampler_->Accept(prompt);
     for (;;) {
-      QEFF_ASSIGN_OR_RETURN(const int32_t token, sampler_->Sample(logits));
+      QEFF_ASSIGN_OR_RETURN(
+          const int32_t token,
+          sampler_->Sample(logits.subspan(0, sampler_->vocab_size())));
       QEFF_ASSIGN_OR_RETURN(const bool finished, TakeToken(token));
       if (finished) break;
       QEFF_ASSIGN_OR_RETURN(logits, engine_->Append({token}));

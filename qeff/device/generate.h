@@ -87,7 +87,9 @@ struct GenerateResult {
 // Appends `prompt` to the engine, then chooses tokens until one of
 // FinishReason holds. The engine need not be empty (a conversation goes on);
 // the last chosen token has not been appended to it. `sampler` accepts the
-// prompt and every chosen token.
+// prompt and every chosen token. One with a smaller vocabulary than the model
+// chooses among the first ids only: an embedding may have more rows than the
+// tokenizer has tokens.
 // Errors: kInvalidArgument for an empty prompt, max_new_tokens below 1, an
 // empty stop string or stop strings without decode; those of Engine::Append,
 // Sampler::Sample and of the callbacks. Text passed before an error stays

@@ -92,6 +92,14 @@ TEST_F(GenerateTest, GoesOnWhereTheEngineIs) {
   EXPECT_EQ(result->text, "jklmn");
 }
 
+TEST_F(GenerateTest, PaddingOfTheEmbeddingIsNeverChosen) {
+  sampler_ = *Sampler::Create({}, 6);
+  const auto result = Run({3});
+  ASSERT_TRUE(result.ok()) << result.status();
+  // 6 would follow 5; without it all logits are equal.
+  EXPECT_EQ(result->tokens, (std::vector<int32_t>{4, 5, 0, 1, 2}));
+}
+
 TEST_F(GenerateTest, EndsWithAnEosTokenThatIsNotDecoded) {
   options_.eos_token_ids = {17, 6};
   const auto result = Run({3});

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A language model: load, change, save, generate.
+//
+//   auto pool = CreateThreadPool(2);
+//   auto model = QEFFAutoModelForCausalLM::FromPretrained(folder, pool->get());
+//   GenerationConfig config;
+//   config.max_new_tokens = 100;
+//   auto result = (*model)->Generate("Once upon a time", config);
+//   std::cout << result->text;
+
+#ifndef QEFF_BASE_QEFF_AUTO_MODEL_FOR_CAUSAL_LM_H_
+#define QEFF_BASE_QEFF_AUTO_MODEL_FOR_CAUSAL_LM_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "qeff/base/qeff_base_model.h"
+#include "qeff/device/generate.h"
+#include "qeff/device/model.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/tokenizer/tokenizer.h"
+#include "qeff/transformer/host_forward.h"
+
+namespace qeff {
+
+struct GenerationConfig {
+  int64_t max_new_tokens = 128;
+  SamplerOptions sampling;  // greedy by default
+  // Generation ends before the first of these would be shown.
+  std::vector<std::string> stop_strings;
+};
+
+class QEFFAutoModelForCausalLM : public QEFFBaseModel {
+ public:
+  // Loads a folder. The tokenizer is read when a text is first given. `pool`
+  // must outlive the model.
+  static absl::StatusOr<std::unique_ptr<QEFFAutoModelForCausalLM>>
+  FromPretrained(const std::string& folder, ThreadPool* pool);
+
+  // Continues `prompt` on the device engine until max_new_tokens, an
+  // end-of-sequence token, a stop string or max_positions. `on_text`, unless
+  // null, gets the text as it grows. The first call packs the model for the
+  // engine. Errors: kInvalidArgument for an empty prompt of a model without
+  // BOS, or a prompt that fills max_positions; those of Generate.
+  absl::StatusOr<GenerateResult> Generate(
+      absl::string_view prompt, const GenerationConfig& config,
+      std::function<absl::Status(absl::string_view)> on_text = nullptr);
+
+  // Logits at every position, [tokens, vocab_size], by the host forward.
+  absl::StatusOr<Matrix<float>> Logits(absl::Span<const int32_t> tokens);
+
+  // Errors as Tokenizer::FromFolder, and kInvalidArgument when the tokenizer
+  // has more tokens than the model's embedding has rows.
+  absl::StatusOr<const Tokenizer*> tokenizer();
+
+ protected:
+  void OnModelChanged() override;
+
+ private:
+  using QEFFBaseModel::QEFFBaseModel;
+
+  std::unique_ptr<HostForward> forward_;              // made on first use
+  std::unique_ptr<Tokenizer> tokenizer_;              // made on first use
+  std::shared_ptr<const DeviceModel> device_model_;   // made on first use
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_BASE_QEFF_AUTO_MODEL_FOR_CAUSAL_LM_H_

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/base/qeff_base_model.h"
+
+#include <algorithm>
+
+#include "qeff/io/checkpoint_writer.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+// Bytes copied at a time, so that pages can be let go of behind.
+constexpr size_t kCopyBytes = size_t{8} << 20;
+
+absl::Status CopyTensor(const Checkpoint& from, const TensorInfo& tensor,
+                        CheckpointWriter* to) {
+  QEFF_ASSIGN_OR_RETURN(const TensorView view, from.Get(tensor.name));
+  for (size_t begin = 0; begin < view.bytes.size(); begin += kCopyBytes) {
+    TensorView part = view;
+    part.bytes = view.bytes.subspan(begin, kCopyBytes);
+    QEFF_RETURN_IF_ERROR(to->Write(tensor.name, begin, part.bytes));
+    from.Release(part);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Transformer>> LoadTransformer(
+    const std::string& folder) {
+  QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> checkpoint,
+                        Checkpoint::Open(folder));
+  return Transformer::Load(std::move(checkpoint));
+}
+
+std::string QEFFBaseModel::model_name() const {
+  const auto architectures = config().find("architectures");
+  if (architectures != config().end() && architectures->is_array() &&
+      !architectures->empty() && architectures->front().is_string()) {
+    return architectures->front().get<std::string>();
+  }
+  return spec().family;
+}
+
+absl::StatusOr<TransformReport> QEFFBaseModel::Transform(
+    ModelTransform* transform, const std::string& output) {
+  QEFF_ASSIGN_OR_RETURN(TransformReport report,
+                        transform->Apply(*model_, output, *pool_),
+                        transform->name());
+  if (report.applied) {
+    QEFF_ASSIGN_OR_RETURN(model_, LoadTransformer(output));
+    OnModelChanged();
+  }
+  transforms_.push_back(report);
+  return report;
+}
+
+absl::Status QEFFBaseModel::SavePretrained(const std::string& folder) const {
+  const Checkpoint& checkpoint = model_->checkpoint();
+  QEFF_ASSIGN_OR_RETURN(
+      const std::unique_ptr<CheckpointWriter> writer,
+      CheckpointWriter::Create(folder, checkpoint.tensors()));
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    QEFF_RETURN_IF_ERROR(CopyTensor(checkpoint, tensor, writer.get()));
+  }
+  QEFF_RETURN_IF_ERROR(checkpoint.VerifyUnchanged());
+  QEFF_ASSIGN_OR_RETURN(
+      const std::vector<CheckpointWriter::ExtraFile> others,
+      ReadOtherFiles(checkpoint));
+  return writer->Commit(checkpoint.config(), others);
+}
+
+}  // namespace qeff
