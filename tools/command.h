@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a subcommand of `qeff` is, and running one: flags, threads, the JSON
+// result, exit codes.
+
+#ifndef QEFF_TOOLS_COMMAND_H_
+#define QEFF_TOOLS_COMMAND_H_
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/util/json.h"
+#include "tools/flags.h"
+
+namespace qeff {
+
+// What a running command may use.
+struct CommandEnv {
+  ThreadPool* pool;
+  // For people: stdout, or stderr when --json=- claims stdout.
+  FILE* out;
+};
+
+// One subcommand. The object holds the values of its flags.
+class Command {
+ public:
+  virtual ~Command() = default;
+
+  virtual absl::string_view name() const = 0;
+  // One line, for the list of commands.
+  virtual absl::string_view summary() const = 0;
+  // Paragraphs separated by blank lines, for `qeff help COMMAND`.
+  virtual absl::string_view description() const = 0;
+  virtual void DeclareFlags(FlagTable* flags) = 0;
+
+  // Does the work and returns what --json writes. Errors end the process with
+  // the exit code that stands for them (util/status.h, UsageError).
+  virtual absl::StatusOr<Json> Run(const CommandEnv& env,
+                                   const FlagTable& flags) = 0;
+};
+
+// Runs `qeff ARGUMENTS...` (without the program's name) with these commands
+// and returns the exit code of the process. Messages go to `out` and `err`.
+int RunCommandLine(absl::Span<const std::string> arguments,
+                   absl::Span<const std::unique_ptr<Command>> commands,
+                   FILE* out, FILE* err);
+
+}  // namespace qeff
+
+#endif  // QEFF_TOOLS_COMMAND_H_

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tools/command.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::HasSubstr;
+
+class EchoCommand : public Command {
+ public:
+  absl::string_view name() const override { return "echo"; }
+  absl::string_view summary() const override { return "Says it again."; }
+  absl::string_view description() const override { return "Echoes."; }
+  void DeclareFlags(FlagTable* flags) override {
+    flags->AddRequired("text", &text_, "S", "What to say.");
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env,
+                           const FlagTable&) override {
+    if (text_ == "invalid") return InvalidInputError("f: bad");
+    if (text_ == "io") return absl::UnavailableError("f: write failed");
+    if (text_ == "memory") throw std::bad_alloc();
+    if (text_ == "usage") return UsageError("not so");
+    std::fprintf(env.out, "%s\n", text_.c_str());
+    return Json{{"text", text_}, {"threads", env.pool->num_threads()}};
+  }
+
+ private:
+  std::string text_;
+};
+
+struct Outcome {
+  int code;
+  std::string out;
+  std::string err;
+};
+
+Outcome RunLine(std::vector<std::string> arguments) {
+  std::vector<std::unique_ptr<Command>> commands;
+  commands.push_back(std::make_unique<EchoCommand>());
+  char* buffers[2] = {nullptr, nullptr};
+  size_t sizes[2];
+  FILE* out = open_memstream(&buffers[0], &sizes[0]);
+  FILE* err = open_memstream(&buffers[1], &sizes[1]);
+  Outcome outcome;
+  outcome.code = RunCommandLine(arguments, commands, out, err);
+  std::fclose(out);
+  std::fclose(err);
+  outcome.out = buffers[0];
+  outcome.err = buffers[1];
+  std::free(buffers[0]);
+  std::free(buffers[1]);
+  return outcome;
+}
+
+TEST(CommandLineTest, HelpAndVersion) {
+  EXPECT_EQ(RunLine({"--version"}).out, "qeff 0.1.0\n");
+  EXPECT_THAT(RunLine({"help"}).out, HasSubstr("echo       Says it again."));
+  EXPECT_THAT(RunLine({"help", "echo"}).out, HasSubstr("--text=S"));
+  EXPECT_THAT(RunLine({"help", "echo"}).out, HasSubstr("--threads=N"));
+  EXPECT_EQ(RunLine({"echo", "--help"}).code, 0);
+}
+
+TEST(CommandLineTest, ExitCodes) {
+  EXPECT_EQ(RunLine({}).code, 2);
+  const Outcome unknown = RunLine({"ecco"});
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("unknown command 'ecco'; did you mean "
+                                     "echo?"));
+  EXPECT_EQ(RunLine({"echo", "--txt=x"}).code, 2);
+  EXPECT_EQ(RunLine({"echo", "--text=usage"}).code, 2);
+  EXPECT_EQ(RunLine({"echo", "--text=x", "--threads=-1"}).code, 2);
+  EXPECT_EQ(RunLine({"echo", "--text=invalid"}).code, 3);
+  EXPECT_EQ(RunLine({"echo", "--text=io"}).code, 4);
+  EXPECT_EQ(RunLine({"echo", "--text=memory"}).code, 5);
+  EXPECT_EQ(RunLine({"echo", "--text=io"}).err,
+            "qeff echo: f: write failed\n");
+}
+
+TEST(CommandLineTest, JsonToStdoutMovesTheRestToStderr) {
+  const Outcome plain = RunLine({"echo", "--text=hi", "--threads=1"});
+  EXPECT_EQ(plain.code, 0);
+  EXPECT_EQ(plain.out, "hi\n");
+  const Outcome json = RunLine({"echo", "--text=hi", "--json=-"});
+  EXPECT_EQ(json.err, "hi\n");
+  EXPECT_EQ((*ParseJson(json.out, "out"))["text"], "hi");
+}
+
+TEST(CommandLineTest, JsonToFile) {
+  const std::string path = ::testing::TempDir() + "/result.json";
+  EXPECT_EQ(RunLine({"echo", "--text=hi", "--json", path}).code, 0);
+  EXPECT_EQ((*ReadJsonFile(path, 1000))["text"], "hi");
+  EXPECT_EQ(RunLine({"echo", "--text=hi", "--json=/nonexistent/x"}).code, 4);
+}
+
+}  // namespace
+}  // namespace qeff

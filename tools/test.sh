@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs what is needed and runs every test. The last line is
+#   N passed, N failed[, N skipped]
+# counting test cases; the exit code is 0 only when none failed.
+#
+#   tools/test.sh               every test, optimized
+#   tools/test.sh --sanitizers  then also what tools/README.md lists, under
+#                               AddressSanitizer, UBSan and ThreadSanitizer
+#
+# Tests over real models need a folder of them: QEFF_SHARED_DATA, by default
+# ../shared/data beside this repository. Without it they are skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly SHARED_DATA="${QEFF_SHARED_DATA:-$(cd .. && pwd)/shared/data}"
+readonly INTEROP_DIR="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/qeff/interop"
+
+# What reads untrusted bytes or juggles memory and threads; see the budget in
+# tools/README.md.
+readonly ADDRESS_TARGETS=(
+  //qeff/util/... //qeff/tensor/... //qeff/format/... //qeff/io/...
+  //qeff/kernels/... //qeff/tokenizer/... //qeff/device/... //qeff/quant/...
+)
+readonly THREAD_TARGETS=(//qeff/parallel/... //qeff/io/... //qeff/quant/...)
+
+passed=0
+failed=0
+skipped=0
+
+# Adds the test cases of all test.xml files of the last run to the totals.
+count_cases() {
+  local logs counts
+  logs=$(bazel info --noshow_progress bazel-testlogs "$@" 2>/dev/null)
+  [[ -d "${logs}" ]] || return 0
+  counts=$(find -L "${logs}" -name test.xml -newer "${run_started}" -print0 |
+    xargs -0 -r cat |
+    awk '
+      /<testcase / {
+        cases++
+        open = 1
+        if ($0 ~ /result="skipped"|status="notrun"/) { skips++; open = 0 }
+      }
+      /<skipped/ && open { skips++; open = 0 }
+      /<failure|<error / && open { fails++; open = 0 }
+      END { printf "%d %d %d\n", cases - fails - skips, fails, skips }')
+  read -r p f s <<<"${counts}"
+  passed=$((passed + p))
+  failed=$((failed + f))
+  skipped=$((skipped + s))
+}
+
+# run_tests CONFIG_FLAGS... -- TARGETS...
+run_tests() {
+  local config=() environment=() status=0 failed_before=${failed}
+  while [[ "$1" != "--" ]]; do
+    config+=("$1")
+    shift
+  done
+  shift
+  [[ -d "${SHARED_DATA}" ]] &&
+    environment+=("--test_env=QEFF_SHARED_DATA=${SHARED_DATA}")
+  environment+=("--test_env=QEFF_NODE_MODULES=${INTEROP_DIR}/node_modules")
+  run_started=$(mktemp)
+  # Results of an earlier run are not results of this one.
+  bazel test --keep_going --nocache_test_results --noshow_progress \
+    --test_summary=terse "${config[@]}" "${environment[@]}" "$@" || status=$?
+  count_cases "${config[@]}"
+  rm -f "${run_started}"
+  # A target that did not build has no test cases, but has failed.
+  if [[ ${status} -ne 0 && ${failed} -eq ${failed_before} ]]; then
+    failed=$((failed + 1))
+  fi
+}
+
+tools/setup.sh --interop
+run_tests -- //...
+if [[ "${1:-}" == "--sanitizers" ]]; then
+  run_tests --config=asan --test_tag_filters=-external,-no_sanitizer \
+    -- "${ADDRESS_TARGETS[@]}"
+  run_tests --config=ubsan --test_tag_filters=-external,-no_sanitizer \
+    -- "${ADDRESS_TARGETS[@]}"
+  run_tests --config=tsan --test_tag_filters=-external,-no_sanitizer \
+    -- "${THREAD_TARGETS[@]}"
+fi
+
+summary="${passed} passed, ${failed} failed"
+[[ ${skipped} -gt 0 ]] && summary+=", ${skipped} skipped"
+echo "${summary}"
+[[ ${failed} -eq 0 ]]
