@@ -106,9 +106,10 @@ absl::Status CheckNothingIsLeft(const Checkpoint& checkpoint,
                            unused > 10 ? ", ..." : "");
 }
 
-absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelMap& map) {
+absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelMap& map,
+                          const QuantizationConfig* quantization) {
   QEFF_RETURN_IF_ERROR(CheckNumLayers(checkpoint, map));
-  const WeightReader reader(checkpoint);
+  const WeightReader reader(checkpoint, quantization);
   std::vector<std::string> used;
   for (const ExpectedTensor& tensor : PlainTensors(map)) {
     QEFF_RETURN_IF_ERROR(reader.CheckTensor(tensor));
@@ -172,10 +173,19 @@ absl::StatusOr<std::shared_ptr<const Transformer>> Transformer::Load(
   using Result = absl::StatusOr<std::shared_ptr<const Transformer>>;
   return GuardMemory([&]() -> Result {
     QEFF_ASSIGN_OR_RETURN(ModelMap map, MapModel(*checkpoint));
-    QEFF_RETURN_IF_ERROR(CheckTensors(*checkpoint, map));
-    return std::shared_ptr<const Transformer>(
-        new Transformer(std::move(checkpoint), std::move(map)));
+    QEFF_ASSIGN_OR_RETURN(absl::optional<QuantizationConfig> quantization,
+                          ParseQuantizationConfig(checkpoint->config(),
+                                                  checkpoint->config_path()));
+    QEFF_RETURN_IF_ERROR(CheckTensors(
+        *checkpoint, map, quantization.has_value() ? &*quantization : nullptr));
+    return std::shared_ptr<const Transformer>(new Transformer(
+        std::move(checkpoint), std::move(map), std::move(quantization)));
   });
+}
+
+WeightReader Transformer::Reader() const {
+  return WeightReader(*checkpoint_,
+                      quantization_.has_value() ? &*quantization_ : nullptr);
 }
 
 absl::StatusOr<LinearWeights> Transformer::LoadLinear(int64_t block,
@@ -190,7 +200,7 @@ absl::StatusOr<LinearWeights> Transformer::LoadLinearRows(int64_t block,
   return GuardMemory([&]() -> absl::StatusOr<LinearWeights> {
     const ModuleRows found = FindLinear(map_, block, role);
     QEFF_CHECK(begin >= 0 && count >= 0 && begin + count <= found.rows);
-    const WeightReader reader(*checkpoint_);
+    const WeightReader reader = Reader();
     LinearWeights weights;
     weights.weight = Matrix<float>(count, found.module.in_features);
     QEFF_RETURN_IF_ERROR(reader.ReadLinearRows(
@@ -214,7 +224,7 @@ absl::StatusOr<BlockWeights> Transformer::LoadBlockNorms(int64_t block) const {
   QEFF_CHECK(block >= 0 && block < spec().num_layers);
   return GuardMemory([&]() -> absl::StatusOr<BlockWeights> {
     const BlockNames& names = map_.blocks[static_cast<size_t>(block)];
-    const WeightReader reader(*checkpoint_);
+    const WeightReader reader = Reader();
     BlockWeights weights;
     QEFF_ASSIGN_OR_RETURN(weights.attention_norm,
                           LoadNorm(reader, names.attention_norm));
@@ -240,7 +250,7 @@ absl::StatusOr<BlockWeights> Transformer::LoadBlock(int64_t block) const {
 }
 
 void Transformer::ReleaseBlock(int64_t block) const {
-  const WeightReader reader(*checkpoint_);
+  const WeightReader reader = Reader();
   if (block == -1) {
     if (!spec().tied_lm_head) reader.ReleaseLinear(map_.lm_head);
     return;
@@ -253,8 +263,7 @@ void Transformer::ReleaseBlock(int64_t block) const {
 }
 
 absl::StatusOr<NormWeights> Transformer::LoadFinalNorm() const {
-  return GuardMemory(
-      [&] { return LoadNorm(WeightReader(*checkpoint_), map_.final_norm); });
+  return GuardMemory([&] { return LoadNorm(Reader(), map_.final_norm); });
 }
 
 absl::StatusOr<Matrix<float>> Transformer::LoadTokenEmbedding() const {
@@ -271,8 +280,7 @@ absl::StatusOr<Matrix<float>> Transformer::LoadPlainMatrix(
   return GuardMemory([&]() -> absl::StatusOr<Matrix<float>> {
     Matrix<float> matrix(rows, spec().hidden_size);
     // One row of rows * hidden_size elements.
-    QEFF_RETURN_IF_ERROR(
-        WeightReader(*checkpoint_).ReadRow(name, 0, matrix.span()));
+    QEFF_RETURN_IF_ERROR(Reader().ReadRow(name, 0, matrix.span()));
     return matrix;
   });
 }
@@ -299,7 +307,7 @@ absl::Status Transformer::Embed(absl::Span<const int32_t> ids,
   QEFF_CHECK(out.rows() == static_cast<int64_t>(ids.size()) &&
              out.cols() == spec().hidden_size);
   QEFF_RETURN_IF_ERROR(CheckTokens(ids));
-  const WeightReader reader(*checkpoint_);
+  const WeightReader reader = Reader();
   const size_t hidden = static_cast<size_t>(spec().hidden_size);
   std::vector<float> position(hidden);
   for (int64_t i = 0; i < out.rows(); ++i) {

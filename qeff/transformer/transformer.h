@@ -23,13 +23,17 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/io/quantization_config.h"
 #include "qeff/spec/transformer_spec.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/transformer/model_map.h"
 
 namespace qeff {
+
+class WeightReader;
 
 // y = x W^T + b. `weight` is [out, in]; `bias` is empty when there is none.
 struct LinearWeights {
@@ -66,8 +70,9 @@ struct BlockWeights {
 class Transformer {
  public:
   // Maps the configuration and checks that every tensor exists with the right
-  // type and shape, and that none is left over, without reading any. Errors,
-  // each naming config.json's key or the tensor: those of MapModel; kNotFound
+  // type and shape, and that none is left over, without reading any but the
+  // scales of quantized layers. Errors, each naming config.json's key or the
+  // tensor: those of MapModel and ParseQuantizationConfig; kNotFound
   // for a missing tensor; kInvalidArgument for a wrong shape (with both), a
   // dtype that is not floating, a tensor that the model does not use, or a
   // number of layers other than config.json's (with both).
@@ -79,6 +84,10 @@ class Transformer {
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   const std::shared_ptr<const Checkpoint>& shared_checkpoint() const {
     return checkpoint_;
+  }
+  // How linear layers are stored; nullopt when none is quantized.
+  const absl::optional<QuantizationConfig>& quantization() const {
+    return quantization_;
   }
 
   // The weights of linear layer `role` of `block`. kQ, kK and kV are parts of
@@ -127,8 +136,13 @@ class Transformer {
   absl::Status CheckTokens(absl::Span<const int32_t> ids) const;
 
  private:
-  Transformer(std::shared_ptr<const Checkpoint> checkpoint, ModelMap map)
-      : checkpoint_(std::move(checkpoint)), map_(std::move(map)) {}
+  Transformer(std::shared_ptr<const Checkpoint> checkpoint, ModelMap map,
+              absl::optional<QuantizationConfig> quantization)
+      : checkpoint_(std::move(checkpoint)),
+        map_(std::move(map)),
+        quantization_(std::move(quantization)) {}
+
+  WeightReader Reader() const;
 
   // All of a tensor of [rows, hidden_size].
   absl::StatusOr<Matrix<float>> LoadPlainMatrix(const std::string& name,
@@ -136,6 +150,7 @@ class Transformer {
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   ModelMap map_;
+  absl::optional<QuantizationConfig> quantization_;
 };
 
 }  // namespace qeff

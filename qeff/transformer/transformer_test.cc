@@ -7,6 +7,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/io/checkpoint_writer.h"
+#include "qeff/io/quantization_config.h"
 #include "qeff/transformer/reference_testutil.h"
 
 namespace qeff {
@@ -177,6 +179,91 @@ TEST(TransformerTest, RefusesLeftovers) {
   gpt2.Add("h.0.attn.bias", Shape({1, 1, 4, 4}));
   gpt2.Add("h.0.attn.masked_bias", Shape({}));
   EXPECT_TRUE(Transformer::Load(OpenTestModel(gpt2)).ok());
+}
+
+// Rewrites one linear layer of `model` as 8-bit codes with a scale a row; the
+// code of an element is 128 + (row + column) % 7, the scale 1/64.
+std::shared_ptr<const Checkpoint> OpenQuantized(const TestModel& model,
+                                                const std::string& module) {
+  std::vector<TensorInfo> infos;
+  std::vector<std::vector<uint8_t>> bytes;
+  const auto add = [&](const std::string& name, DType dtype, const Shape& shape,
+                       const void* data) {
+    infos.push_back({name, dtype, shape});
+    const auto* begin = static_cast<const uint8_t*>(data);
+    bytes.emplace_back(begin, begin + infos.back().size_bytes());
+  };
+  for (const TestTensor& tensor : model.tensors) {
+    if (tensor.name != module + ".weight") {
+      add(tensor.name, DType::kF32, tensor.shape, tensor.values.data());
+      continue;
+    }
+    const int64_t out = tensor.shape[0], in = tensor.shape[1];
+    std::vector<uint8_t> codes;
+    for (int64_t i = 0; i < out * in; ++i) {
+      codes.push_back(static_cast<uint8_t>(128 + (i / in + i % in) % 7));
+    }
+    const std::vector<float> scales(static_cast<size_t>(out), 1.0f / 64);
+    const int64_t shape[] = {out, in};
+    add(module + ".weight_packed", DType::kI32, Shape({out, in / 4}),
+        codes.data());
+    add(module + ".weight_scale", DType::kF32, Shape({out, 1}), scales.data());
+    add(module + ".weight_shape", DType::kI64, Shape({2}), shape);
+  }
+  WeightQuantization weights;
+  weights.bits = 8;
+  weights.strategy = QuantStrategy::kChannel;
+  Json config = model.config;
+  config["quantization_config"] =
+      QuantizationConfig::Create(QuantizedLayout::kCompressedTensors,
+                                 {{{module}, weights}}, {"lm_head"})
+          ->ToJson();
+  const std::string folder = MakeTestFolder() + "/model";
+  const auto writer = *CheckpointWriter::Create(folder, infos);
+  for (size_t i = 0; i < infos.size(); ++i) {
+    EXPECT_TRUE(writer->Write(infos[i].name, 0, bytes[i]).ok());
+  }
+  EXPECT_TRUE(writer->Commit(config, {}).ok());
+  return *Checkpoint::Open(folder);
+}
+
+TEST(TransformerTest, Dequantizes) {
+  const TestModel model = MakeTestModel("llama");
+  const std::string module = "model.layers.1.mlp.down_proj";
+  const auto transformer = Transformer::Load(OpenQuantized(model, module));
+  ASSERT_TRUE(transformer.ok()) << transformer.status();
+  EXPECT_TRUE((*transformer)->quantization().has_value());
+  const LinearWeights down = *(*transformer)->LoadLinear(1, LinearRole::kDown);
+  for (int64_t r = 0; r < 24; ++r) {
+    for (int64_t c = 0; c < 40; ++c) {
+      ASSERT_EQ(down.weight.row(r)[c], static_cast<float>((r + c) % 7) / 64);
+    }
+  }
+  EXPECT_EQ((*transformer)
+                ->LoadLinearRows(1, LinearRole::kDown, 20, 2)
+                ->weight.row(1)[3],
+            down.weight.row(21)[3]);
+  EXPECT_TRUE((*transformer)->LoadLinear(0, LinearRole::kDown).ok());
+  (*transformer)->ReleaseBlock(1);
+}
+
+TEST(TransformerTest, RefusesQuantizedLayersThatDoNotFit) {
+  TestModel model = MakeTestModel("llama");
+  const std::string module = "model.layers.1.mlp.down_proj";
+  model.Find(module + ".weight")->shape = Shape({12, 80});
+  EXPECT_THAT(
+      std::string(
+          Transformer::Load(OpenQuantized(model, module)).status().message()),
+      ::testing::AllOf(HasSubstr(module), HasSubstr("[24, 40]"),
+                       HasSubstr("[12, 80]")));
+  // config.json promises codes that are not there.
+  TestModel plain = MakeTestModel("llama");
+  plain.config = OpenQuantized(plain, module)->config();
+  ExpectRefused(plain, absl::StatusCode::kNotFound, {module});
+  TestModel unknown = MakeTestModel("llama");
+  unknown.config["quantization_config"] = {{"quant_method", "gptq"}};
+  ExpectRefused(unknown, absl::StatusCode::kUnimplemented,
+                {"quantization_config", "gptq"});
 }
 
 TEST(TransformerTest, EmbedsTokensAndPositions) {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "qeff/format/quantized_layout.h"
+#include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
@@ -11,13 +13,11 @@
 namespace qeff {
 namespace {
 
-// Names of the tensors that a module can have, plain or quantized.
-constexpr const char* kLinearSuffixes[] = {".weight",
-                                           ".bias",
-                                           ".weight_packed",
-                                           ".weight_scale",
-                                           ".weight_zero_point",
-                                           ".weight_shape"};
+// Names that the tensors of a quantized layer can have, besides its bias.
+std::vector<std::string> QuantizedNames(const LinearModule& module) {
+  return {PackedTensorName(module.module), ScaleTensorName(module.module),
+          ZeroPointTensorName(module.module), ShapeTensorName(module.module)};
+}
 
 // Elements [first, first + out.size()) of `tensor`.
 void Convert(const TensorView& tensor, int64_t first, absl::Span<float> out) {
@@ -62,13 +62,37 @@ absl::Status WeightReader::CheckTensor(const ExpectedTensor& expected) const {
                            DTypeName(view.dtype));
 }
 
+absl::StatusOr<std::vector<std::string>> WeightReader::CheckWeight(
+    const LinearModule& module) const {
+  if (quantization_ == nullptr ||
+      !quantization_->Find(module.module).has_value()) {
+    const std::string name = module.module + ".weight";
+    const Shape shape = module.transposed
+                            ? Shape({module.in_features, module.out_features})
+                            : Shape({module.out_features, module.in_features});
+    QEFF_RETURN_IF_ERROR(CheckTensor({name, shape}));
+    return std::vector<std::string>{name};
+  }
+  QEFF_ASSIGN_OR_RETURN(
+      const QuantizedMatrix matrix,
+      ReadQuantizedMatrix(*checkpoint_, module.module, *quantization_));
+  if (matrix.rows != module.out_features || matrix.cols != module.in_features) {
+    return InvalidInputError(
+        checkpoint_->folder(), ": quantized layer ", module.module,
+        ": expected shape ",
+        Shape({module.out_features, module.in_features}).ToString(), ", found ",
+        Shape({matrix.rows, matrix.cols}).ToString());
+  }
+  std::vector<std::string> names;
+  for (const std::string& name : QuantizedNames(module)) {
+    if (checkpoint_->Has(name)) names.push_back(name);
+  }
+  return names;
+}
+
 absl::StatusOr<std::vector<std::string>> WeightReader::CheckLinear(
     const LinearModule& module) const {
-  std::vector<std::string> names = {module.module + ".weight"};
-  const Shape shape = module.transposed
-                          ? Shape({module.in_features, module.out_features})
-                          : Shape({module.out_features, module.in_features});
-  QEFF_RETURN_IF_ERROR(CheckTensor({names[0], shape}));
+  QEFF_ASSIGN_OR_RETURN(std::vector<std::string> names, CheckWeight(module));
   if (module.has_bias) {
     names.push_back(module.module + ".bias");
     QEFF_RETURN_IF_ERROR(
@@ -98,6 +122,15 @@ absl::Status WeightReader::ReadLinearRows(const LinearModule& module,
   QEFF_CHECK(begin >= 0 && begin + out.rows() <= module.out_features);
   QEFF_CHECK(out.cols() == module.in_features &&
              out.stride_elems() == out.cols());
+  // Checked: a layer that has codes is one that the config names. (A tied
+  // lm_head is the embedding, which never has any.)
+  if (quantization_ != nullptr &&
+      HasQuantizedWeight(*checkpoint_, module.module)) {
+    QEFF_ASSIGN_OR_RETURN(
+        const QuantizedMatrix matrix,
+        ReadQuantizedMatrix(*checkpoint_, module.module, *quantization_));
+    return DequantizeRows(matrix, begin, out.rows(), out.data());
+  }
   QEFF_ASSIGN_OR_RETURN(const TensorView view,
                         checkpoint_->Get(module.module + ".weight"));
   if (module.transposed) {
@@ -111,8 +144,9 @@ absl::Status WeightReader::ReadLinearRows(const LinearModule& module,
 }
 
 void WeightReader::ReleaseLinear(const LinearModule& module) const {
-  for (const char* suffix : kLinearSuffixes) {
-    ReleaseTensor(module.module + suffix);
+  ReleaseTensor(module.module + ".weight");
+  for (const std::string& name : QuantizedNames(module)) {
+    ReleaseTensor(name);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/io/quantization_config.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/transformer/model_map.h"
 
@@ -25,18 +26,21 @@ struct ExpectedTensor {
   Shape shape;
 };
 
-// Borrows the checkpoint. Thread-safe.
+// Borrows both arguments. Thread-safe.
 class WeightReader {
  public:
-  explicit WeightReader(const Checkpoint& checkpoint)
-      : checkpoint_(&checkpoint) {}
+  // `quantization` says which linear layers hold codes; null for none.
+  WeightReader(const Checkpoint& checkpoint,
+               const QuantizationConfig* quantization)
+      : checkpoint_(&checkpoint), quantization_(quantization) {}
 
   // kNotFound when the tensor is missing, kInvalidArgument (naming what was
   // found) unless it has this shape and a floating dtype.
   absl::Status CheckTensor(const ExpectedTensor& expected) const;
 
   // Checks the tensors that hold `module`'s weight, and its bias, and returns
-  // their names.
+  // their names. Of a quantized layer the scales are read, too. Errors: as
+  // CheckTensor and ReadQuantizedMatrix.
   absl::StatusOr<std::vector<std::string>> CheckLinear(
       const LinearModule& module) const;
 
@@ -48,8 +52,8 @@ class WeightReader {
                        absl::Span<float> out) const;
 
   // Rows [begin, begin + out.rows()) of the [out_features, in_features] matrix
-  // of a checked module. Precondition: the range lies inside; `out` is
-  // contiguous.
+  // of a checked module, dequantized or turned if need be. Precondition: the
+  // range lies inside; `out` is contiguous.
   absl::Status ReadLinearRows(const LinearModule& module, int64_t begin,
                               MatrixView<float> out) const;
 
@@ -58,7 +62,11 @@ class WeightReader {
   void ReleaseTensor(const std::string& name) const;
 
  private:
+  absl::StatusOr<std::vector<std::string>> CheckWeight(
+      const LinearModule& module) const;
+
   const Checkpoint* checkpoint_;
+  const QuantizationConfig* quantization_;
 };
 
 }  // namespace qeff
