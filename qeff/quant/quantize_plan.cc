@@ -119,7 +119,8 @@ class Planner {
       }
     }
     if (!map_.spec.tied_lm_head) return absl::OkStatus();
-    if (!options_.lm_head.has_value()) {
+    if (!options_.lm_head.has_value() ||
+        (ignore.has_value() && ignore->Search(kLmHead))) {
       kept_.push_back(kLmHead);
       return absl::OkStatus();
     }
@@ -137,12 +138,6 @@ class Planner {
     tensor->action = PlannedTensor::Action::kAdd;
     tensor->reason = "kept, with a quantized copy as lm_head";
     plan_.unties_lm_head = true;
-    const auto unread = index_.find(absl::StrCat(kLmHead, ".weight"));
-    if (unread != index_.end()) {
-      plan_.tensors[unread->second].action = PlannedTensor::Action::kDrop;
-      plan_.tensors[unread->second].reason =
-          "dropped: the model reads the embedding instead";
-    }
     return absl::OkStatus();
   }
 
@@ -185,6 +180,12 @@ class Planner {
   }
 
   absl::Status Finish() {
+    const auto unread = index_.find(absl::StrCat(kLmHead, ".weight"));
+    if (plan_.unties_lm_head && unread != index_.end()) {
+      PlannedTensor& tensor = plan_.tensors[unread->second];
+      tensor.action = PlannedTensor::Action::kDrop;
+      tensor.reason = "the model reads the embedding instead";
+    }
     bool any = false;
     for (PlannedTensor& tensor : plan_.tensors) {
       const bool copied = tensor.action == PlannedTensor::Action::kKeep ||
