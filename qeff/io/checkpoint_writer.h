@@ -41,12 +41,14 @@ struct CheckpointWriterOptions {
 // Destroying an uncommitted writer removes what it wrote.
 class CheckpointWriter {
  public:
-  // Reserves `folder`: a temporary folder beside it is created and the space
-  // of all shards is reserved in it. Leftovers of runs that were killed are
-  // removed. Errors: kAlreadyExists when `folder` exists; kInvalidArgument
-  // for a duplicate, empty or reserved tensor name; kUnavailable when the
-  // parent is missing or not writable, the disk is full or another process
-  // writes to the same folder.
+  // Reserves `folder`: checks that the disk has room, and creates a temporary
+  // folder beside it with all shards in their final size (not filled, so this
+  // takes milliseconds). Leftovers of runs that were killed are removed.
+  // Errors: kAlreadyExists when `folder` exists, be it as a dangling link;
+  // kInvalidArgument for a tensor name that is duplicate, empty, reserved or
+  // not UTF-8; kUnavailable when the parent is missing or not writable, the
+  // disk is full or another process writes to the same folder (its id is
+  // named).
   static absl::StatusOr<std::unique_ptr<CheckpointWriter>> Create(
       const std::string& folder, std::vector<TensorInfo> tensors,
       const CheckpointWriterOptions& options = {});
@@ -55,7 +57,9 @@ class CheckpointWriter {
 
   // Places `bytes` at `offset_bytes` inside tensor `name`. Each byte of a
   // tensor is written exactly once. Errors: kUnavailable with path and errno;
-  // kInvalidArgument for an unknown tensor or a range outside it.
+  // kInvalidArgument for an unknown tensor or a range outside it, which writes
+  // nothing. One pwrite and one atomic addition, no lock. Precondition
+  // (checked): not committed.
   virtual absl::Status Write(absl::string_view name, uint64_t offset_bytes,
                              absl::Span<const uint8_t> bytes) = 0;
 
@@ -68,7 +72,9 @@ class CheckpointWriter {
   // Writes config.json, the index if there are several shards and `extra`,
   // syncs everything and gives the folder its final name. Errors: kInternal
   // when a tensor is incomplete; kUnavailable as for Write; kAlreadyExists
-  // when the folder appeared meanwhile. After an error nothing is left.
+  // when the folder appeared meanwhile or two files have one name;
+  // kInvalidArgument for an extra file whose name is not plain. After an error
+  // nothing is left. Precondition (checked): called at most once.
   virtual absl::Status Commit(const Json& config,
                               const std::vector<ExtraFile>& extra) = 0;
 };
