@@ -249,9 +249,9 @@ absl::Status WriteSynthCheckpoint(
   }
   const Json final_config = FinalConfig(config, options);
   QEFF_ASSIGN_OR_RETURN(const ModelMap map,
-                        // All optional prefixes of names are there.
+                        // No tensor exists yet: names have the usual prefix.
                         MapConfig(final_config, "config.json",
-                                  [](absl::string_view) { return true; }));
+                                  [](absl::string_view) { return false; }));
   if (map.spec.vocab_size < kSpecialTokens + 256) {
     return InvalidInputError("vocab_size: expected at least ",
                              kSpecialTokens + 256, ", found ",

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tools/commands/commands.h"
+
+namespace qeff {
+
+std::vector<std::unique_ptr<Command>> AllCommands() {
+  std::vector<std::unique_ptr<Command>> commands;
+  commands.push_back(MakeInspectCommand());
+  commands.push_back(MakeTokenizeCommand());
+  commands.push_back(MakeEmbedCommand());
+  commands.push_back(MakeLogitsCommand());
+  commands.push_back(MakeGenerateCommand());
+  commands.push_back(MakeEvalCommand());
+  commands.push_back(MakeQuantizeCommand());
+  commands.push_back(MakeSynthCommand());
+  return commands;
+}
+
+}  // namespace qeff

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every command on tiny random models, and on wrong input.
+
+#include <cmath>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/io/safetensors.h"
+#include "tools/commands/commands.h"
+#include "tools/commands/run_testutil.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+// A new folder name below a new folder.
+std::string NewPath() { return MakeTestFolder() + "/out"; }
+
+std::string Synth(const std::string& shape,
+                  std::vector<std::string> flags = {}) {
+  const std::string path = NewPath();
+  std::vector<std::string> arguments = {"synth", "--shape=" + shape,
+                                        "--output=" + path};
+  arguments.insert(arguments.end(), flags.begin(), flags.end());
+  const CommandOutcome outcome = RunQeff(arguments);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  return path;
+}
+
+std::string TextFile() {
+  const std::string path = MakeTestFolder() + "/text.txt";
+  std::string text;
+  for (int i = 0; i < 40; ++i) {
+    absl::StrAppend(&text, "Line ", i, " of a text that says little. ");
+  }
+  WriteTestFile(path, text);
+  return path;
+}
+
+class EveryFamilyTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(EveryFamilyTest, MainJob) {
+  const std::string model = Synth(GetParam(), {"--dtype=f32"});
+  const std::string text = TextFile();
+
+  const CommandOutcome inspect = RunQeff({"inspect", "--model=" + model});
+  ASSERT_EQ(inspect.code, 0) << inspect.err;
+  EXPECT_NEAR(inspect.json["bits_per_weight"].get<double>(), 32.0, 1e-9);
+  EXPECT_GT(inspect.json["tensors"].size(), 10u);
+
+  const CommandOutcome generate =
+      RunQeff({"generate", "--model=" + model, "--prompt=Hello",
+               "--max_new_tokens=8"});
+  ASSERT_EQ(generate.code, 0) << generate.err;
+  EXPECT_THAT(generate.out, StartsWith("Hello"));
+  EXPECT_THAT(generate.out, HasSubstr("Average Prefill time a.k.a TTFT is="));
+  EXPECT_LE(generate.json["tokens"].size(), 8u);
+
+  const CommandOutcome before =
+      RunQeff({"eval", "--model=" + model, "--text=" + text});
+  ASSERT_EQ(before.code, 0) << before.err;
+
+  const std::string quantized = NewPath();
+  const CommandOutcome quantize =
+      RunQeff({"quantize", "--model=" + model, "--output=" + quantized,
+               "--scheme=int8"});
+  ASSERT_EQ(quantize.code, 0) << quantize.err;
+  const CommandOutcome after =
+      RunQeff({"eval", "--model=" + quantized, "--text=" + text,
+               "--reference=" + model});
+  ASSERT_EQ(after.code, 0) << after.err;
+  // 8 bits leave the predictions of any sane model nearly alone.
+  EXPECT_GT(after.json["kl_mean"].get<double>(), 0.0);
+  EXPECT_LT(after.json["kl_mean"].get<double>(), 0.01);
+  EXPECT_NEAR(after.json["nll"].get<double>(),
+              before.json["nll"].get<double>(), 0.05);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, EveryFamilyTest,
+                         ::testing::Values("tiny", "tiny-mistral",
+                                           "tiny-qwen2", "tiny-qwen3",
+                                           "tiny-gpt2", "tiny-mpt"));
+
+class CommandsTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    model_ = new std::string(Synth("tiny", {"--dtype=f32"}));
+    text_ = new std::string(TextFile());
+  }
+
+  // Runs and expects exit code `code` and `message` on stderr.
+  static void ExpectError(std::vector<std::string> arguments, int code,
+                          const std::string& message) {
+    const CommandOutcome outcome = RunQeff(arguments);
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+  }
+
+  // A copy of the tiny model with `file` replaced.
+  static std::string WithFile(const std::string& file,
+                              const std::string& content) {
+    const std::string folder = MakeTestFolder();
+    for (const char* name : {"config.json", "model.safetensors",
+                             "tokenizer.json", "tokenizer_config.json"}) {
+      WriteTestFile(folder + "/" + name, ReadTestFile(*model_ + "/" + name));
+    }
+    WriteTestFile(folder + "/" + file, content);
+    return folder;
+  }
+
+  static std::string* model_;
+  static std::string* text_;
+};
+std::string* CommandsTest::model_;
+std::string* CommandsTest::text_;
+
+TEST_F(CommandsTest, HelpNamesEveryFlagWithItsDefault) {
+  for (const auto& command : AllCommands()) {
+    FlagTable flags;
+    command->DeclareFlags(&flags);
+    EXPECT_THAT(flags.Help(), HasSubstr("--")) << command->name();
+    EXPECT_GT(command->description().size(), 20u);
+  }
+}
+
+TEST_F(CommandsTest, TokenizeBothWays) {
+  const CommandOutcome ids =
+      RunQeff({"tokenize", "--model=" + *model_, "--text=Hi"});
+  EXPECT_EQ(ids.out, absl::StrCat("1,", 3 + 'H', ",", 3 + 'i', "\n"));
+  const CommandOutcome plain =
+      RunQeff({"tokenize", "--model=" + *model_, "--text=Hi",
+               "--noadd_special_tokens"});
+  EXPECT_EQ(plain.json["count"], 2);
+  const CommandOutcome text =
+      RunQeff({"tokenize", "--model=" + *model_, "--decode",
+               absl::StrCat("--text=", 3 + 'H', ",", 3 + 'i')});
+  EXPECT_EQ(text.out, "Hi\n");
+  ExpectError({"tokenize", "--model=" + *model_}, 2, "--text and --file");
+  ExpectError({"tokenize", "--model=" + *model_, "--text=7,x", "--decode"}, 3,
+              "found 'x'");
+  ExpectError({"tokenize", "--model=" + *model_, "--text=70000", "--decode"},
+              3, "70000");
+}
+
+TEST_F(CommandsTest, LogitsAgreeWithTheSameModelInBlocks) {
+  const std::string path = MakeTestFolder() + "/l.safetensors";
+  const CommandOutcome outcome =
+      RunQeff({"logits", "--model=" + *model_, "--tokens=1,5,7",
+               "--output=" + path});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto file = SafetensorsFile::Open(path);
+  ASSERT_TRUE(file.ok());
+  EXPECT_EQ((*file)->Find("logits")->shape, Shape({3, 320}));
+  ExpectError({"logits", "--model=" + *model_, "--tokens=1,320",
+               "--output=" + path},
+              3, "320");
+  ExpectError({"logits", "--model=" + *model_, "--tokens=", "--output=" + path},
+              3, "");
+}
+
+TEST_F(CommandsTest, EmbedPools) {
+  for (const char* pooling : {"mean", "last", "cls"}) {
+    const CommandOutcome outcome =
+        RunQeff({"embed", "--model=" + *model_, "--text=Hi",
+                 absl::StrCat("--pooling=", pooling)});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.json["embedding"].size(), 64u);
+  }
+  ExpectError({"embed", "--model=" + *model_, "--text=x", "--pooling=max"}, 2,
+              "expected one of mean, last, cls");
+}
+
+TEST_F(CommandsTest, GenerateIsSeededAndStops) {
+  const std::vector<std::string> sampled = {
+      "generate", "--model=" + *model_, "--prompt=Hi", "--temperature=1",
+      "--max_new_tokens=20", "--seed=3"};
+  std::vector<std::string> one_thread = sampled;
+  one_thread.push_back("--threads=1");
+  EXPECT_EQ(RunQeff(sampled).json["tokens"],
+            RunQeff(one_thread).json["tokens"]);
+  std::vector<std::string> other_seed = sampled;
+  other_seed.back() = "--seed=4";
+  EXPECT_NE(RunQeff(sampled).json["tokens"],
+            RunQeff(other_seed).json["tokens"]);
+  ExpectError({"generate", "--model=" + *model_, "--prompt=x",
+               "--top_p=1.5"},
+              3, "top_p");
+  ExpectError({"generate", "--model=" + *model_, "--prompt=x",
+               "--max_new_tokens=0"},
+              3, "max_new_tokens");
+}
+
+TEST_F(CommandsTest, EvalRefusesWhatItCannotScore) {
+  const std::string empty = MakeTestFolder() + "/empty.txt";
+  WriteTestFile(empty, "");
+  ExpectError({"eval", "--model=" + *model_, "--text=" + empty}, 3,
+              "the file is empty");
+  ExpectError({"eval", "--model=" + *model_, "--text=/nonexistent"}, 3,
+              "/nonexistent");
+  ExpectError({"eval", "--model=" + *model_, "--text=" + *text_,
+               "--context_length=1"},
+              3, "context_length");
+  ExpectError({"eval", "--model=" + *model_, "--text=" + *text_,
+               "--protocol=llama.cpp", "--stride=4"},
+              2, "--stride");
+  ExpectError({"eval", "--model=" + *model_, "--text=" + *text_,
+               "--reference=" + Synth("smollm-135m", {"--layers=1"})},
+              3, "vocabularies differ");
+}
+
+TEST_F(CommandsTest, EvalCountsEveryByteOfTheText) {
+  const CommandOutcome outcome =
+      RunQeff({"eval", "--model=" + *model_, "--text=" + *text_});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  // A token a byte: bits per byte is the mean in bits.
+  EXPECT_EQ(outcome.json["tokens"],
+            static_cast<int64_t>(ReadTestFile(*text_).size()));
+  EXPECT_NEAR(outcome.json["bits_per_byte"].get<double>(),
+              outcome.json["nll"].get<double>() / std::log(2.0), 1e-9);
+  const CommandOutcome strided =
+      RunQeff({"eval", "--model=" + *model_, "--text=" + *text_,
+               "--context_length=64", "--stride=16"});
+  EXPECT_EQ(strided.json["tokens"], outcome.json["tokens"]);
+}
+
+TEST_F(CommandsTest, QuantizePlansBeforeItWorks) {
+  const std::string output = NewPath();
+  const CommandOutcome dry =
+      RunQeff({"quantize", "--model=" + *model_, "--output=" + output,
+               "--scheme=int4_g32", "--dry_run"});
+  ASSERT_EQ(dry.code, 0) << dry.err;
+  EXPECT_THAT(dry.out, HasSubstr("model.layers.0.mlp.down_proj"));
+  EXPECT_TRUE(ListTestFolder(output.substr(0, output.size() - 4)).empty());
+}
+
+TEST_F(CommandsTest, QuantizeRefusesBadRequests) {
+  const std::string output = NewPath();
+  const std::vector<std::string> base = {
+      "quantize", "--model=" + *model_, "--output=" + output};
+  const auto with = [&](std::vector<std::string> flags) {
+    std::vector<std::string> arguments = base;
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return arguments;
+  };
+  ExpectError(with({"--scheme=int9"}), 2, "int9");
+  ExpectError(with({}), 2, "--scheme");
+  ExpectError(with({"--scheme=int4", "--ignore=("}), 2, "--ignore");
+  ExpectError(with({"--scheme=int4", "--algorithm=magic"}), 2, "algorithm");
+  ExpectError({"quantize", "--model=" + *model_, "--output=" + *model_,
+               "--scheme=int4"},
+              3, "exists");
+  ExpectError({"quantize", "--model=" + *model_,
+               "--output=/proc/nowhere/out", "--scheme=int4"},
+              4, "/proc/nowhere");
+  EXPECT_TRUE(ListTestFolder(output.substr(0, output.size() - 4)).empty());
+}
+
+TEST_F(CommandsTest, SynthIsReproducible) {
+  const std::string first = Synth("tiny", {"--outliers", "--threads=1"});
+  const std::string second = Synth("tiny", {"--outliers", "--threads=2"});
+  EXPECT_EQ(ReadTestFile(first + "/model.safetensors"),
+            ReadTestFile(second + "/model.safetensors"));
+  const std::string other = Synth("tiny", {"--outliers", "--seed=2"});
+  EXPECT_NE(ReadTestFile(first + "/model.safetensors"),
+            ReadTestFile(other + "/model.safetensors"));
+  ExpectError({"synth", "--shape=huge", "--output=" + NewPath()}, 2,
+              "expected one of llama-1b");
+}
+
+TEST_F(CommandsTest, BrokenModelsAreNamed) {
+  const auto inspect = [](const std::string& model) {
+    return std::vector<std::string>{"inspect", "--model=" + model};
+  };
+  ExpectError(inspect("/nonexistent"), 3, "/nonexistent");
+  ExpectError(inspect(WithFile("config.json", "[]")), 3, "config.json");
+  ExpectError(inspect(WithFile("config.json", "{\"a\":")), 3, "config.json");
+  ExpectError(inspect(WithFile("config.json",
+                               R"({"model_type":"llama","hidden_size":-4})")),
+              3, "hidden_size");
+  ExpectError(inspect(WithFile("model.safetensors", "")), 3,
+              "model.safetensors");
+  ExpectError(inspect(WithFile("model.safetensors",
+                               std::string(8, '\xFF') + "{}")),
+              3, "model.safetensors");
+  ExpectError({"tokenize", "--text=x",
+               "--model=" + WithFile("tokenizer.json",
+                                     std::string(10000, '['))},
+              3, "tokenizer.json");
+}
+
+}  // namespace
+}  // namespace qeff

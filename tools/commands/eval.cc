@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "qeff/base/qeff_base_model.h"
+#include "qeff/eval/evaluate.h"
+#include "qeff/eval/host_model.h"
+#include "qeff/eval/windows.h"
+#include "qeff/tokenizer/tokenizer.h"
+#include "qeff/util/mapped_file.h"
+#include "qeff/util/progress.h"
+#include "qeff/util/status.h"
+#include "tools/commands/commands.h"
+
+namespace qeff {
+namespace {
+
+constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
+constexpr int64_t kDefaultContextLength = 2048;
+
+// The token that a text begins with, if the tokenizer adds one.
+absl::StatusOr<absl::optional<int32_t>> LeadingToken(
+    const Tokenizer& tokenizer) {
+  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                        tokenizer.Encode("", /*add_special_tokens=*/true));
+  if (ids.empty() || ids.front() == tokenizer.eos_id()) {
+    return absl::optional<int32_t>();
+  }
+  return absl::optional<int32_t>(ids.front());
+}
+
+// Bytes of text that the scored tokens stand for.
+absl::StatusOr<int64_t> ScoredBytes(const Tokenizer& tokenizer,
+                                    absl::Span<const ScoredWindow> windows) {
+  int64_t bytes = 0;
+  for (const ScoredWindow& window : windows) {
+    // Decoding drops the space before a text's first word: decode the scored
+    // part as the difference of two texts.
+    const absl::Span<const int32_t> all = window.tokens;
+    QEFF_ASSIGN_OR_RETURN(const std::string whole,
+                          tokenizer.Decode(all, true));
+    QEFF_ASSIGN_OR_RETURN(
+        const std::string before,
+        tokenizer.Decode(all.subspan(0, window.first_scored), true));
+    bytes += static_cast<int64_t>(whole.size()) -
+             static_cast<int64_t>(before.size());
+  }
+  return bytes;
+}
+
+absl::StatusOr<std::unique_ptr<HostLogitsModel>> LoadForEval(
+    std::shared_ptr<const Transformer> model, ThreadPool* pool) {
+  QEFF_ASSIGN_OR_RETURN(std::unique_ptr<HostForward> forward,
+                        HostForward::Create(std::move(model), pool));
+  return std::make_unique<HostLogitsModel>(std::move(forward));
+}
+
+class EvalCommand : public Command {
+ public:
+  absl::string_view name() const override { return "eval"; }
+  absl::string_view summary() const override {
+    return "Measures perplexity, and divergence from a reference model.";
+  }
+  absl::string_view description() const override {
+    return "Scores a text. The protocol `window` scores every token once, in "
+           "windows that begin with BOS where the model has one; `llama.cpp` "
+           "cuts BOS and text into windows without overlap and scores the "
+           "second half of each, as llama.cpp's perplexity tool does.\n\n"
+           "perplexity is exp(nll), nll the mean negative log likelihood of a "
+           "token in nats; bits_per_byte is comparable between tokenizers. "
+           "With a reference: kl_mean and kl_p99 are the mean and 99th "
+           "percentile of the KL divergence from the reference's prediction "
+           "in nats, top1_agreement the share of tokens with the same most "
+           "probable token, rms_dp the root mean square of the difference in "
+           "probability of the true token.";
+  }
+  void DeclareFlags(FlagTable* flags) override {
+    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+    flags->AddRequired("text", &text_, "FILE", "UTF-8 text to score.");
+    flags->Add("reference", &reference_, "DIR",
+               "A model with the same vocabulary to compare with.");
+    flags->Add("context_length", &options_.context_length, "N",
+               "Tokens of a window, BOS included; 0 is the model's longest, "
+               "at most 2048.");
+    flags->Add("stride", &options_.stride, "N",
+               "Text tokens that a window advances by; 0 is no overlap. "
+               "Protocol window only.");
+    flags->Add("max_tokens", &options_.max_tokens, "N",
+               "Scores the beginning of the text only; 0 is all.");
+    flags->AddChoice("protocol", &protocol_, {"window", "llama.cpp"},
+                     "How the text is cut and what is scored.");
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env,
+                           const FlagTable& flags) override {
+    if (options_.context_length < 0 || options_.stride < 0 ||
+        options_.max_tokens < 0) {
+      return UsageError(
+          "--context_length, --stride and --max_tokens must not be negative");
+    }
+    if (protocol_ == "llama.cpp") {
+      if (flags.WasGiven("stride")) {
+        return UsageError("--stride has no meaning with --protocol=llama.cpp");
+      }
+      options_.protocol = EvalProtocol::kLlamaCpp;
+    }
+    QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> transformer,
+                          LoadTransformer(model_));
+    QEFF_RETURN_IF_ERROR(CutText(*transformer));
+    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<HostLogitsModel> model,
+                          LoadForEval(transformer, env.pool));
+    std::unique_ptr<HostLogitsModel> reference;
+    if (!reference_.empty()) {
+      QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> other,
+                            LoadTransformer(reference_));
+      QEFF_ASSIGN_OR_RETURN(reference, LoadForEval(other, env.pool));
+    }
+    Progress progress("eval", static_cast<int64_t>(windows_.size()));
+    EvaluateOptions evaluate_options;
+    int64_t reported = 0;
+    evaluate_options.progress = [&](int64_t done) {
+      progress.Advance(done - reported);
+      reported = done;
+    };
+    QEFF_ASSIGN_OR_RETURN(
+        const EvalResult result,
+        Evaluate(model.get(), reference.get(), windows_, env.pool,
+                 evaluate_options));
+    QEFF_RETURN_IF_ERROR(transformer->checkpoint().VerifyUnchanged());
+    return Report(result, env);
+  }
+
+ private:
+  absl::Status CutText(const Transformer& model) {
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                          Tokenizer::FromFolder(model_));
+    QEFF_ASSIGN_OR_RETURN(const std::string text,
+                          ReadFileToString(text_, kMaxTextBytes));
+    if (text.empty()) return InvalidInputError(text_, ": the file is empty");
+    QEFF_ASSIGN_OR_RETURN(
+        const std::vector<int32_t> tokens,
+        tokenizer->Encode(text, /*add_special_tokens=*/false));
+    QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
+                          LeadingToken(*tokenizer));
+    if (options_.context_length == 0) {
+      options_.context_length =
+          std::min(model.spec().max_positions, kDefaultContextLength);
+    }
+    QEFF_ASSIGN_OR_RETURN(windows_, CutWindows(tokens, bos, options_), text_);
+    QEFF_ASSIGN_OR_RETURN(scored_bytes_, ScoredBytes(*tokenizer, windows_));
+    return absl::OkStatus();
+  }
+
+  Json Report(const EvalResult& result, const CommandEnv& env) const {
+    const double bits_per_byte =
+        scored_bytes_ == 0 ? 0.0
+                           : result.nll / std::log(2.0) /
+                                 static_cast<double>(scored_bytes_);
+    const double nll = result.nll / static_cast<double>(result.tokens);
+    std::fprintf(env.out,
+                 "perplexity      %.4f\n"
+                 "nll             %.6f nats per token\n"
+                 "bits_per_byte   %.4f\n"
+                 "tokens          %lld\n",
+                 result.perplexity(), nll, bits_per_byte,
+                 static_cast<long long>(result.tokens));
+    Json json{{"perplexity", result.perplexity()},
+              {"nll", nll},
+              {"tokens", result.tokens},
+              {"bits_per_byte", bits_per_byte},
+              {"context_length", options_.context_length},
+              {"protocol", protocol_}};
+    if (result.divergence.has_value()) {
+      const Divergence& d = *result.divergence;
+      std::fprintf(env.out,
+                   "kl_mean         %.6f nats\n"
+                   "kl_p99          %.6f nats\n"
+                   "top1_agreement  %.4f\n"
+                   "rms_dp          %.4f\n",
+                   d.kl_mean, d.kl_p99, d.top1_agreement, d.rms_dp);
+      json["kl_mean"] = d.kl_mean;
+      json["kl_p99"] = d.kl_p99;
+      json["top1_agreement"] = d.top1_agreement;
+      json["rms_dp"] = d.rms_dp;
+    }
+    return json;
+  }
+
+  std::string model_;
+  std::string text_;
+  std::string reference_;
+  std::string protocol_ = "window";
+  WindowOptions options_;
+  std::vector<ScoredWindow> windows_;
+  int64_t scored_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeEvalCommand() {
+  return std::make_unique<EvalCommand>();
+}
+
+}  // namespace qeff

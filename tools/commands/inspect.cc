@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "qeff/base/qeff_base_model.h"
+#include "qeff/eval/tensor_statistics.h"
+#include "qeff/util/progress.h"
+#include "qeff/util/status.h"
+#include "tools/commands/commands.h"
+
+namespace qeff {
+namespace {
+
+// Weights of the model as its description counts them, whatever form they are
+// stored in; a tied lm_head counts once.
+int64_t CountParameters(const ModelMap& map) {
+  const TransformerSpec& spec = map.spec;
+  int64_t count = spec.vocab_size * spec.hidden_size;
+  if (!map.position_embedding.empty()) {
+    count += spec.max_positions * spec.hidden_size;
+  }
+  for (const LinearModule& linear : map.Linears()) {
+    count += linear.out_features * linear.in_features +
+             (linear.has_bias ? linear.out_features : 0);
+  }
+  const auto norm = [&](const NormNames& names, int64_t size) {
+    if (!names.weight.empty()) count += size;
+    if (!names.bias.empty()) count += size;
+  };
+  for (const BlockNames& block : map.blocks) {
+    norm(block.attention_norm, spec.hidden_size);
+    norm(block.ffn_norm, spec.hidden_size);
+    norm(block.q_norm, spec.head_dim);
+    norm(block.k_norm, spec.head_dim);
+  }
+  norm(map.final_norm, spec.hidden_size);
+  return count;
+}
+
+class InspectCommand : public Command {
+ public:
+  absl::string_view name() const override { return "inspect"; }
+  absl::string_view summary() const override {
+    return "Shows what a model folder holds.";
+  }
+  absl::string_view description() const override {
+    return "Prints family, shape, parameters, bytes and bits per weight, and "
+           "for every tensor its name, type, shape, mean, standard deviation "
+           "and largest magnitude. Values that are not finite are counted and "
+           "left out of the statistics. Tensors of integers (packed codes) "
+           "have no statistics.";
+  }
+  void DeclareFlags(FlagTable* flags) override {
+    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env,
+                           const FlagTable&) override {
+    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
+                          LoadTransformer(model_));
+    Json json = Summarize(*model, env);
+    QEFF_ASSIGN_OR_RETURN(json["tensors"], Tensors(*model, env));
+    return json;
+  }
+
+ private:
+  static Json Summarize(const Transformer& model, const CommandEnv& env) {
+    const TransformerSpec& spec = model.spec();
+    const int64_t parameters = CountParameters(model.map());
+    const uint64_t bytes = model.checkpoint().weight_bytes();
+    const double bits_per_weight =
+        static_cast<double>(bytes) * 8 / static_cast<double>(parameters);
+    Json shape{{"hidden_size", spec.hidden_size},
+               {"num_layers", spec.num_layers},
+               {"num_heads", spec.num_heads},
+               {"num_kv_heads", spec.num_kv_heads},
+               {"head_dim", spec.head_dim},
+               {"ffn_size", spec.ffn_size},
+               {"vocab_size", spec.vocab_size},
+               {"max_positions", spec.max_positions},
+               {"tied_lm_head", spec.tied_lm_head}};
+    std::fprintf(env.out, "%-16s %s\n", "family", spec.family.c_str());
+    for (const auto& [key, value] : shape.items()) {
+      std::fprintf(env.out, "%-16s %s\n", key.c_str(), value.dump().c_str());
+    }
+    std::fprintf(env.out,
+                 "%-16s %lld\n%-16s %llu\n%-16s %.4f\n\n", "parameters",
+                 static_cast<long long>(parameters), "bytes",
+                 static_cast<unsigned long long>(bytes), "bits per weight",
+                 bits_per_weight);
+    return Json{{"family", spec.family},
+                {"shape", shape},
+                {"parameters", parameters},
+                {"bytes", bytes},
+                {"bits_per_weight", bits_per_weight}};
+  }
+
+  static absl::StatusOr<Json> Tensors(const Transformer& model,
+                                      const CommandEnv& env) {
+    const Checkpoint& checkpoint = model.checkpoint();
+    std::fprintf(env.out, "%-48s %-8s %-16s %12s %12s %12s\n", "tensor",
+                 "dtype", "shape", "mean", "std", "max|w|");
+    Json tensors = Json::array();
+    Progress progress("inspect",
+                      static_cast<int64_t>(checkpoint.weight_bytes()));
+    for (const TensorInfo& info : checkpoint.tensors()) {
+      QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint.Get(info.name));
+      Json row{{"name", info.name},
+               {"dtype", std::string(DTypeName(info.dtype))},
+               {"shape", std::vector<int64_t>(info.shape.dims().begin(),
+                                              info.shape.dims().end())}};
+      std::string line = absl::StrFormat(
+          "%-48s %-8s %-16s", info.name, DTypeName(info.dtype),
+          info.shape.ToString());
+      if (IsFloating(info.dtype)) {
+        const TensorStatistics s = ComputeStatistics(
+            view, env.pool,
+            [&](const TensorView& part) { checkpoint.Release(part); });
+        row["mean"] = s.mean;
+        row["standard_deviation"] = s.standard_deviation;
+        row["max_abs"] = s.max_abs;
+        row["not_finite"] = s.not_finite;
+        absl::StrAppendFormat(&line, " %12.4g %12.4g %12.4g", s.mean,
+                              s.standard_deviation, s.max_abs);
+        if (s.not_finite > 0) {
+          absl::StrAppend(&line, "  ", s.not_finite, " not finite");
+        }
+      }
+      std::fprintf(env.out, "%s\n", line.c_str());
+      tensors.push_back(std::move(row));
+      progress.Advance(static_cast<int64_t>(view.bytes.size()));
+    }
+    return tensors;
+  }
+
+  std::string model_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeInspectCommand() {
+  return std::make_unique<InspectCommand>();
+}
+
+}  // namespace qeff

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The command line: see `qeff help`.
+
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "qeff/util/sigbus_guard.h"
+#include "tools/command.h"
+#include "tools/commands/commands.h"
+
+int main(int argc, char** argv) {
+  qeff::InstallSigbusGuard();
+  // A reader that went away is a failed write with a status, not a signal.
+  std::signal(SIGPIPE, SIG_IGN);
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  return qeff::RunCommandLine(arguments, qeff::AllCommands(), stdout, stderr);
+}
