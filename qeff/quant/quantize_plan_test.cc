@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/quant/quantize_plan.h"
+
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/strip.h"
+#include "gtest/gtest.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/io/quantization_config.h"
+#include "qeff/quant/quant_testutil.h"
+
+namespace qeff {
+namespace {
+
+using Action = PlannedTensor::Action;
+
+constexpr char kDown[] = "layers.0.mlp.down_proj.weight";  // rows of 172
+constexpr char kUp[] = "layers.0.mlp.up_proj.weight";      // rows of 64
+
+// The module that a weight belongs to.
+std::string ModuleOf(const PlannedTensor& tensor) {
+  return std::string(absl::StripSuffix(tensor.name, ".weight"));
+}
+
+TEST(QuantizePlan, CompressedTensorsWhenItCanHoldAll) {
+  const TestModel model(SynthModel("tiny-mistral"));
+  const auto plan = model.Plan(OptionsFor("int4_g32"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->layout, QuantizedLayout::kCompressedTensors);
+  int64_t quantized = 0;
+  for (const PlannedTensor& tensor : plan->tensors) {
+    quantized += tensor.quantized();
+    if (!tensor.quantized()) {
+      EXPECT_EQ(tensor.bytes_after, tensor.bytes_before);
+      EXPECT_EQ(tensor.BitsPerWeight(), 16);
+    } else {
+      EXPECT_EQ(tensor.BitsPerWeight(), 4.5);
+    }
+  }
+  EXPECT_EQ(quantized, 2 * 7);
+  EXPECT_EQ(FindPlanned(*plan, "lm_head.weight").action, Action::kKeep);
+  EXPECT_EQ(plan->QuantizedBitsPerWeight(), 4.5);
+  EXPECT_EQ(plan->BytesBefore(), model.checkpoint->weight_bytes());
+  const auto config = ParseQuantizationConfig(plan->config, "config.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ((*config)->ignore(), std::vector<std::string>({"lm_head"}));
+  EXPECT_EQ((*config)->Find("x")->group_size, 32);
+}
+
+TEST(QuantizePlan, ShorterLastGroupsMakeTheFolderQeff) {
+  const TestModel model(SynthModel("tiny"));
+  const auto plan = model.Plan(OptionsFor("int4_g32"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->layout, QuantizedLayout::kQeff);
+  EXPECT_TRUE(absl::StrContains(plan->layout_reason,
+                                "groups of 32 do not divide rows of 172"))
+      << plan->layout_reason;
+  EXPECT_TRUE(absl::StrContains(plan->layout_reason, "2 of the layers"));
+  EXPECT_EQ(plan->config["quantization_config"]["quant_method"], "qeff");
+  EXPECT_TRUE(FindPlanned(*plan, kDown).quantized());
+}
+
+TEST(QuantizePlan, CompressedTensorsOnRequestLeavesOutWhatItCannotHold) {
+  const TestModel model(SynthModel("tiny"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  options.layout = QuantizedLayout::kCompressedTensors;
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->layout, QuantizedLayout::kCompressedTensors);
+  const PlannedTensor& down = FindPlanned(*plan, kDown);
+  EXPECT_EQ(down.action, Action::kKeep);
+  EXPECT_TRUE(absl::StrContains(down.reason, "do not divide rows of 172"));
+  EXPECT_TRUE(FindPlanned(*plan, kUp).quantized());
+  const auto config = ParseQuantizationConfig(plan->config, "config.json");
+  EXPECT_FALSE(
+      (*config)->Find(ModuleOf(FindPlanned(*plan, kDown))).has_value());
+  EXPECT_TRUE((*config)->Find(ModuleOf(FindPlanned(*plan, kUp))).has_value());
+}
+
+TEST(QuantizePlan, QeffOnRequest) {
+  const TestModel model(SynthModel("tiny-mistral"));
+  QuantizeOptions options = OptionsFor("int8");
+  options.layout = QuantizedLayout::kQeff;
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->layout, QuantizedLayout::kQeff);
+}
+
+TEST(QuantizePlan, ThreeBitsAndConv1DAreQeff) {
+  EXPECT_EQ(TestModel(SynthModel("tiny-mistral"))
+                .Plan(OptionsFor("int3_g64"))
+                ->layout,
+            QuantizedLayout::kQeff);
+  const TestModel gpt2(SynthModel("tiny-gpt2"));
+  const auto plan = gpt2.Plan(OptionsFor("int4_g32"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->layout, QuantizedLayout::kQeff);
+  int64_t transposed = 0;
+  for (const PlannedTensor& tensor : plan->tensors) {
+    if (!tensor.quantized()) continue;
+    transposed += tensor.transposed;
+    EXPECT_EQ(tensor.shape, Shape({tensor.cols, tensor.rows}));
+  }
+  EXPECT_EQ(transposed, 2 * 4);
+}
+
+TEST(QuantizePlan, LmHeadOnRequest) {
+  const TestModel model(SynthModel("tiny-mistral"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  options.lm_head = ParseQuantScheme("int8").value();
+  auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(FindPlanned(*plan, "lm_head.weight").action, Action::kQuantize);
+  EXPECT_FALSE(plan->unties_lm_head);
+  auto config = ParseQuantizationConfig(plan->config, "config.json");
+  EXPECT_EQ((*config)->groups().size(), 2u);
+  EXPECT_EQ((*config)->Find("lm_head")->bits, 8);
+  EXPECT_EQ((*config)->Find(ModuleOf(FindPlanned(*plan, kUp)))->bits, 4);
+  EXPECT_TRUE((*config)->ignore().empty());
+  // The same scheme needs no group of its own.
+  options.lm_head = options.scheme;
+  plan = model.Plan(options);
+  config = ParseQuantizationConfig(plan->config, "config.json");
+  EXPECT_EQ((*config)->groups().size(), 1u);
+  EXPECT_EQ((*config)->Find("lm_head")->bits, 4);
+}
+
+TEST(QuantizePlan, LmHeadAloneOnRequest) {
+  const TestModel model(SynthModel("tiny-mistral"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  options.lm_head = ParseQuantScheme("int8").value();
+  options.ignore = "layers";
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto config = ParseQuantizationConfig(plan->config, "config.json");
+  EXPECT_EQ((*config)->groups().size(), 1u);
+  EXPECT_EQ((*config)->Find("lm_head")->bits, 8);
+  EXPECT_FALSE((*config)->Find(ModuleOf(FindPlanned(*plan, kUp))).has_value());
+}
+
+TEST(QuantizePlan, UntiesATiedLmHeadAndSaysWhatThatCosts) {
+  const TestModel model(SynthModel("tiny-qwen2"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  options.lm_head = ParseQuantScheme("int8").value();
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_TRUE(plan->unties_lm_head);
+  EXPECT_EQ(plan->config["tie_word_embeddings"], false);
+  const PlannedTensor& embedding = FindPlanned(*plan, "embed_tokens.weight");
+  EXPECT_EQ(embedding.action, Action::kAdd);
+  EXPECT_EQ(embedding.module, "lm_head");
+  // 320 rows of 64 bytes, a scale a row, and the shape.
+  EXPECT_EQ(embedding.bytes_after - embedding.bytes_before,
+            320u * 64 + 320 * 2 + 16);
+  EXPECT_TRUE(absl::StrContains(FormatPlan(*plan), "0.021 MB more"))
+      << FormatPlan(*plan);
+  // Without the request it stays tied.
+  const auto tied = model.Plan(OptionsFor("int4_g32"));
+  EXPECT_FALSE(tied->unties_lm_head);
+  EXPECT_EQ(tied->config["tie_word_embeddings"], true);
+}
+
+TEST(QuantizePlan, IgnoresByPattern) {
+  const TestModel model(SynthModel("tiny"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  options.ignore = "down_proj$";
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->layout, QuantizedLayout::kCompressedTensors);
+  const PlannedTensor& down = FindPlanned(*plan, kDown);
+  EXPECT_EQ(down.action, Action::kKeep);
+  EXPECT_EQ(down.reason, "ignored");
+}
+
+TEST(QuantizePlan, PrintsEveryTensor) {
+  const TestModel model(SynthModel("tiny"));
+  const auto plan = model.Plan(OptionsFor("int4_g32"));
+  const std::string text = FormatPlan(*plan);
+  for (const TensorInfo& info : model.checkpoint->tensors()) {
+    EXPECT_TRUE(absl::StrContains(text, info.name)) << text;
+  }
+  EXPECT_TRUE(absl::StrContains(text, "14 of 21 tensors quantized")) << text;
+  EXPECT_TRUE(absl::StrContains(text,
+                                "layout: qeff, compressed-tensors cannot "
+                                "hold 2 of the layers"))
+      << text;
+}
+
+void ExpectError(const absl::StatusOr<QuantizePlan>& plan,
+                 absl::StatusCode code, absl::string_view message) {
+  EXPECT_EQ(plan.status().code(), code) << plan.status();
+  EXPECT_TRUE(absl::StrContains(plan.status().message(), message))
+      << plan.status();
+}
+
+TEST(QuantizePlan, Errors) {
+  const TestModel model(SynthModel("tiny"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  options.ignore = ".";
+  ExpectError(model.Plan(options), absl::StatusCode::kInvalidArgument,
+              "no linear layer is left");
+  options.ignore = "(";
+  ExpectError(model.Plan(options), absl::StatusCode::kInvalidArgument,
+              "pattern \"(\"");
+  options = OptionsFor("int4_g32");
+  options.scheme.bits = 9;
+  ExpectError(model.Plan(options), absl::StatusCode::kInvalidArgument,
+              "unknown scheme");
+}
+
+TEST(QuantizePlan, ModelsThatAreQuantizedAlready) {
+  const std::string folder = SynthModel("tiny");
+  Json config = ReadJsonFile(folder + "/config.json", 1 << 20).value();
+  config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+  WriteTestFile(folder + "/config.json", WriteJson(config));
+  const TestModel model(folder);
+  ExpectError(model.Plan(OptionsFor("int4_g32")),
+              absl::StatusCode::kInvalidArgument,
+              "quantized already (quant_method \"gptq\")");
+}
+
+TEST(QuantizePlan, WeightsThatAreMissingOrOfAnotherShape) {
+  const std::string folder = SynthModel("tiny");
+  Json config = ReadJsonFile(folder + "/config.json", 1 << 20).value();
+  config["intermediate_size"] = 180;
+  WriteTestFile(folder + "/config.json", WriteJson(config));
+  ExpectError(TestModel(folder).Plan(OptionsFor("int4_g32")),
+              absl::StatusCode::kInvalidArgument, "[180, 64]");
+  config["intermediate_size"] = 172;
+  config["num_hidden_layers"] = 3;
+  WriteTestFile(folder + "/config.json", WriteJson(config));
+  ExpectError(TestModel(folder).Plan(OptionsFor("int4_g32")),
+              absl::StatusCode::kNotFound, "layers.2.");
+}
+
+}  // namespace
+}  // namespace qeff
