@@ -10,9 +10,9 @@
 
 namespace qeff {
 
-// All tables, of the version of Unicode that ICU has (15.0 in ICU 72). Takes
-// tens of milliseconds. Thread-safe. Errors: kInternal when ICU's data cannot
-// be loaded.
+// All tables, of the version of Unicode that ICU has (15.0 in ICU 72). The
+// first call takes tens of milliseconds, later ones copy its result.
+// Thread-safe. Errors: kInternal when ICU's data cannot be loaded.
 absl::StatusOr<UnicodeTables> BuildUnicodeTables();
 
 }  // namespace qeff
