@@ -70,14 +70,15 @@ class Engine::Impl {
   void SetRotation();
   void RunBlock(const DeviceBlock& block, int64_t layer);
   void RunQkv(const DeviceBlock& block);
+  void MultiplyQkv(const DeviceBlock& block);
   void RunAttention(int64_t layer);
   void RunHead(int64_t layer, int64_t head, float* scores);
   void RunFfn(const DeviceBlock& block);
   void Norm(const DeviceNorm& norm);
 
-  // Calls body(begin, end) for ranges of the rows of `w`.
+  // Calls body(begin, end) for ranges of `rows` rows of weights like `w`'s.
   template <typename Body>
-  void ForRows(const DeviceMatrix& w, const Body& body);
+  void ForRows(const DeviceMatrix& w, int64_t rows, const Body& body);
 
   // out = W x + b.
   void Linear(const DeviceLinear& linear, absl::Span<const float> x,
@@ -152,12 +153,13 @@ absl::Status Engine::Impl::Check(absl::Span<const int32_t> tokens) const {
 }
 
 template <typename Body>
-void Engine::Impl::ForRows(const DeviceMatrix& w, const Body& body) {
+void Engine::Impl::ForRows(const DeviceMatrix& w, int64_t rows,
+                           const Body& body) {
   const int64_t row_bytes = w.cols * static_cast<int64_t>(DTypeBytes(w.dtype));
-  const int64_t grain = BalancedGrain(w.rows, pool_->num_threads(),
+  const int64_t grain = BalancedGrain(rows, pool_->num_threads(),
                                       CeilDiv(kMinBytesPerRange, row_bytes));
   pool_->ParallelFor(
-      w.rows, grain,
+      rows, grain,
       [&](int64_t begin, int64_t end, int /*thread*/) { body(begin, end); });
 }
 
@@ -175,7 +177,7 @@ void Engine::Impl::LinearRows(const DeviceLinear& linear, int64_t begin,
 
 void Engine::Impl::Linear(const DeviceLinear& linear, absl::Span<const float> x,
                           absl::Span<float> out) {
-  ForRows(linear.weight, [&](int64_t begin, int64_t end) {
+  ForRows(linear.weight, linear.weight.rows, [&](int64_t begin, int64_t end) {
     LinearRows(linear, begin, end, x, out);
   });
 }
@@ -225,9 +227,7 @@ void Engine::Impl::RunBlock(const DeviceBlock& block, int64_t layer) {
 }
 
 void Engine::Impl::RunQkv(const DeviceBlock& block) {
-  Linear(block.q, normed_.span(), q_.span());
-  Linear(block.k, normed_.span(), k_.span());
-  Linear(block.v, normed_.span(), v_.span());
+  MultiplyQkv(block);
   if (spec_.clip_qkv > 0) {
     const float limit = static_cast<float>(spec_.clip_qkv);
     internal_device::Clamp(limit, q_.span());
@@ -244,6 +244,24 @@ void Engine::Impl::RunQkv(const DeviceBlock& block) {
     internal_device::Rotate(cosines_.span(), sines_.span(), q_.span());
     internal_device::Rotate(cosines_.span(), sines_.span(), k_.span());
   }
+}
+
+// The rows of q, k and v as if they were one matrix: one start of the threads
+// instead of three.
+void Engine::Impl::MultiplyQkv(const DeviceBlock& block) {
+  const std::pair<const DeviceLinear*, absl::Span<float>> parts[] = {
+      {&block.q, q_.span()}, {&block.k, k_.span()}, {&block.v, v_.span()}};
+  const int64_t rows = spec_.q_size() + 2 * spec_.kv_size();
+  ForRows(block.q.weight, rows, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // of the part, among all rows
+    for (const auto& [linear, out] : parts) {
+      const int64_t part_rows = linear->weight.rows;
+      const int64_t from = std::clamp<int64_t>(begin - first, 0, part_rows);
+      const int64_t to = std::clamp<int64_t>(end - first, 0, part_rows);
+      if (from < to) LinearRows(*linear, from, to, normed_.span(), out);
+      first += part_rows;
+    }
+  });
 }
 
 void Engine::Impl::RunAttention(int64_t layer) {
@@ -279,7 +297,7 @@ void Engine::Impl::RunHead(int64_t layer, int64_t head, float* scores) {
 
 // up_ = act(Gate x) * (Up x), or act(Up x).
 void Engine::Impl::RunFfn(const DeviceBlock& block) {
-  ForRows(block.up.weight, [&](int64_t begin, int64_t end) {
+  ForRows(block.up.weight, spec_.ffn_size, [&](int64_t begin, int64_t end) {
     const size_t first = static_cast<size_t>(begin);
     const size_t count = static_cast<size_t>(end - begin);
     const absl::Span<float> up = up_.span().subspan(first, count);
@@ -298,7 +316,7 @@ absl::Span<const float> Engine::Impl::Logits() {
   Norm(model_->final_norm);
   const DeviceMatrix& head =
       spec_.tied_lm_head ? model_->token_embedding : model_->lm_head.weight;
-  ForRows(head, [&](int64_t begin, int64_t end) {
+  ForRows(head, spec_.vocab_size, [&](int64_t begin, int64_t end) {
     const size_t first = static_cast<size_t>(begin);
     MatVec(head.view().Rows(begin, end - begin), normed_.span(),
            logits_.span().subspan(first, static_cast<size_t>(end - begin)));
