@@ -32,8 +32,9 @@ struct AttentionOptions {
 // Scratch memory: a copy of k, and 4 bytes a token of the longest sequence and
 // thread. The bits depend on a query's own sequence up to itself only, not
 // on the threads or other sequences, and are the same on every machine.
-// Numerics: with n keys, sums of n and of head_dim float32 terms; relative to
-// max|v| the error is below (head_dim * max|scale q.k| terms + n + 8) * 2^-23.
+// Numerics: relative to sum_j softmax(s)_j |v_j|, with n keys, the error is
+// below 2.1 ((head_dim + 5) S + n + 6) 2^-24, where S is the largest sum of the
+// absolute terms of a score.
 // Source: Vaswani et al. 2017; Ainslie et al. 2023 (grouped queries); Press et
 // al. 2021 (ALiBi); Jiang et al. 2023 (Mistral 7B: window).
 void CausalAttention(const AttentionOptions& options,

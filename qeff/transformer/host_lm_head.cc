@@ -36,22 +36,25 @@ absl::Status HostLmHead::Run(MatrixView<const float> hidden,
              logits.cols() == spec.vocab_size);
   const int64_t step =
       std::max<int64_t>(16, kSliceElems / spec.hidden_size / 16 * 16);
+  bool packed_any = false;
   for (int64_t begin = 0, i = 0; begin < spec.vocab_size; begin += step, ++i) {
     const int64_t count = std::min(step, spec.vocab_size - begin);
     const auto columns = logits.Cols(begin, count);
+    const bool kept = i < static_cast<int64_t>(slices_.size());
+    if (!kept) packed_any = true;
     if (!keep_) {
       QEFF_ASSIGN_OR_RETURN(PackedLinear slice, Pack(begin, count, pool));
       QEFF_RETURN_IF_ERROR(slice.Run(hidden, columns, pool));
       continue;
     }
-    if (i == static_cast<int64_t>(slices_.size())) {
+    if (!kept) {
       QEFF_ASSIGN_OR_RETURN(PackedLinear slice, Pack(begin, count, pool));
       slices_.push_back(std::move(slice));
     }
     QEFF_RETURN_IF_ERROR(
         slices_[static_cast<size_t>(i)].Run(hidden, columns, pool));
   }
-  model_->ReleaseBlock(-1);
+  if (packed_any) model_->ReleaseBlock(-1);
   return absl::OkStatus();
 }
 

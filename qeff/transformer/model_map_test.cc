@@ -377,6 +377,52 @@ TEST(ModelMapTest, RefusesWhatIsNotComputed) {
   }
 }
 
+// Whatever stands under any key, the outcome is a map or a Status.
+TEST(ModelMapTest, AnyValueAnywhere) {
+  const char* values[] = {"null",
+                          "true",
+                          "-1",
+                          "0",
+                          "1",
+                          "2",
+                          "1.5",
+                          "1e308",
+                          "2147483648",
+                          "9223372036854775807",
+                          "18446744073709551615",
+                          "\"\"",
+                          "\"llama3\"",
+                          "[]",
+                          "[1]",
+                          "[[]]",
+                          "{}",
+                          "{\"type\": []}",
+                          "{\"rope_type\": {}}",
+                          "[null, -5, 1e308, 18446744073709551615, \"x\"]"};
+  for (const char* family :
+       {"llama", "mistral", "qwen2", "qwen3", "gpt2", "mpt"}) {
+    std::vector<std::string> keys = {"architectures",     "rope_scaling",
+                                     "rope_parameters",   "layer_types",
+                                     "sliding_window",    "use_sliding_window",
+                                     "max_window_layers", "pad_token_id",
+                                     "eos_token_id",      "tie_word_embeddings",
+                                     "pruned_heads",      "rope_theta",
+                                     "n_inner",           "attn_config",
+                                     "ffn_config",        "logit_scale"};
+    const Json config = *ParseJson(ConfigOf(family), "test");
+    for (const auto& [key, value] : config.items()) keys.push_back(key);
+    for (const std::string& key : keys) {
+      for (const char* value : values) {
+        const auto map =
+            Map(family, "{\"" + key + "\": " + std::string(value) + "}");
+        if (map.ok()) {
+          EXPECT_TRUE(ValidateSpec(map->spec).ok());
+        }
+      }
+    }
+  }
+}
+
 TEST(ModelMapTest, ConfigMustBeAnObject) {
   const auto none = [](absl::string_view) { return false; };
   EXPECT_EQ(MapConfig(Json::array(), "c", none).status().code(),

@@ -68,9 +68,10 @@ absl::Status CheckNumLayers(const Checkpoint& checkpoint, const ModelMap& map) {
   if (last == map.spec.num_layers - 1) return absl::OkStatus();
   return InvalidInputError(
       checkpoint.config_path(), ": number of layers: expected ",
-      last < 0 ? absl::StrCat("tensors named ", map.block_prefix, "0...")
-               : absl::StrCat(last, " + 1, as the weights end with ",
-                              map.block_prefix, last),
+      last < 0
+          ? absl::StrCat("tensors named ", map.block_prefix, "0...")
+          : absl::StrCat(static_cast<uint64_t>(last) + 1,
+                         ", as the weights end with ", map.block_prefix, last),
       ", found ", map.spec.num_layers);
 }
 
@@ -252,7 +253,7 @@ absl::StatusOr<BlockWeights> Transformer::LoadBlock(int64_t block) const {
 void Transformer::ReleaseBlock(int64_t block) const {
   const WeightReader reader = Reader();
   if (block == -1) {
-    if (!spec().tied_lm_head) reader.ReleaseLinear(map_.lm_head);
+    reader.ReleaseLinear(FindLinear(map_, -1, LinearRole::kLmHead).module);
     return;
   }
   QEFF_CHECK(block >= 0 && block < spec().num_layers);

@@ -112,8 +112,8 @@ class Transformer {
   // All weights of a block. Precondition: 0 <= block < num_layers.
   absl::StatusOr<BlockWeights> LoadBlock(int64_t block) const;
 
-  // Lets go of the mapped pages of a block's tensors, or of lm_head (-1; a tied
-  // one is the embedding and stays). Loading them again is always possible.
+  // Lets go of the mapped pages of a block's tensors, or of those of lm_head
+  // (-1; the embedding when tied). Loading them again is always possible.
   void ReleaseBlock(int64_t block) const;
 
   absl::StatusOr<NormWeights> LoadFinalNorm() const;

@@ -124,12 +124,12 @@ TEST(TransformerTest, ReadsOtherTypes) {
 TEST(TransformerTest, RefusesAnotherNumberOfLayers) {
   TestModel model = MakeTestModel("llama");
   model.config["num_hidden_layers"] = 3;
-  ExpectRefused(
-      model, absl::StatusCode::kInvalidArgument,
-      {"config.json: number of layers", "1 + 1", "model.layers.1", "found 3"});
+  ExpectRefused(model, absl::StatusCode::kInvalidArgument,
+                {"config.json: number of layers", "expected 2",
+                 "model.layers.1", "found 3"});
   model.config["num_hidden_layers"] = 1;
   ExpectRefused(model, absl::StatusCode::kInvalidArgument,
-                {"number of layers", "1 + 1", "found 1"});
+                {"number of layers", "expected 2", "found 1"});
   model.tensors.clear();
   model.Add("model.layers.x.weight", Shape({1}));
   ExpectRefused(model, absl::StatusCode::kInvalidArgument,
