@@ -12,13 +12,17 @@ namespace {
 
 std::vector<int32_t> Words(const std::vector<uint8_t>& bytes) {
   std::vector<int32_t> words(bytes.size() / 4);
-  std::memcpy(words.data(), bytes.data(), 4 * words.size());
+  if (!words.empty()) {
+    std::memcpy(words.data(), bytes.data(), 4 * words.size());
+  }
   return words;
 }
 
 std::vector<uint8_t> Bytes(const std::vector<int32_t>& words) {
   std::vector<uint8_t> bytes(4 * words.size());
-  std::memcpy(bytes.data(), words.data(), bytes.size());
+  if (!words.empty()) {
+    std::memcpy(bytes.data(), words.data(), bytes.size());
+  }
   return bytes;
 }
 

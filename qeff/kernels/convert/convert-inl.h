@@ -81,6 +81,29 @@ struct BF16Bytes {
   }
 };
 
+// The values of F16 bits in the low halves, as F16ToFloat.
+template <class DF>
+HWY_INLINE hn::Vec<DF> FromF16Bits(DF df,
+                                   hn::Vec<hn::Rebind<uint32_t, DF>> half) {
+  const hn::Rebind<uint32_t, DF> d32;
+  const hn::Rebind<int32_t, DF> di;
+  const auto magnitude = hn::And(half, hn::Set(d32, 0x7FFFu));
+  const auto sign = hn::ShiftLeft<16>(hn::Xor(half, magnitude));
+  // The exponent's bias is 15 here and 127 there.
+  const auto rebias = hn::Set(d32, 112u << 23);
+  const auto normal = hn::Add(hn::ShiftLeft<13>(magnitude), rebias);
+  const auto signed_magnitude = hn::BitCast(di, magnitude);
+  const auto subnormal = hn::BitCast(
+      d32, hn::Mul(hn::ConvertTo(df, signed_magnitude), hn::Set(df, 0x1p-24f)));
+  const auto is_subnormal =
+      hn::RebindMask(d32, hn::Lt(signed_magnitude, hn::Set(di, 0x400)));
+  const auto is_special =
+      hn::RebindMask(d32, hn::Gt(signed_magnitude, hn::Set(di, 0x7BFF)));
+  auto bits = hn::IfThenElse(is_subnormal, subnormal, normal);
+  bits = hn::IfThenElse(is_special, hn::Add(normal, rebias), bits);
+  return hn::BitCast(df, hn::Or(bits, sign));
+}
+
 struct F16Bytes {
   static constexpr size_t kBytes = 2;
 
@@ -88,24 +111,7 @@ struct F16Bytes {
   static HWY_INLINE hn::Vec<DF> Load(DF df, const uint8_t* from) {
     const hn::Rebind<uint16_t, DF> d16;
     const hn::Rebind<uint32_t, DF> d32;
-    const hn::Rebind<int32_t, DF> di;
-    const auto half = hn::PromoteTo(d32, LoadBytes(d16, from));
-    const auto magnitude = hn::And(half, hn::Set(d32, 0x7FFFu));
-    const auto sign = hn::ShiftLeft<16>(hn::Xor(half, magnitude));
-    // The exponent's bias is 15 here and 127 there.
-    const auto rebias = hn::Set(d32, 112u << 23);
-    const auto normal = hn::Add(hn::ShiftLeft<13>(magnitude), rebias);
-    const auto subnormal =
-        hn::BitCast(d32, hn::Mul(hn::ConvertTo(df, hn::BitCast(di, magnitude)),
-                                 hn::Set(df, 0x1p-24f)));
-    const auto signed_magnitude = hn::BitCast(di, magnitude);
-    const auto is_subnormal =
-        hn::RebindMask(d32, hn::Lt(signed_magnitude, hn::Set(di, 0x400)));
-    const auto is_special =
-        hn::RebindMask(d32, hn::Gt(signed_magnitude, hn::Set(di, 0x7BFF)));
-    auto bits = hn::IfThenElse(is_subnormal, subnormal, normal);
-    bits = hn::IfThenElse(is_special, hn::Add(normal, rebias), bits);
-    return hn::BitCast(df, hn::Or(bits, sign));
+    return FromF16Bits(df, hn::PromoteTo(d32, LoadBytes(d16, from)));
   }
   static HWY_INLINE float LoadOne(const uint8_t* from) {
     uint16_t bits;

@@ -23,6 +23,25 @@
 namespace qeff {
 namespace internal_quantize {
 
+// Memory for one row. What belongs to a group is an array over the groups of
+// the row with room for a whole vector after the last, zeroed at first.
+struct Scratch {
+  Scratch(int64_t cols, int64_t groups)
+      : codes(static_cast<size_t>(cols) + kAlignment),
+        min(static_cast<size_t>(groups) + kAlignment),
+        max(min.size()),
+        inverse(min.size()),
+        zero(min.size()),
+        scale_bytes(min.size() * sizeof(float)),
+        zero_bytes(min.size()) {}
+
+  AlignedArray<uint8_t> codes;
+  AlignedArray<float> min, max, inverse;
+  AlignedArray<int32_t> zero;
+  AlignedArray<uint8_t> scale_bytes;  // as they are stored
+  AlignedArray<uint8_t> zero_bytes;
+};
+
 struct Job {
   QuantScheme scheme;
   DType scale_dtype;
@@ -34,9 +53,8 @@ struct Job {
   size_t row_bytes;  // of packed
   uint8_t* packed;
   uint8_t* scales;
-  uint8_t* zeros;       // null when symmetric
-  uint8_t* codes;       // room for a row, rounded up to whole blocks
-  GroupParams* params;  // room for the groups of a row
+  uint8_t* zeros;  // null when symmetric
+  Scratch* scratch;
 };
 
 }  // namespace internal_quantize
@@ -51,6 +69,11 @@ using internal_quantize::Job;
 
 // The least number of codes whose packed form is whole words.
 constexpr size_t kBlockCodes = 32;
+
+// 1.5 * 2^23. In [2^23, 2^24) floats are whole numbers, so adding it rounds to
+// nearest even and leaves the result in the low bits of the sum.
+constexpr float kRoundingBase = 12582912.0f;
+constexpr uint32_t kRoundingBaseBits = 0x4B400000u;
 
 // The bits of a floating type as an integer of the same order: the magnitude's
 // bits are flipped where the sign is set. Its own inverse. -0 is below +0.
@@ -114,29 +137,28 @@ HWY_INLINE bool GroupRange(const uint8_t* from, size_t count, float* min,
 
 // QuantizeValue of `count` elements, a byte each.
 template <class Source>
-HWY_INLINE void EncodeGroup(const uint8_t* from, size_t count,
-                            const GroupParams& params, int bits,
-                            uint8_t* codes) {
+HWY_INLINE void EncodeGroup(const uint8_t* from, size_t count, float inverse,
+                            int32_t zero, int bits, uint8_t* codes) {
   const hn::ScalableTag<float> df;
   const hn::Rebind<uint32_t, decltype(df)> d32;
   const hn::Rebind<int32_t, decltype(df)> di;
   const hn::Rebind<uint8_t, decltype(df)> d8;
-  const auto inverse = hn::Set(df, params.inverse);
-  const auto lo = hn::Set(df, static_cast<float>(-params.zero));
-  const auto hi =
-      hn::Set(df, static_cast<float>((1 << bits) - 1 - params.zero));
-  // Adding 1.5 * 2^23 rounds to a whole number, in the low bits of the sum.
-  const auto base = hn::Set(df, 12582912.0f);
-  const auto zero =
-      hn::Set(d32, static_cast<uint32_t>(params.zero) - 0x4B400000u);
+  const auto vinverse = hn::Set(df, inverse);
+  const auto lo = hn::Set(df, static_cast<float>(-zero));
+  const auto hi = hn::Set(df, static_cast<float>((1 << bits) - 1 - zero));
+  const auto base = hn::Set(df, kRoundingBase);
+  // Takes off the base's bits and adds the zero point.
+  const auto offset =
+      hn::Set(d32, static_cast<uint32_t>(zero) - kRoundingBaseBits);
   size_t i = 0;
   for (; i + hn::Lanes(df) <= count; i += hn::Lanes(df)) {
-    auto v = hn::Mul(Source::Load(df, from + i * Source::kBytes), inverse);
+    auto v = hn::Mul(Source::Load(df, from + i * Source::kBytes), vinverse);
     v = hn::Min(hn::Max(v, lo), hi);
-    const auto code = hn::Add(hn::BitCast(d32, hn::Add(v, base)), zero);
+    const auto code = hn::Add(hn::BitCast(d32, hn::Add(v, base)), offset);
     // Not TruncateTo: Highway 1.0.3 gets it wrong in AVX3_DL for these types.
     StoreBytes(d8, hn::DemoteTo(d8, hn::BitCast(di, code)), codes + i);
   }
+  const GroupParams params = {1.0f / inverse, inverse, zero};
   for (; i < count; ++i) {
     codes[i] =
         QuantizeValue(Source::LoadOne(from + i * Source::kBytes), params, bits);
@@ -167,33 +189,111 @@ int64_t FirstNotFinite(const uint8_t* from, int64_t count) {
   return count;
 }
 
-// Parameters of the groups of a row. Returns false when an element is not
-// finite. Apart from the encoding, so that the latencies of one group's
-// reduction and divisions overlap with the next group's.
+// Ranges of the groups of a row. Returns false when an element is not finite.
 template <class Source>
-bool RowParams(const Job& job, const uint8_t* row) {
+bool RowRanges(const Job& job, const uint8_t* row) {
   const size_t cols = static_cast<size_t>(job.cols);
   const size_t group = static_cast<size_t>(job.group_elems);
-  GroupParams* params = job.params;
+  float* min = job.scratch->min.data();
+  float* max = job.scratch->max.data();
   bool finite = true;
   for (size_t begin = 0; begin < cols; begin += group) {
-    float min, max;
     finite &= GroupRange<Source>(row + begin * Source::kBytes,
-                                 std::min(group, cols - begin), &min, &max);
-    *params++ = ComputeGroupParams(job.scheme, min, max, job.scale_dtype);
+                                 std::min(group, cols - begin), min++, max++);
   }
   return finite;
+}
+
+// The scale of a group with range [lo, hi], before it is rounded.
+template <class DF>
+HWY_INLINE hn::Vec<DF> ExactScale(DF df, const QuantScheme& scheme,
+                                  hn::Vec<DF> lo, hn::Vec<DF> hi) {
+  const float steps = static_cast<float>((1 << scheme.bits) - 1);
+  if (!scheme.symmetric) {
+    const auto vsteps = hn::Set(df, steps);
+    return hn::Sub(hn::Div(hi, vsteps), hn::Div(lo, vsteps));
+  }
+  const auto absmax = hn::Max(hn::Neg(lo), hi);
+  if (scheme.bits == 8) return hn::Div(absmax, hn::Set(df, 127.0f));
+  if (scheme.scale_rule == ScaleRule::kAbsMax) {
+    return hn::Div(absmax, hn::Set(df, 0.5f * steps));
+  }
+  return hn::Div(hn::CopySign(absmax, hn::Sub(hn::Neg(lo), hi)),
+                 hn::Set(df, static_cast<float>(1 << (scheme.bits - 1))));
+}
+
+// Rounds scales to `dtype`, with 1 for those that are too small, and stores
+// them at `to`. Returns which were too small.
+template <class DF>
+HWY_INLINE hn::Mask<DF> RoundScales(DF df, DType dtype, uint8_t* to,
+                                    hn::Vec<DF>* scale) {
+  const hn::Rebind<uint32_t, DF> d32;
+  const hn::Rebind<uint16_t, DF> d16;
+  const float smallest = dtype == DType::kF16 ? 0x1p-24f : 0x1p-126f;
+  auto rounded = *scale;
+  if (dtype == DType::kBF16) {
+    rounded = hn::BitCast(df, hn::ShiftLeft<16>(ToBF16Bits(df, rounded)));
+  } else if (dtype == DType::kF16) {
+    rounded = FromF16Bits(df, ToF16Bits(df, rounded));
+  }
+  const auto small = hn::Lt(hn::Abs(rounded), hn::Set(df, smallest));
+  rounded = hn::IfThenElse(small, hn::Set(df, 1.0f), rounded);
+  if (dtype == DType::kF32) {
+    StoreBytes(df, rounded, to);
+  } else {
+    const auto bits = dtype == DType::kF16
+                          ? ToF16Bits(df, rounded)
+                          : hn::ShiftRight<16>(hn::BitCast(d32, rounded));
+    StoreBytes(d16, hn::TruncateTo(d16, bits), to);
+  }
+  *scale = rounded;
+  return small;
+}
+
+// ComputeGroupParams of the groups of a row, a vector of them at a time: two
+// divisions a group would take longer than everything else.
+void RowParams(const Job& job) {
+  const hn::ScalableTag<float> df;
+  const hn::Rebind<int32_t, decltype(df)> di;
+  const hn::Rebind<uint8_t, decltype(df)> d8;
+  internal_quantize::Scratch& scratch = *job.scratch;
+  const size_t scale_bytes = DTypeBytes(job.scale_dtype);
+  const auto middle = hn::Set(di, 1 << (job.scheme.bits - 1));
+  const auto steps =
+      hn::Set(df, static_cast<float>((1 << job.scheme.bits) - 1));
+  const auto base = hn::Set(df, kRoundingBase);
+  for (size_t g = 0; g < static_cast<size_t>(job.groups); g += hn::Lanes(df)) {
+    const auto lo = hn::Load(df, scratch.min.data() + g);
+    const auto hi = hn::Load(df, scratch.max.data() + g);
+    auto scale = ExactScale(df, job.scheme, lo, hi);
+    const auto small =
+        RoundScales(df, job.scale_dtype,
+                    scratch.scale_bytes.data() + g * scale_bytes, &scale);
+    hn::Store(hn::Div(hn::Set(df, 1.0f), scale), df,
+              scratch.inverse.data() + g);
+    auto zero = middle;
+    if (!job.scheme.symmetric) {
+      auto exact = hn::Div(hn::Neg(lo), scale);
+      exact = hn::Sub(hn::Add(exact, base), base);
+      exact = hn::Min(hn::Max(exact, hn::Zero(df)), steps);
+      zero = hn::IfThenElse(hn::RebindMask(di, small), middle,
+                            hn::ConvertTo(di, exact));
+      StoreBytes(d8, hn::DemoteTo(d8, zero), scratch.zero_bytes.data() + g);
+    }
+    hn::Store(zero, di, scratch.zero.data() + g);
+  }
 }
 
 template <class Source>
 void EncodeRow(const Job& job, const uint8_t* row) {
   const size_t cols = static_cast<size_t>(job.cols);
   const size_t group = static_cast<size_t>(job.group_elems);
-  const GroupParams* params = job.params;
+  const float* inverse = job.scratch->inverse.data();
+  const int32_t* zero = job.scratch->zero.data();
   for (size_t begin = 0; begin < cols; begin += group) {
     EncodeGroup<Source>(row + begin * Source::kBytes,
-                        std::min(group, cols - begin), *params++,
-                        job.scheme.bits, job.codes + begin);
+                        std::min(group, cols - begin), *inverse++, *zero++,
+                        job.scheme.bits, job.scratch->codes.data() + begin);
   }
 }
 
@@ -201,23 +301,24 @@ void EncodeRow(const Job& job, const uint8_t* row) {
 template <class Source, int kBits>
 int64_t QuantizeJob(const Job& job) {
   const size_t cols = static_cast<size_t>(job.cols);
-  const size_t scale_bytes = DTypeBytes(job.scale_dtype);
-  uint8_t* scale = job.scales;
-  uint8_t* zero = job.zeros;
-  for (int64_t r = 0; r < job.rows; ++r) {
-    const uint8_t* row =
-        job.from + static_cast<size_t>(r) * cols * Source::kBytes;
-    if (!RowParams<Source>(job, row)) {
-      return r * job.cols + FirstNotFinite<Source>(row, job.cols);
+  const size_t groups = static_cast<size_t>(job.groups);
+  const size_t scale_bytes = groups * DTypeBytes(job.scale_dtype);
+  for (size_t r = 0; r < static_cast<size_t>(job.rows); ++r) {
+    const uint8_t* row = job.from + r * cols * Source::kBytes;
+    if (!RowRanges<Source>(job, row)) {
+      return static_cast<int64_t>(r) * job.cols +
+             FirstNotFinite<Source>(row, job.cols);
     }
-    for (int64_t g = 0; g < job.groups; ++g) {
-      StoreScale(job.params[g].scale, job.scale_dtype, scale);
-      scale += scale_bytes;
-      if (zero != nullptr) *zero++ = static_cast<uint8_t>(job.params[g].zero);
+    RowParams(job);
+    std::memcpy(job.scales + r * scale_bytes, job.scratch->scale_bytes.data(),
+                scale_bytes);
+    if (job.zeros != nullptr) {
+      std::memcpy(job.zeros + r * groups, job.scratch->zero_bytes.data(),
+                  groups);
     }
     EncodeRow<Source>(job, row);
-    PackRow<kBits>(job.codes, cols, job.row_bytes,
-                   job.packed + static_cast<size_t>(r) * job.row_bytes);
+    PackRow<kBits>(job.scratch->codes.data(), cols, job.row_bytes,
+                   job.packed + r * job.row_bytes);
   }
   return -1;
 }
@@ -278,9 +379,7 @@ absl::optional<int64_t> QuantizeRows(const QuantScheme& scheme,
   QEFF_CHECK(to.zeros.size() == (scheme.symmetric ? 0 : groups));
   if (rows == 0 || cols == 0) return absl::nullopt;
 
-  // Zeroed, so that the padding of the last block is.
-  AlignedArray<uint8_t> codes(static_cast<size_t>(cols) + kAlignment);
-  AlignedArray<GroupParams> params(static_cast<size_t>(shape.groups));
+  internal_quantize::Scratch scratch(cols, shape.groups);
   const internal_quantize::Job job = {
       scheme,
       scale_dtype,
@@ -293,8 +392,7 @@ absl::optional<int64_t> QuantizeRows(const QuantScheme& scheme,
       to.packed.data(),
       to.scales.data(),
       scheme.symmetric ? nullptr : to.zeros.data(),
-      codes.data(),
-      params.data()};
+      &scratch};
   const int64_t bad =
       dtype == DType::kF32   ? HWY_DYNAMIC_DISPATCH(QuantizeF32)(job)
       : dtype == DType::kF16 ? HWY_DYNAMIC_DISPATCH(QuantizeF16)(job)

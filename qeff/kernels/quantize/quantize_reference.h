@@ -57,8 +57,7 @@ inline ReferenceRows ReferenceQuantize(const QuantScheme& scheme,
     const size_t row_bytes = static_cast<size_t>(4 * shape.row_words);
     result.packed.resize(result.packed.size() + row_bytes);
     PackCodes(scheme.bits, codes,
-              absl::MakeSpan(&result.packed[result.packed.size() - row_bytes],
-                             row_bytes));
+              absl::MakeSpan(result.packed).last(row_bytes));
   }
   return result;
 }
