@@ -7,25 +7,18 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "qeff/parallel/range_job.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
 
-using Body = absl::FunctionRef<void(int64_t, int64_t, int)>;
-
-void RunSequentially(int64_t count, int64_t grain, Body body) {
-  for (int64_t begin = 0; begin < count; begin += grain) {
-    body(begin, std::min(begin + grain, count), 0);
-  }
-}
+using internal_parallel::LoopBody;
+using internal_parallel::RangeJob;
 
 class PthreadpoolThreadPool : public ThreadPool {
  public:
@@ -36,42 +29,23 @@ class PthreadpoolThreadPool : public ThreadPool {
     return static_cast<int>(pthreadpool_get_threads_count(pool_));
   }
 
-  void ParallelFor(int64_t count, int64_t grain, Body body) override {
+  void ParallelFor(int64_t count, int64_t grain, LoopBody body) override {
     QEFF_CHECK(count >= 0 && grain >= 1);
-    if (count <= grain) return RunSequentially(count, grain, body);
-    Job job{count, grain, body};
+    if (count <= grain) {
+      return internal_parallel::RunSequentially(count, grain, body);
+    }
+    RangeJob job(count, grain, body);
     // One task a thread; each takes ranges until none is left. The index of
     // the task serves as the number of the thread.
     pthreadpool_parallelize_1d(pool_, &RunRanges, &job,
                                static_cast<size_t>(num_threads()),
                                /*flags=*/0);
-    if (job.exception != nullptr) std::rethrow_exception(job.exception);
+    job.Rethrow();
   }
 
  private:
-  struct Job {
-    int64_t count;
-    int64_t grain;
-    Body body;
-    std::atomic<int64_t> next = 0;
-    std::mutex mutex = {};
-    std::exception_ptr exception = nullptr;  // first one, guarded by mutex
-  };
-
-  static void RunRanges(void* context, size_t thread) {
-    Job* job = static_cast<Job*>(context);
-    try {
-      for (;;) {
-        const int64_t begin = job->next.fetch_add(job->grain);
-        if (begin >= job->count) return;
-        job->body(begin, std::min(begin + job->grain, job->count),
-                  static_cast<int>(thread));
-      }
-    } catch (...) {
-      job->next = job->count;  // the others stop after their current range
-      std::lock_guard<std::mutex> lock(job->mutex);
-      if (job->exception == nullptr) job->exception = std::current_exception();
-    }
+  static void RunRanges(void* job, size_t thread) {
+    static_cast<RangeJob*>(job)->Run(static_cast<int>(thread));
   }
 
   pthreadpool_t pool_;
@@ -80,9 +54,9 @@ class PthreadpoolThreadPool : public ThreadPool {
 class SequentialPool : public ThreadPool {
  public:
   int num_threads() const override { return 1; }
-  void ParallelFor(int64_t count, int64_t grain, Body body) override {
+  void ParallelFor(int64_t count, int64_t grain, LoopBody body) override {
     QEFF_CHECK(count >= 0 && grain >= 1);
-    RunSequentially(count, grain, body);
+    internal_parallel::RunSequentially(count, grain, body);
   }
 };
 
@@ -102,16 +76,15 @@ bool CanStartThreads(int count) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ThreadPool>> CreateThreadPool(
-    int num_threads) {
+absl::StatusOr<std::unique_ptr<ThreadPool>> CreateThreadPool(int num_threads) {
   if (num_threads < 1 || num_threads > 1024) {
     return InvalidInputError("number of threads: expected 1 to 1024, found ",
                              num_threads);
   }
   if (num_threads == 1) return std::make_unique<SequentialPool>();
   if (!CanStartThreads(num_threads - 1)) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "cannot start ", num_threads - 1, " threads; try fewer"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot start ", num_threads - 1, " threads; try fewer"));
   }
   const pthreadpool_t pool =
       pthreadpool_create(static_cast<size_t>(num_threads));

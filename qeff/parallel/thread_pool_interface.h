@@ -32,8 +32,7 @@ class ThreadPool {
   // grain >= 1.
   virtual void ParallelFor(
       int64_t count, int64_t grain,
-      absl::FunctionRef<void(int64_t begin, int64_t end, int thread)>
-          body) = 0;
+      absl::FunctionRef<void(int64_t begin, int64_t end, int thread)> body) = 0;
 };
 
 // A grain for ParallelFor that gives every thread several ranges, so that an

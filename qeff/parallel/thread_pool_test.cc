@@ -4,20 +4,31 @@
 
 #include <atomic>
 #include <new>
+#include <string>
+#include <thread>
+#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "qeff/parallel/std_thread_pool.h"
 
 namespace qeff {
 namespace {
 
-class ThreadPoolTest : public ::testing::TestWithParam<int> {
+using Factory = absl::StatusOr<std::unique_ptr<ThreadPool>> (*)(int);
+
+// Every implementation, with several numbers of threads.
+class ThreadPoolTest
+    : public ::testing::TestWithParam<std::tuple<Factory, int>> {
  protected:
-  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(GetParam());
+  int num_threads() const { return std::get<1>(GetParam()); }
+
+  std::unique_ptr<ThreadPool> pool_ =
+      *std::get<0>(GetParam())(std::get<1>(GetParam()));
 };
 
 TEST_P(ThreadPoolTest, CoversEveryIndexOnce) {
-  EXPECT_EQ(pool_->num_threads(), GetParam());
+  EXPECT_EQ(pool_->num_threads(), num_threads());
   for (int64_t count : {0, 1, 7, 64, 1000}) {
     for (int64_t grain : {1, 3, 64, 5000}) {
       std::vector<std::atomic<int>> seen(count);
@@ -25,7 +36,7 @@ TEST_P(ThreadPoolTest, CoversEveryIndexOnce) {
                          [&](int64_t begin, int64_t end, int thread) {
                            EXPECT_LE(end - begin, grain);
                            EXPECT_GE(thread, 0);
-                           EXPECT_LT(thread, GetParam());
+                           EXPECT_LT(thread, num_threads());
                            for (int64_t i = begin; i < end; ++i) ++seen[i];
                          });
       for (const auto& n : seen) EXPECT_EQ(n, 1);
@@ -45,11 +56,47 @@ TEST_P(ThreadPoolTest, RethrowsInTheCaller) {
   EXPECT_EQ(calls, 10);
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest, ::testing::Values(1, 2, 5));
+// No two ranges with the same number of thread at the same time, in many short
+// loops one after another.
+TEST_P(ThreadPoolTest, ThreadNumbersDoNotOverlap) {
+  std::vector<std::atomic<int>> inside(static_cast<size_t>(num_threads()));
+  std::atomic<int64_t> sum{0};
+  for (int loop = 0; loop < 100; ++loop) {
+    pool_->ParallelFor(8, 1, [&](int64_t begin, int64_t, int thread) {
+      std::atomic<int>& mine = inside[static_cast<size_t>(thread)];
+      EXPECT_EQ(mine.fetch_add(1), 0);
+      sum += begin;
+      mine.fetch_sub(1);
+    });
+  }
+  EXPECT_EQ(sum, 100 * 28);
+}
+
+TEST_P(ThreadPoolTest, ConcurrentCallersTakeTurns) {
+  std::atomic<int64_t> sum{0};
+  const auto call = [&] {
+    for (int loop = 0; loop < 50; ++loop) {
+      pool_->ParallelFor(10, 1,
+                         [&](int64_t begin, int64_t, int) { sum += begin; });
+    }
+  };
+  std::thread other(call);
+  call();
+  other.join();
+  EXPECT_EQ(sum, 2 * 50 * 45);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Pools, ThreadPoolTest,
+    ::testing::Combine(::testing::Values(&CreateThreadPool,
+                                         &CreateStdThreadPool),
+                       ::testing::Values(1, 2, 5)));
 
 TEST(CreateThreadPoolTest, RefusesAbsurdSizes) {
-  EXPECT_FALSE(CreateThreadPool(0).ok());
-  EXPECT_FALSE(CreateThreadPool(1025).ok());
+  for (Factory create : {&CreateThreadPool, &CreateStdThreadPool}) {
+    EXPECT_FALSE(create(0).ok());
+    EXPECT_FALSE(create(1025).ok());
+  }
   EXPECT_GE(NumAvailableProcessors(), 1);
 }
 
