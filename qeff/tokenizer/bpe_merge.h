@@ -64,13 +64,9 @@ void MergeShort(const Pairs& pairs, std::vector<Symbol>* symbols) {
 // cost O(1); the others go through a heap.
 class PositionQueue {
  public:
-  bool empty() const { return next_ == run_.size() && heap_.empty(); }
+  bool empty() const { return run_.empty() && heap_.empty(); }
 
   void Push(uint32_t position) {
-    if (next_ == run_.size()) {
-      run_.clear();
-      next_ = 0;
-    }
     if (run_.empty() || run_.back() <= position) {
       run_.push_back(position);
     } else {
@@ -81,8 +77,12 @@ class PositionQueue {
 
   uint32_t PopLeast() {
     const bool from_run =
-        heap_.empty() || (next_ < run_.size() && run_[next_] <= heap_.front());
-    if (from_run) return run_[next_++];
+        heap_.empty() || (!run_.empty() && run_[next_] <= heap_.front());
+    if (from_run) {
+      const uint32_t position = run_[next_++];
+      if (next_ == run_.size()) ReleaseRun();
+      return position;
+    }
     std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
     const uint32_t position = heap_.back();
     heap_.pop_back();
@@ -90,8 +90,19 @@ class PositionQueue {
   }
 
  private:
+  // Large runs give their memory to the next rank's.
+  void ReleaseRun() {
+    constexpr size_t kLargeRun = 4096;
+    if (run_.capacity() > kLargeRun) {
+      std::vector<uint32_t>().swap(run_);
+    } else {
+      run_.clear();
+    }
+    next_ = 0;
+  }
+
   std::vector<uint32_t> run_;
-  size_t next_ = 0;
+  size_t next_ = 0;  // first of run_ that waits
   std::vector<uint32_t> heap_;
 };
 

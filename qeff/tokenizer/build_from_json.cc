@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "qeff/tokenizer/json_pipeline.h"
 #include "qeff/tokenizer/tokenizer_json_document.h"
 #include "qeff/tokenizer/unicode_tables_icu.h"
@@ -41,8 +42,9 @@ class Builder {
   absl::Status ReadAddedTokens(const JsonObjectReader& root);
   absl::Status ReadAddedToken(const Json& json, const std::string& context);
   absl::Status BuildVocabulary();
-  absl::Status AddToIds(absl::string_view token, int32_t id, TokenKind kind,
-                        const std::string& where);
+  absl::StatusOr<size_t> CountIds() const;
+  absl::Status PlaceVocab(std::vector<int32_t>* places);
+  absl::Status PlaceAdded(std::vector<int32_t>* places) const;
   absl::Status ReadModel(const JsonObjectReader& model);
   absl::Status ReadBpe(const JsonObjectReader& model);
   absl::Status ReadMerges(const JsonObjectReader& model);
@@ -54,11 +56,12 @@ class Builder {
     return absl::StrCat(context_, ": ", key);
   }
 
+  static constexpr int32_t kNowhere = -1;
+
   const TokenizerJsonDocument& document_;
   const std::string context_;
   TokenizerTables tables_;
   Vocabulary vocabulary_;  // of model.vocab, by place in the document
-  std::vector<int32_t> place_of_id_;  // in the document; -1: added token, gap
 };
 
 const Json& Builder::Member(const std::string& key) const {
@@ -142,76 +145,91 @@ absl::Status Builder::ReadAddedToken(const Json& json,
   return absl::OkStatus();
 }
 
-// Gives id to token; the place in tables_.tokens is filled later.
-absl::Status Builder::BuildVocabulary() {
-  const StringPool& tokens = document_.vocab_tokens;
-  const size_t vocab_size = tokens.size();
-  const std::string where = At("model: vocab");
-  size_t ids = 0;
-  for (const int32_t id : document_.vocab_ids) {
-    ids = std::max<size_t>(ids, id + size_t{1});
-  }
+absl::StatusOr<size_t> Builder::CountIds() const {
+  int32_t largest = -1;
+  for (const int32_t id : document_.vocab_ids) largest = std::max(largest, id);
   for (const AddedToken& token : tables_.added) {
-    ids = std::max<size_t>(ids, token.id + size_t{1});
+    largest = std::max(largest, token.id);
   }
-  if (ids == 0) return InvalidInputError(where, ": empty");
+  const size_t vocab_size = document_.vocab_tokens.size();
+  if (largest < 0) return InvalidInputError(At("model: vocab"), ": empty");
+  const size_t ids = static_cast<size_t>(largest) + 1;
   if (ids > vocab_size + tables_.added.size() + kMaxGaps) {
-    return InvalidInputError(where, ": ", vocab_size, " tokens and ",
-                             tables_.added.size(),
-                             " added tokens leave gaps below id ", ids - 1);
+    return InvalidInputError(At("model: vocab"), ": ", vocab_size,
+                             " tokens and ", tables_.added.size(),
+                             " added tokens leave gaps below id ", largest);
   }
-  // The token of each id: its place in vocab, or after those in added_tokens.
-  constexpr int32_t kNone = -1;
-  std::vector<int32_t> place(ids, kNone);
-  size_t vocab_ids_end = 0;
+  return ids;
+}
+
+absl::Status Builder::PlaceVocab(std::vector<int32_t>* places) {
+  const StringPool& tokens = document_.vocab_tokens;
+  const std::string where = At("model: vocab");
   vocabulary_ = Vocabulary(&tokens);
-  for (size_t i = 0; i < vocab_size; ++i) {
-    const int32_t id = document_.vocab_ids[i];
+  for (size_t i = 0; i < tokens.size(); ++i) {
     if (!vocabulary_.Insert(static_cast<int32_t>(i))) {
       return InvalidInputError(where, ": duplicate token ", Quoted(tokens[i]));
     }
-    if (place[id] != kNone) {
+    const int32_t id = document_.vocab_ids[i];
+    int32_t& place = (*places)[id];
+    if (place != kNowhere) {
       return InvalidInputError(where, ": ", Quoted(tokens[i]), ": id ", id,
-                               " is also that of ", Quoted(tokens[place[id]]));
+                               " is also that of ", Quoted(tokens[place]));
     }
-    place[id] = static_cast<int32_t>(i);
-    vocab_ids_end = std::max<size_t>(vocab_ids_end, id + size_t{1});
+    place = static_cast<int32_t>(i);
   }
-  StringPool added_contents;
-  for (const AddedToken& token : tables_.added) {
-    added_contents.push_back(token.content);
-  }
-  Vocabulary added(&added_contents);
+  return absl::OkStatus();
+}
+
+absl::Status Builder::PlaceAdded(std::vector<int32_t>* places) const {
+  const size_t vocab_size = document_.vocab_tokens.size();
+  absl::flat_hash_set<absl::string_view> known;
   for (size_t i = 0; i < tables_.added.size(); ++i) {
     const AddedToken& token = tables_.added[i];
-    const std::string added_where = At(absl::StrCat("added_tokens[", i, "]"));
-    if (!added.Insert(static_cast<int32_t>(i))) {
-      return InvalidInputError(added_where, ": content: duplicate ",
+    const std::string where = At(absl::StrCat("added_tokens[", i, "]"));
+    if (!known.insert(token.content).second) {
+      return InvalidInputError(where, ": content: duplicate ",
                                Quoted(token.content));
     }
     const int32_t in_vocab = vocabulary_.Find(token.content);
     if (in_vocab >= 0 && document_.vocab_ids[in_vocab] == token.id) continue;
-    if (in_vocab >= 0 || place[token.id] != kNone) {
+    int32_t& place = (*places)[token.id];
+    if (in_vocab >= 0 || place != kNowhere) {
       return InvalidInputError(
-          added_where, ": id: ", token.id, " for ", Quoted(token.content),
+          where, ": id: ", token.id, " for ", Quoted(token.content),
           in_vocab >= 0 ? ", which has another id in model: vocab"
                         : " is the id of another token");
     }
-    place[token.id] = static_cast<int32_t>(vocab_size + i);
+    place = static_cast<int32_t>(vocab_size + i);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Builder::BuildVocabulary() {
+  const StringPool& tokens = document_.vocab_tokens;
+  QEFF_ASSIGN_OR_RETURN(const size_t ids, CountIds());
+  // Where the token of each id is: in vocab, or after those in added_tokens.
+  std::vector<int32_t> places(ids, kNowhere);
+  QEFF_RETURN_IF_ERROR(PlaceVocab(&places));
+  QEFF_RETURN_IF_ERROR(PlaceAdded(&places));
+  size_t vocab_ids_end = 0;
+  for (const int32_t id : document_.vocab_ids) {
+    vocab_ids_end = std::max<size_t>(vocab_ids_end, id + size_t{1});
   }
   for (size_t id = 0; id < ids; ++id) {
-    if (place[id] == kNone) {
+    const size_t place = static_cast<size_t>(places[id]);
+    if (places[id] == kNowhere) {
       if (id < vocab_ids_end) {
-        return InvalidInputError(where, ": no token has id ", id,
+        return InvalidInputError(At("model: vocab"), ": no token has id ", id,
                                  ", though some have larger ones");
       }
       tables_.tokens.push_back("");
       tables_.kinds.push_back(TokenKind::kGap);
-    } else if (static_cast<size_t>(place[id]) < vocab_size) {
-      tables_.tokens.push_back(tokens[place[id]]);
+    } else if (place < tokens.size()) {
+      tables_.tokens.push_back(tokens[place]);
       tables_.kinds.push_back(TokenKind::kNormal);
     } else {
-      tables_.tokens.push_back(added_contents[place[id] - vocab_size]);
+      tables_.tokens.push_back(tables_.added[place - tokens.size()].content);
       tables_.kinds.push_back(TokenKind::kAdded);
     }
   }
