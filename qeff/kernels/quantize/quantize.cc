@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
-#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "qeff/kernels/quantize/quantize.cc"
@@ -13,6 +11,8 @@
 #include "hwy/highway.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/convert/convert-inl.h"
+#include "qeff/kernels/quantize/encode-inl.h"
+#include "qeff/kernels/quantize/group_range-inl.h"
 #include "qeff/kernels/quantize/packing-inl.h"
 #include "qeff/util/aligned.h"
 #include "qeff/util/check.h"
@@ -69,101 +69,6 @@ using internal_quantize::Job;
 
 // The least number of codes whose packed form is whole words.
 constexpr size_t kBlockCodes = 32;
-
-// 1.5 * 2^23. In [2^23, 2^24) floats are whole numbers, so adding it rounds to
-// nearest even and leaves the result in the low bits of the sum.
-constexpr float kRoundingBase = 12582912.0f;
-constexpr uint32_t kRoundingBaseBits = 0x4B400000u;
-
-// The bits of a floating type as an integer of the same order: the magnitude's
-// bits are flipped where the sign is set. Its own inverse. -0 is below +0.
-template <typename T>
-constexpr T OrderedKey(T bits) {
-  using U = std::make_unsigned_t<T>;
-  return static_cast<T>(bits ^ ((bits >> (8 * sizeof(T) - 1)) &
-                                static_cast<T>(static_cast<U>(-1) >> 1)));
-}
-
-// How a source's elements are compared: as integers, which are as narrow as
-// the type and have NaN and infinities at both ends.
-template <class Source>
-struct Keys {
-  using T = int16_t;
-  static constexpr T kInfinity =
-      std::is_same<Source, F16Bytes>::value ? 0x7C00 : 0x7F80;
-};
-template <>
-struct Keys<F32Bytes> {
-  using T = int32_t;
-  static constexpr T kInfinity = 0x7F800000;
-};
-
-// The smallest and largest of `count` elements and 0. Returns false when one
-// is not finite.
-template <class Source>
-HWY_INLINE bool GroupRange(const uint8_t* from, size_t count, float* min,
-                           float* max) {
-  using T = typename Keys<Source>::T;
-  const hn::ScalableTag<T> d;
-  auto lowest = hn::Zero(d), highest = hn::Zero(d);
-  const auto magnitude = hn::Set(d, std::numeric_limits<T>::max());
-  size_t i = 0;
-  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
-    const auto bits = LoadBytes(d, from + i * sizeof(T));
-    const auto key = hn::Xor(
-        bits, hn::And(hn::ShiftRight<8 * sizeof(T) - 1>(bits), magnitude));
-    lowest = hn::Min(lowest, key);
-    highest = hn::Max(highest, key);
-  }
-  T low = hn::GetLane(hn::MinOfLanes(d, lowest));
-  T high = hn::GetLane(hn::MaxOfLanes(d, highest));
-  for (; i < count; ++i) {
-    T bits;
-    std::memcpy(&bits, from + i * sizeof(T), sizeof(T));
-    low = std::min(low, OrderedKey(bits));
-    high = std::max(high, OrderedKey(bits));
-  }
-  const T low_bits = OrderedKey(low);
-  uint8_t bytes[sizeof(T)];
-  std::memcpy(bytes, &low_bits, sizeof(T));
-  *min = Source::LoadOne(bytes);
-  std::memcpy(bytes, &high, sizeof(T));
-  *max = Source::LoadOne(bytes);
-  constexpr T kInfinity = Keys<Source>::kInfinity;
-  return high < kInfinity &&
-         low > OrderedKey(
-                   static_cast<T>(kInfinity | std::numeric_limits<T>::min()));
-}
-
-// QuantizeValue of `count` elements, a byte each.
-template <class Source>
-HWY_INLINE void EncodeGroup(const uint8_t* from, size_t count, float inverse,
-                            int32_t zero, int bits, uint8_t* codes) {
-  const hn::ScalableTag<float> df;
-  const hn::Rebind<uint32_t, decltype(df)> d32;
-  const hn::Rebind<int32_t, decltype(df)> di;
-  const hn::Rebind<uint8_t, decltype(df)> d8;
-  const auto vinverse = hn::Set(df, inverse);
-  const auto lo = hn::Set(df, static_cast<float>(-zero));
-  const auto hi = hn::Set(df, static_cast<float>((1 << bits) - 1 - zero));
-  const auto base = hn::Set(df, kRoundingBase);
-  // Takes off the base's bits and adds the zero point.
-  const auto offset =
-      hn::Set(d32, static_cast<uint32_t>(zero) - kRoundingBaseBits);
-  size_t i = 0;
-  for (; i + hn::Lanes(df) <= count; i += hn::Lanes(df)) {
-    auto v = hn::Mul(Source::Load(df, from + i * Source::kBytes), vinverse);
-    v = hn::Min(hn::Max(v, lo), hi);
-    const auto code = hn::Add(hn::BitCast(d32, hn::Add(v, base)), offset);
-    // Not TruncateTo: Highway 1.0.3 gets it wrong in AVX3_DL for these types.
-    StoreBytes(d8, hn::DemoteTo(d8, hn::BitCast(di, code)), codes + i);
-  }
-  const GroupParams params = {1.0f / inverse, inverse, zero};
-  for (; i < count; ++i) {
-    codes[i] =
-        QuantizeValue(Source::LoadOne(from + i * Source::kBytes), params, bits);
-  }
-}
 
 // Packs a row of codes, which are followed by zeros up to a whole block.
 template <int kBits>
