@@ -49,13 +49,18 @@ HWY_INLINE void StoreBytes(D d, hn::Vec<D> value, uint8_t* to) {
 #endif
 }
 
-// Each type below has kBytes an element, Load (a vector) and LoadOne.
+// Each type below has kBytes an element, Load (a vector), LoadNumbers (the
+// same without NaN) and LoadOne.
 struct F32Bytes {
   static constexpr size_t kBytes = 4;
 
   template <class DF>
   static HWY_INLINE hn::Vec<DF> Load(DF df, const uint8_t* from) {
     return LoadBytes(df, from);
+  }
+  template <class DF>
+  static HWY_INLINE hn::Vec<DF> LoadNumbers(DF df, const uint8_t* from) {
+    return Load(df, from);
   }
   static HWY_INLINE float LoadOne(const uint8_t* from) {
     float value;
@@ -73,6 +78,10 @@ struct BF16Bytes {
     const hn::Rebind<uint32_t, DF> d32;
     const auto wide = hn::PromoteTo(d32, LoadBytes(d16, from));
     return hn::BitCast(df, hn::ShiftLeft<16>(wide));
+  }
+  template <class DF>
+  static HWY_INLINE hn::Vec<DF> LoadNumbers(DF df, const uint8_t* from) {
+    return Load(df, from);
   }
   static HWY_INLINE float LoadOne(const uint8_t* from) {
     uint16_t bits;
@@ -112,6 +121,18 @@ struct F16Bytes {
     const hn::Rebind<uint16_t, DF> d16;
     const hn::Rebind<uint32_t, DF> d32;
     return FromF16Bits(df, hn::PromoteTo(d32, LoadBytes(d16, from)));
+  }
+  // As Load, for elements that are known not to be NaN: F16C is exact then.
+  template <class DF>
+  static HWY_INLINE hn::Vec<DF> LoadNumbers(DF df, const uint8_t* from) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || \
+    HWY_TARGET == HWY_AVX3_DL
+    const hn::Rebind<uint16_t, DF> d16;
+    const hn::Rebind<hwy::float16_t, DF> dh;
+    return hn::PromoteTo(df, hn::BitCast(dh, LoadBytes(d16, from)));
+#else
+    return Load(df, from);
+#endif
   }
   static HWY_INLINE float LoadOne(const uint8_t* from) {
     uint16_t bits;

@@ -91,7 +91,8 @@ HWY_INLINE void EncodeGroup(const uint8_t* from, size_t count, float inverse,
   }
   for (; i + hn::Lanes(df) <= count; i += hn::Lanes(df)) {
     const auto code = hn::Add(
-        encoder.Encode(Source::Load(df, from + i * Source::kBytes)), offset);
+        encoder.Encode(Source::LoadNumbers(df, from + i * Source::kBytes)),
+        offset);
     // Not TruncateTo: Highway 1.0.3 gets it wrong in AVX3_DL for these types.
     StoreBytes(d8, hn::DemoteTo(d8, hn::BitCast(di, code)), codes + i);
   }
