@@ -120,14 +120,17 @@ class PairQueue {
     queue.Push(position);
   }
 
-  // The least pair, taken out. False when there is none.
-  bool PopLeast(uint32_t* rank, uint32_t* position) {
-    if (ranks_.empty()) return false;
-    const auto [least, index] = ranks_.top();
-    *rank = least;
-    *position = queues_[index].PopLeast();
-    if (queues_[index].empty()) ranks_.pop();
-    return true;
+  // The least rank that waits; 2^32 - 1 when none does.
+  uint32_t LeastRank() const {
+    return ranks_.empty() ? 0xFFFFFFFFu : ranks_.top().first;
+  }
+
+  // Takes out the least position of the least rank. Precondition: there is one.
+  uint32_t PopLeast() {
+    PositionQueue& queue = queues_[ranks_.top().second];
+    const uint32_t position = queue.PopLeast();
+    if (queue.empty()) ranks_.pop();
+    return position;
   }
 
  private:
@@ -138,46 +141,107 @@ class PairQueue {
       ranks_;
 };
 
-// The memory of a long word is what its time depends on: 12 bytes a symbol
-// here, and merges are looked up again instead of being kept.
+// Merges a long word, not an empty one. Its memory is what its time depends on:
+// 12 bytes a symbol in links, merges are looked up again instead of being kept,
+// and pairs that a merge makes are queued only when no more of its rank wait:
+// most of them would be changed again by the merge to their right.
 template <typename Symbol, typename Pairs>
-void MergeLong(const Pairs& pairs, std::vector<Symbol>* symbols) {
-  constexpr uint32_t kNever = BpeCandidate<Symbol>::kNever;
-  constexpr uint32_t kEnd = 0xFFFFFFFFu;
+class LongMerger {
+ public:
+  LongMerger(const Pairs& pairs, std::vector<Symbol>* symbols)
+      : pairs_(pairs), s_(*symbols), links_(symbols->size()) {}
+
+  void Run() {
+    const uint32_t n = static_cast<uint32_t>(s_.size());
+    for (uint32_t i = 0; i < n; ++i) {
+      links_[i] = {i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1, kNever};
+      SetRank(i);
+      if (links_[i].rank != kNever) queue_.Push(links_[i].rank, i);
+    }
+    while (true) {
+      const uint32_t least = queue_.LeastRank();
+      if (least != rank_ && !merged_.empty()) {
+        QueueNewPairs();
+        continue;
+      }
+      if (least == kNever) break;
+      rank_ = least;
+      const uint32_t left = queue_.PopLeast();
+      // Stale when the pair has changed since it was queued.
+      if (links_[left].rank == rank_) Merge(left);
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i != kEnd; i = links_[i].next) s_[kept++] = s_[i];
+    s_.resize(kept);
+  }
+
+ private:
+  static constexpr uint32_t kNever = BpeCandidate<Symbol>::kNever;
+  static constexpr uint32_t kEnd = 0xFFFFFFFFu;
+
   struct Link {
     uint32_t previous;
     uint32_t next;
     uint32_t rank;  // of the merge with `next`
   };
-  std::vector<Symbol>& s = *symbols;
-  const uint32_t n = static_cast<uint32_t>(s.size());
-  std::vector<Link> links(n);
-  PairQueue queue;
-  const auto propose = [&](uint32_t left) {
-    Link& link = links[left];
-    link.rank = link.next == kEnd ? kNever : pairs(s[left], s[link.next]).rank;
-    if (link.rank != kNever) queue.Push(link.rank, left);
-  };
-  for (uint32_t i = 0; i < n; ++i) {
-    links[i] = {i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1, kNever};
-    propose(i);
+
+  void SetRank(uint32_t left) {
+    Link& link = links_[left];
+    link.rank =
+        link.next == kEnd ? kNever : pairs_(s_[left], s_[link.next]).rank;
   }
-  uint32_t rank, left;
-  while (queue.PopLeast(&rank, &left)) {
-    // Stale when the pair has changed since it was queued.
-    if (links[left].rank != rank) continue;
-    const uint32_t right = links[left].next;
-    s[left] = pairs(s[left], s[right]).merged;
-    links[right].rank = kNever;
-    links[left].next = links[right].next;
-    if (links[left].next != kEnd) links[links[left].next].previous = left;
-    propose(left);
-    if (links[left].previous != kEnd) propose(links[left].previous);
+
+  // A pair that is due before or among those of the current rank.
+  void QueueIfDue(uint32_t left) {
+    if (links_[left].rank <= rank_) queue_.Push(links_[left].rank, left);
   }
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i != kEnd; i = links[i].next) s[kept++] = s[i];
-  s.resize(kept);
-}
+
+  void Merge(uint32_t left) {
+    const uint32_t right = links_[left].next;
+    s_[left] = pairs_(s_[left], s_[right]).merged;
+    links_[right].rank = kNever;
+    links_[left].next = links_[right].next;
+    if (links_[left].next != kEnd) links_[links_[left].next].previous = left;
+    SetRank(left);
+    QueueIfDue(left);
+    const uint32_t previous = links_[left].previous;
+    if (previous != kEnd) {
+      SetRank(previous);
+      QueueIfDue(previous);
+    }
+    merged_.push_back(left);
+  }
+
+  // Queues the pairs around what was merged, but for those that were due.
+  void QueueNewPairs() {
+    uint32_t last = kEnd;
+    const auto queue = [this](uint32_t left) {
+      const uint32_t rank = links_[left].rank;
+      if (rank != kNever && rank > rank_) queue_.Push(rank, left);
+    };
+    for (const uint32_t left : merged_) {
+      // Merged again, into its left neighbour, which is listed as well.
+      if (IsGone(left)) continue;
+      const uint32_t previous = links_[left].previous;
+      if (previous != kEnd && previous != last) queue(previous);
+      queue(left);
+      last = left;
+    }
+    merged_.clear();
+  }
+
+  bool IsGone(uint32_t i) const {
+    const uint32_t previous = links_[i].previous;
+    return previous != kEnd && links_[previous].next != i;
+  }
+
+  const Pairs& pairs_;
+  std::vector<Symbol>& s_;
+  std::vector<Link> links_;
+  PairQueue queue_;
+  uint32_t rank_ = kNever;        // of the merges being done
+  std::vector<uint32_t> merged_;  // left sides of merges of that rank
+};
 
 }  // namespace internal_bpe
 
@@ -190,7 +254,7 @@ void MergeBpe(const Pairs& pairs, std::vector<Symbol>* symbols) {
   if (symbols->size() <= internal_bpe::kShortWord) {
     internal_bpe::MergeShort(pairs, symbols);
   } else {
-    internal_bpe::MergeLong(pairs, symbols);
+    internal_bpe::LongMerger<Symbol, Pairs>(pairs, symbols).Run();
   }
 }
 

@@ -71,7 +71,9 @@ void Short(const Rules& rules, Ids* ids) {
   if (ids->size() > 1) internal_bpe::MergeShort(Lookup(rules), ids);
 }
 void Long(const Rules& rules, Ids* ids) {
-  if (ids->size() > 1) internal_bpe::MergeLong(Lookup(rules), ids);
+  if (ids->empty()) return;
+  const auto pairs = Lookup(rules);
+  internal_bpe::LongMerger<int32_t, decltype(pairs)>(pairs, ids).Run();
 }
 
 TEST(BpeMergeTest, ShortWords) {
