@@ -15,7 +15,7 @@
 #include "qeff/device/engine.h"
 #include "qeff/device/reference_model.h"
 #include "qeff/io/io_testutil.h"
-#include "qeff/parallel/std_thread_pool.h"
+#include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
@@ -217,7 +217,7 @@ class CompileInMemoryTest : public ::testing::TestWithParam<DType> {
     return std::vector<float>(logits->begin(), logits->end());
   }
 
-  std::unique_ptr<ThreadPool> pool_ = *CreateStdThreadPool(2);
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
 };
 
 // Biases, norms and positions go through the storage type of the checkpoint:

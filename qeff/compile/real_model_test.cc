@@ -20,7 +20,7 @@
 #include "qeff/device/generate.h"
 #include "qeff/device/reference_model.h"
 #include "qeff/device/sampler.h"
-#include "qeff/parallel/std_thread_pool.h"
+#include "qeff/parallel/thread_pool.h"
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/host_forward.h"
 #include "qeff/util/json.h"
@@ -88,7 +88,7 @@ class RealModelTest : public ::testing::TestWithParam<std::string> {
   std::string data_;
   std::string prefix_;
   size_t generated_ = 0;
-  std::unique_ptr<ThreadPool> pool_ = *CreateStdThreadPool(2);
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
 };
 
 using GoldenTest = RealModelTest;

@@ -8,7 +8,7 @@ set -euo pipefail
 
 allowed='^//qeff/(device|tensor|spec|format|kernels/[a-z0-9_]+):'
 allowed+='|^//qeff/util:(aligned|check|checked|mapped_file|random|status)$'
-allowed+='|^//qeff/parallel:(thread_pool_interface|std_thread_pool|range_job)$'
+allowed+='|^//qeff/parallel:thread_pool$'
 # Of the tokenizer, what needs no third party but Abseil (its readers would
 # bring ICU, SentencePiece or JSON).
 allowed+='|^//qeff/tokenizer:'

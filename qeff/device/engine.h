@@ -22,7 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "qeff/device/model.h"
-#include "qeff/parallel/thread_pool_interface.h"
+#include "qeff/parallel/thread_pool.h"
 
 namespace qeff {
 

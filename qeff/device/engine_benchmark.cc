@@ -12,7 +12,6 @@
 #include "benchmark/benchmark.h"
 #include "qeff/device/engine.h"
 #include "qeff/device/model.h"
-#include "qeff/parallel/std_thread_pool.h"
 #include "qeff/parallel/thread_pool.h"
 
 namespace qeff {
@@ -75,11 +74,9 @@ std::shared_ptr<DeviceModel> ZeroModel(const TransformerSpec& spec,
   return model;
 }
 
-using Factory = absl::StatusOr<std::unique_ptr<ThreadPool>> (*)(int);
-
 void BM_Decode(benchmark::State& state, const TransformerSpec& spec,
-               DType dtype, Factory create_pool) {
-  const auto pool = *create_pool(static_cast<int>(state.range(0)));
+               DType dtype) {
+  const auto pool = *CreateThreadPool(static_cast<int>(state.range(0)));
   const int64_t context = state.range(1);
   const int64_t last = context + 8 * kStepsPerIteration;
   const std::vector<int32_t> prompt(static_cast<size_t>(context), 1);
@@ -113,16 +110,12 @@ void Threads(benchmark::internal::Benchmark* b) {
 }
 
 BENCHMARK_CAPTURE(BM_Decode, llama_1b_four_blocks_bf16, Llama1bFourBlocks(),
-                  DType::kBF16, &CreateStdThreadPool)
-    ->Apply(Threads);
-BENCHMARK_CAPTURE(BM_Decode, llama_1b_four_blocks_bf16_pthreadpool,
-                  Llama1bFourBlocks(), DType::kBF16, &CreateThreadPool)
+                  DType::kBF16)
     ->Apply(Threads);
 BENCHMARK_CAPTURE(BM_Decode, llama_1b_four_blocks_f32, Llama1bFourBlocks(),
-                  DType::kF32, &CreateStdThreadPool)
+                  DType::kF32)
     ->Apply(Threads);
-BENCHMARK_CAPTURE(BM_Decode, stories260k_f32, Stories260k(), DType::kF32,
-                  &CreateStdThreadPool)
+BENCHMARK_CAPTURE(BM_Decode, stories260k_f32, Stories260k(), DType::kF32)
     ->Apply(Threads);
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include "gtest/gtest.h"
 #include "hwy/highway.h"
 #include "qeff/device/reference_model.h"
-#include "qeff/parallel/std_thread_pool.h"
+#include "qeff/parallel/thread_pool.h"
 
 namespace qeff {
 namespace {
@@ -119,7 +119,7 @@ class EngineFeatureTest : public ::testing::TestWithParam<Feature> {
   }
 
   TransformerSpec spec_;
-  std::unique_ptr<ThreadPool> pool_ = *CreateStdThreadPool(2);
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
 };
 
 // Tolerance: every value passes through about 2 * (4 products + 2 norms) + 2
@@ -166,7 +166,7 @@ TEST_P(EngineFeatureTest, SameBitsForAnyNumberOfThreadsAndTarget) {
   const std::vector<float> expected =
       Copy(MakeEngine(model, pool_.get())->Append(tokens));
   for (int threads : {1, 3}) {
-    const std::unique_ptr<ThreadPool> pool = *CreateStdThreadPool(threads);
+    const std::unique_ptr<ThreadPool> pool = *CreateThreadPool(threads);
     EXPECT_EQ(Copy(MakeEngine(model, pool.get())->Append(tokens)), expected)
         << threads << " threads";
   }
@@ -194,7 +194,7 @@ class EngineTest : public ::testing::Test {
     return engine.ok() ? "" : std::string(engine.status().message());
   }
 
-  std::unique_ptr<ThreadPool> pool_ = *CreateStdThreadPool(2);
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
 };
 
 // Large enough that the rows of every product are split over threads.
@@ -204,7 +204,7 @@ TEST_F(EngineTest, SplitsRowsWithoutChangingBits) {
   spec.ffn_size = 900;
   spec.vocab_size = 1000;
   const auto model = RandomModel(spec, 4);
-  const std::unique_ptr<ThreadPool> one = *CreateStdThreadPool(1);
+  const std::unique_ptr<ThreadPool> one = *CreateThreadPool(1);
   const auto alone = *Engine::Create(model, one.get(), {64});
   const auto split = *Engine::Create(model, pool_.get(), {64});
   const std::vector<int32_t> tokens = SomeTokens(30, spec.vocab_size);

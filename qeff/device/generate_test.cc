@@ -9,7 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "qeff/device/reference_model.h"
-#include "qeff/parallel/std_thread_pool.h"
+#include "qeff/parallel/thread_pool.h"
 
 namespace qeff {
 namespace {
@@ -61,7 +61,7 @@ class GenerateTest : public ::testing::Test {
     return Generate(prompt, options_, callbacks_, engine_.get(), &sampler_);
   }
 
-  std::unique_ptr<ThreadPool> pool_ = *CreateStdThreadPool(1);
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(1);
   std::unique_ptr<Engine> engine_ =
       *Engine::Create(CountingModel(), pool_.get(), {12});
   Sampler sampler_ = *Sampler::Create({}, 20);

@@ -4,27 +4,19 @@
 
 #include <atomic>
 #include <new>
-#include <string>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "qeff/parallel/std_thread_pool.h"
 
 namespace qeff {
 namespace {
 
-using Factory = absl::StatusOr<std::unique_ptr<ThreadPool>> (*)(int);
-
-// Every implementation, with several numbers of threads.
-class ThreadPoolTest
-    : public ::testing::TestWithParam<std::tuple<Factory, int>> {
+class ThreadPoolTest : public ::testing::TestWithParam<int> {
  protected:
-  int num_threads() const { return std::get<1>(GetParam()); }
+  int num_threads() const { return GetParam(); }
 
-  std::unique_ptr<ThreadPool> pool_ =
-      *std::get<0>(GetParam())(std::get<1>(GetParam()));
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(GetParam());
 };
 
 TEST_P(ThreadPoolTest, CoversEveryIndexOnce) {
@@ -86,17 +78,12 @@ TEST_P(ThreadPoolTest, ConcurrentCallersTakeTurns) {
   EXPECT_EQ(sum, 2 * 50 * 45);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Pools, ThreadPoolTest,
-    ::testing::Combine(::testing::Values(&CreateThreadPool,
-                                         &CreateStdThreadPool),
-                       ::testing::Values(1, 2, 5)));
+INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest,
+                         ::testing::Values(1, 2, 5));
 
 TEST(CreateThreadPoolTest, RefusesAbsurdSizes) {
-  for (Factory create : {&CreateThreadPool, &CreateStdThreadPool}) {
-    EXPECT_FALSE(create(0).ok());
-    EXPECT_FALSE(create(1025).ok());
-  }
+  EXPECT_FALSE(CreateThreadPool(0).ok());
+  EXPECT_FALSE(CreateThreadPool(1025).ok());
   EXPECT_GE(NumAvailableProcessors(), 1);
 }
 
