@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kMaxPatternBytes = 1024;
 constexpr int kMaxDepth = 32;
-constexpr size_t kMaxStates = 10'000;
+constexpr size_t kMaxStates = 1024;
 constexpr int kMaxRepeats = 1000;
 
 using Bytes = std::bitset<256>;

@@ -27,8 +27,8 @@ class NamePattern {
   // Errors: kInvalidArgument for a syntax error; kUnimplemented for anything
   // else that regular expressions have (look-around, back-references, named
   // groups); kInvalidArgument for a pattern of over 1024 bytes, nested deeper
-  // than 32 groups, or of over 10,000 states once counts are expanded. They
-  // name the pattern.
+  // than 32 groups, or of over 1024 states (about one a character) once counts
+  // are expanded. They name the pattern.
   static absl::StatusOr<NamePattern> Compile(absl::string_view pattern);
 
   // Whether some part of `name` matches, as Python's re.search.

@@ -16,6 +16,7 @@ namespace {
 // Bounds of what a hostile config can make Find cost.
 constexpr size_t kMaxGroups = 1000;
 constexpr size_t kMaxTargets = 100'000;
+constexpr size_t kMaxPatterns = 256;  // at up to 50 kB each
 constexpr int64_t kMaxGroupSize = int64_t{1} << 31;
 
 constexpr char kPatternPrefix[] = "re:";
@@ -205,12 +206,16 @@ WeightQuantization WeightQuantization::FromScheme(const QuantScheme& scheme) {
 }
 
 absl::StatusOr<std::vector<QuantizationConfig::Matcher>>
-QuantizationConfig::Compile(const std::vector<std::string>& targets) {
+QuantizationConfig::Compile(const std::vector<std::string>& targets,
+                            size_t* patterns) {
   std::vector<Matcher> matchers;
   for (const std::string& target : targets) {
     Matcher matcher;
     absl::string_view pattern = target;
     if (absl::ConsumePrefix(&pattern, kPatternPrefix)) {
+      if (++*patterns > kMaxPatterns) {
+        return InvalidInputError("more than ", kMaxPatterns, " patterns");
+      }
       QEFF_ASSIGN_OR_RETURN(matcher.pattern, NamePattern::Compile(pattern));
     } else {
       matcher.name = target;
@@ -244,11 +249,13 @@ absl::StatusOr<QuantizationConfig> QuantizationConfig::Create(
   config.layout_ = layout;
   config.groups_ = std::move(groups);
   config.ignore_ = std::move(ignore);
+  size_t patterns = 0;
   for (const Group& group : config.groups_) {
-    QEFF_ASSIGN_OR_RETURN(auto matchers, Compile(group.targets));
+    QEFF_ASSIGN_OR_RETURN(auto matchers, Compile(group.targets, &patterns));
     config.group_matchers_.push_back(std::move(matchers));
   }
-  QEFF_ASSIGN_OR_RETURN(config.ignore_matchers_, Compile(config.ignore_));
+  QEFF_ASSIGN_OR_RETURN(config.ignore_matchers_,
+                        Compile(config.ignore_, &patterns));
   return config;
 }
 

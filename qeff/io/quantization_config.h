@@ -52,7 +52,7 @@ class QuantizationConfig {
   };
 
   // `ignore` holds targets that stay as they are. Errors: those of
-  // NamePattern::Compile.
+  // NamePattern::Compile; kInvalidArgument for over 256 patterns.
   static absl::StatusOr<QuantizationConfig> Create(
       QuantizedLayout layout, std::vector<Group> groups,
       std::vector<std::string> ignore);
@@ -78,7 +78,7 @@ class QuantizationConfig {
   QuantizationConfig() = default;
 
   static absl::StatusOr<std::vector<Matcher>> Compile(
-      const std::vector<std::string>& targets);
+      const std::vector<std::string>& targets, size_t* patterns);
   // 0: no match; otherwise how exact the match is.
   static int Match(const std::vector<Matcher>& matchers,
                    absl::string_view module);

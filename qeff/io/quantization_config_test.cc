@@ -217,6 +217,17 @@ TEST(QuantizationConfig, MalformedValuesAreErrors) {
   }
 }
 
+TEST(QuantizationConfig, PatternsAreBounded) {
+  Json json = W4A16();
+  Json& ignore = json["quantization_config"]["ignore"];
+  ignore = std::vector<std::string>(256, "re:(a|b){100}");
+  EXPECT_TRUE(Parse(json).ok());
+  ignore.push_back("lm_head");
+  EXPECT_TRUE(Parse(json).ok());
+  ignore.push_back("re:x");
+  EXPECT_EQ(Parse(json).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(QuantizationConfig, MissingStrategyFollowsFromGroupSize) {
   Json json = W4A16();
   Json& weights =

@@ -2,6 +2,15 @@
 //
 // Reading a quantized linear layer of a checkpoint: validated, codes still
 // packed and mapped.
+//
+//   QEFF_ASSIGN_OR_RETURN(auto config,
+//       ParseQuantizationConfig(checkpoint.config(),
+//                               checkpoint.config_path()));
+//   if (config.has_value() && HasQuantizedWeight(checkpoint, module)) {
+//     QEFF_ASSIGN_OR_RETURN(QuantizedMatrix matrix,
+//         ReadQuantizedMatrix(checkpoint, module, *config));
+//     QEFF_RETURN_IF_ERROR(DequantizeRows(matrix, 0, matrix.rows, out));
+//   }
 
 #ifndef QEFF_IO_QUANTIZED_TENSOR_H_
 #define QEFF_IO_QUANTIZED_TENSOR_H_

@@ -2,6 +2,15 @@
 //
 // Carries out a quantization plan: round-to-nearest, streamed from a mapped
 // checkpoint to a new folder. Memory does not grow with the model.
+//
+//   QEFF_ASSIGN_OR_RETURN(auto checkpoint, Checkpoint::Open(folder));
+//   QEFF_ASSIGN_OR_RETURN(ModelMap map, MapModel(*checkpoint));
+//   QuantizeOptions options;
+//   QEFF_ASSIGN_OR_RETURN(options.scheme, ParseQuantScheme("int4_g128"));
+//   QEFF_ASSIGN_OR_RETURN(QuantizePlan plan,
+//                         PlanQuantization(*checkpoint, map, options));
+//   std::fputs(FormatPlan(plan).c_str(), stdout);
+//   return QuantizeCheckpoint(*checkpoint, plan, output, pool);
 
 #ifndef QEFF_QUANT_QUANTIZE_CHECKPOINT_H_
 #define QEFF_QUANT_QUANTIZE_CHECKPOINT_H_

@@ -3,7 +3,7 @@
 #include "qeff/quant/quantize_checkpoint.h"
 
 #include <cmath>
-#include <cstdlib>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +16,7 @@
 #include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/quant/quant_testutil.h"
+#include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
@@ -121,6 +122,27 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"tiny-gpt2", DType::kF32, "int4_g32", true, 0.11},
                     Case{"tiny-gpt2", DType::kBF16, "int3_g32", false, 0.22},
                     Case{"tiny-mpt", DType::kF16, "int4_g64", true, 0.12}));
+
+// The example of the header.
+absl::Status Example(const std::string& folder, const std::string& output,
+                     ThreadPool& pool) {
+  QEFF_ASSIGN_OR_RETURN(auto checkpoint, Checkpoint::Open(folder));
+  QEFF_ASSIGN_OR_RETURN(ModelMap map, MapModel(*checkpoint));
+  QuantizeOptions options;
+  QEFF_ASSIGN_OR_RETURN(options.scheme, ParseQuantScheme("int4_g128"));
+  QEFF_ASSIGN_OR_RETURN(QuantizePlan plan,
+                        PlanQuantization(*checkpoint, map, options));
+  std::fputs(FormatPlan(plan).c_str(), stdout);
+  return QuantizeCheckpoint(*checkpoint, plan, output, pool);
+}
+
+TEST(QuantizeCheckpoint, Example) {
+  const auto pool = CreateThreadPool(1).value();
+  const std::string output = MakeTestFolder() + "/out";
+  const absl::Status status = Example(SynthModel("tiny"), output, *pool);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(Checkpoint::Open(output).ok());
+}
 
 TEST(QuantizeCheckpoint, SameBytesForAnyNumberOfThreads) {
   const TestModel model(SynthModel("tiny"));
