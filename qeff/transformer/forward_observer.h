@@ -19,11 +19,13 @@ struct LinearTap {
   MatrixView<const float> output;  // [tokens, out_features], bias included
 };
 
-// Receives the taps. Calls come one at a time, blocks in order and layers in
-// the order of BlockNames::linears; within a layer the rows of all sequences
-// arrive in order, in as many calls as the forward has chunks. (A run whose
-// hidden states exceed the activation budget starts over at block 0 for its
-// next group of sequences.) LinearTap::module stays valid as long as the model.
+// Receives the taps. Calls come one at a time, blocks in order. Within a block
+// each layer gets the rows of all sequences in order, in as many calls as the
+// forward has chunks; calls of the attention's layers (those of the
+// feed-forward) alternate chunk by chunk, in the order of BlockNames::linears.
+// (A run whose hidden states exceed the activation budget starts over at block
+// 0 for its next group of sequences.) LinearTap::module stays valid as long as
+// the Transformer.
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;

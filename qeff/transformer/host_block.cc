@@ -87,7 +87,7 @@ absl::StatusOr<HostBlock> HostBlock::Load(const Transformer& model,
     QEFF_ASSIGN_OR_RETURN(
         PackedLinear packed,
         PackedLinear::Create(weights.weight.view(), weights.bias, pool));
-    result.linears_.push_back({module, std::move(packed)});
+    result.linears_.push_back({&module, std::move(packed)});
   }
   model.ReleaseBlock(block);
   return result;
@@ -104,7 +104,7 @@ uint64_t HostBlock::PackedBytes(const TransformerSpec& spec) {
 
 HostBlock::Linear* HostBlock::Find(LinearRole role) {
   for (Linear& linear : linears_) {
-    if (linear.module.role == role) return &linear;
+    if (linear.module->role == role) return &linear;
   }
   return nullptr;
 }
@@ -117,7 +117,7 @@ absl::Status HostBlock::RunLinear(const HostBlockContext& context,
   QEFF_CHECK(linear != nullptr);
   QEFF_RETURN_IF_ERROR(linear->packed.Run(input, output, *context.pool));
   if (context.observer == nullptr) return absl::OkStatus();
-  return context.observer->OnLinear({linear->module, input, output});
+  return context.observer->OnLinear({*linear->module, input, output});
 }
 
 absl::Status HostBlock::RunAttention(const HostBlockContext& context,

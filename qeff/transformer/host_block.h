@@ -33,7 +33,7 @@ struct HostBlockContext {
   int64_t chunk_tokens = 1024;          // see HostForwardOptions
 };
 
-// Thread-compatible: Run uses state of its own.
+// Thread-compatible: Run uses state of its own. The model must outlive it.
 class HostBlock {
  public:
   // Loads and packs block `block`, one matrix after the other, and releases
@@ -55,7 +55,7 @@ class HostBlock {
 
  private:
   struct Linear {
-    LinearModule module;
+    const LinearModule* module;  // of the model's map
     PackedLinear packed;
   };
 

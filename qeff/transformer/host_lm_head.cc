@@ -9,13 +9,6 @@
 #include "qeff/util/status.h"
 
 namespace qeff {
-namespace {
-
-// Weights of a slice: 64 MiB as float32.
-constexpr int64_t kSliceElems = int64_t{1} << 24;
-
-}  // namespace
-
 uint64_t HostLmHead::PackedBytes(const TransformerSpec& spec) {
   return PackedLinear::PackedBytes(spec.vocab_size, spec.hidden_size);
 }
@@ -35,7 +28,7 @@ absl::Status HostLmHead::Run(MatrixView<const float> hidden,
   QEFF_CHECK(logits.rows() == hidden.rows() &&
              logits.cols() == spec.vocab_size);
   const int64_t step =
-      std::max<int64_t>(16, kSliceElems / spec.hidden_size / 16 * 16);
+      std::max<int64_t>(16, slice_elems_ / spec.hidden_size / 16 * 16);
   bool packed_any = false;
   for (int64_t begin = 0, i = 0; begin < spec.vocab_size; begin += step, ++i) {
     const int64_t count = std::min(step, spec.vocab_size - begin);

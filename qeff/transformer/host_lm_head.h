@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,9 +23,14 @@ namespace qeff {
 // Not thread-safe. Reads nothing until it is used.
 class HostLmHead {
  public:
-  // `keep`: packed slices stay; otherwise each call packs them again.
-  HostLmHead(std::shared_ptr<const Transformer> model, bool keep)
-      : model_(std::move(model)), keep_(keep) {}
+  // 64 MiB as float32.
+  static constexpr int64_t kSliceElems = int64_t{1} << 24;
+
+  // `keep`: packed slices stay; otherwise each call packs them again. A slice
+  // has about `slice_elems` weights.
+  HostLmHead(std::shared_ptr<const Transformer> model, bool keep,
+             int64_t slice_elems = kSliceElems)
+      : model_(std::move(model)), keep_(keep), slice_elems_(slice_elems) {}
 
   static uint64_t PackedBytes(const TransformerSpec& spec);
 
@@ -40,6 +46,7 @@ class HostLmHead {
 
   std::shared_ptr<const Transformer> model_;
   bool keep_;
+  int64_t slice_elems_;
   std::vector<PackedLinear> slices_;
 };
 
