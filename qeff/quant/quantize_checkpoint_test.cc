@@ -161,6 +161,26 @@ TEST(QuantizeCheckpoint, SameBytesForAnyNumberOfThreads) {
   }
 }
 
+TEST(QuantizeCheckpoint, Shards) {
+  const TestModel model(SynthModel("tiny-mistral"));
+  const auto plan = model.Plan(OptionsFor("int4_g64"));
+  ASSERT_TRUE(plan.ok());
+  const auto pool = CreateThreadPool(2).value();
+  const std::string output = MakeTestFolder() + "/out";
+  QuantizeRunOptions options;
+  options.writer.max_shard_bytes = 20'000;
+  absl::Status status =
+      QuantizeCheckpoint(*model.checkpoint, *plan, output, *pool, options);
+  ASSERT_TRUE(status.ok()) << status;
+  int shards = 0;
+  for (const std::string& name : ListTestFolder(output)) {
+    shards += absl::EndsWith(name, ".safetensors");
+  }
+  EXPECT_GT(shards, 3);
+  status = VerifyQuantized(*model.checkpoint, *plan, output, *pool);
+  EXPECT_TRUE(status.ok()) << status;
+}
+
 TEST(QuantizeCheckpoint, UntiedLmHead) {
   const TestModel model(SynthModel("tiny-qwen2"));
   QuantizeOptions options = OptionsFor("int4_g32");
