@@ -97,6 +97,7 @@ def qeff_dependencies():
         ("XNNPACK", "xnnpack"),
         ("pthreadpool", "pthreadpool"),
         ("com_google_protobuf", "protobuf"),
+        ("com_googlesource_code_re2", "re2"),
     ]:
         maybe(
             system_repository,

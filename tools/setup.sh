@@ -18,6 +18,7 @@ readonly BUILD_PACKAGES=(
   libabsl-dev libhwy-dev libxnnpack-dev libpthreadpool-dev libcpuinfo-dev
   libprotobuf-dev protobuf-compiler libgtest-dev libgmock-dev
   libbenchmark-dev nlohmann-json3-dev libsentencepiece-dev libicu-dev
+  libre2-dev
 )
 readonly INTEROP_PACKAGES=(python3-torch libopenblas0-pthread)
 readonly NPM_PACKAGES=(@huggingface/tokenizers@0.2.0)

@@ -10,7 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "qeff/format/name_pattern.h"
+#include "qeff/util/name_pattern.h"
 #include "qeff/io/quantization_config.h"
 #include "qeff/util/status.h"
 

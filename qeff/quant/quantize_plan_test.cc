@@ -203,7 +203,7 @@ TEST(QuantizePlan, Errors) {
               "no linear layer is left");
   options.ignore = "(";
   ExpectError(model.Plan(options), absl::StatusCode::kInvalidArgument,
-              "pattern \"(\"");
+              "pattern '('");
   options = OptionsFor("int4_g32");
   options.scheme.bits = 9;
   ExpectError(model.Plan(options), absl::StatusCode::kInvalidArgument,

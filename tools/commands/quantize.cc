@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "qeff/base/qeff_base_model.h"
-#include "qeff/format/name_pattern.h"
+#include "qeff/util/name_pattern.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"

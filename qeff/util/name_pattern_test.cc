@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "qeff/format/name_pattern.h"
+#include "qeff/util/name_pattern.h"
 
 #include <string>
 
@@ -65,20 +65,15 @@ TEST(NamePattern, LinearTimeWhereBacktrackingExplodes) {
 
 TEST(NamePattern, ErrorsNameThePattern) {
   for (const char* bad :
-       {"(", ")", "a)", "[", "[b-a]", "*", "a**", "a{", "a{x}", "a{3,2}",
-        "a{99999}", "\\", "((a{1000}){1000})"}) {
+       {"(", ")", "a)", "[", "[b-a]", "*", "a**", "a{3,2}", "a{99999}", "\\",
+        "((a{1000}){1000})", "(?=a)", "\\1"}) {
     const auto compiled = NamePattern::Compile(bad);
     EXPECT_EQ(compiled.status().code(), absl::StatusCode::kInvalidArgument)
         << bad;
     EXPECT_NE(compiled.status().message().find("pattern"), std::string::npos);
   }
-  for (const char* unsupported : {"(?=a)", "(?P<x>a)", "\\1", "\\bx"}) {
-    EXPECT_EQ(NamePattern::Compile(unsupported).status().code(),
-              absl::StatusCode::kUnimplemented)
-        << unsupported;
-  }
   EXPECT_FALSE(NamePattern::Compile(std::string(2000, 'a')).ok());
-  EXPECT_FALSE(NamePattern::Compile(std::string(500, '(')).ok());
+  EXPECT_FALSE(NamePattern::Compile(std::string(1000, '(')).ok());
 }
 
 }  // namespace
