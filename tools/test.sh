@@ -43,6 +43,8 @@ count_cases() {
         if ($0 ~ /result="skipped"|status="notrun"/) { skips++; open = 0 }
       }
       /<skipped/ && open { skips++; open = 0 }
+      # What a shell test prints when it cannot run.
+      /SKIPPED: / && open { skips++; open = 0 }
       /<failure|<error / && open { fails++; open = 0 }
       END { printf "%d %d %d\n", cases - fails - skips, fails, skips }')
   read -r p f s <<<"${counts}"
@@ -83,6 +85,13 @@ if [[ "${1:-}" == "--sanitizers" ]]; then
     -- "${ADDRESS_TARGETS[@]}"
   run_tests --config=tsan --test_tag_filters=-external,-no_sanitizer \
     -- "${THREAD_TARGETS[@]}"
+fi
+
+# The first command of the README.
+if tools/demo.sh; then
+  passed=$((passed + 1))
+else
+  failed=$((failed + 1))
 fi
 
 summary="${passed} passed, ${failed} failed"
