@@ -21,7 +21,7 @@ using internal_atomic::Temporary;
 
 AtomicFile::AtomicFile(Temporary temporary)
     : temporary_(std::move(temporary)),
-      file_(std::move(temporary_.fd), temporary_.path()) {}
+      file_(std::move(temporary_.fd), temporary_.target_path()) {}
 
 AtomicFile::~AtomicFile() {
   if (!done_) RemoveTemporary(temporary_.parent.get(), temporary_.name);
@@ -45,9 +45,7 @@ absl::Status AtomicFile::Commit() {
   const int parent = temporary_.parent.get();
   if (renameat(parent, temporary_.name.c_str(), parent,
                temporary_.target_name.c_str()) != 0) {
-    return OutputError(
-        absl::StrCat(temporary_.parent_path, "/", temporary_.target_name),
-        "rename", errno);
+    return OutputError(temporary_.target_path(), "rename", errno);
   }
   done_ = true;
   return SyncFolder(parent, temporary_.parent_path);
@@ -57,7 +55,7 @@ absl::Status WriteFileAtomically(const std::string& path,
                                  absl::string_view content) {
   QEFF_ASSIGN_OR_RETURN(const auto file,
                         AtomicFile::Create(path, Sharing::kShared));
-  QEFF_RETURN_IF_ERROR(file->Write(0, AsBytes(content)), path);
+  QEFF_RETURN_IF_ERROR(file->Write(0, AsBytes(content)));
   return file->Commit();
 }
 

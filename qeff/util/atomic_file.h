@@ -23,7 +23,8 @@ namespace qeff {
 // Writes `content` to `path`, replacing what is there. After an error, and
 // after a crash at any moment, `path` is what it was before. A symbolic link at
 // `path` is replaced, not followed. Errors: kUnavailable with path and errno
-// text; kInvalidArgument when `path` names no entry of a folder. Thread-safe;
+// text; kInvalidArgument when `path` names no entry of a folder, or a directory
+// or special file. Thread-safe;
 // of several writers at once the last one wins.
 absl::Status WriteFileAtomically(const std::string& path,
                                  absl::string_view content);

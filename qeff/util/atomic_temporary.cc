@@ -184,10 +184,16 @@ absl::StatusOr<Temporary> CreateTemporary(const std::string& path, Kind kind,
   absl::Cleanup unlock = [parent] { (void)flock(parent, LOCK_UN); };
 
   struct stat info;
-  if (kind == Kind::kFolder &&
-      fstatat(parent, parts.second.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(path, ": exists already; give a new path"));
+  if (fstatat(parent, parts.second.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (kind == Kind::kFolder) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(path, ": exists already; give a new path"));
+    }
+    if (!S_ISREG(info.st_mode) && !S_ISLNK(info.st_mode)) {
+      return InvalidInputError(
+          path, ": expected a file to replace or a new path, found ",
+          S_ISDIR(info.st_mode) ? "a directory" : "a special file");
+    }
   }
   const int64_t holder = SweepTemporaries(parent, parts.second);
   if (holder != 0 && sharing == Sharing::kExclusive) {
@@ -201,7 +207,8 @@ absl::StatusOr<Temporary> CreateTemporary(const std::string& path, Kind kind,
     if (!temporary.fd.valid() && errno != EEXIST) break;
   }
   if (!temporary.fd.valid()) {
-    return OutputError(temporary.path(), "create", errno);
+    return OutputError(
+        path, absl::StrCat("create of ", temporary.name, " beside it"), errno);
   }
   // Fails only where the file system has no locks.
   (void)flock(temporary.fd.get(), LOCK_EX | LOCK_NB);

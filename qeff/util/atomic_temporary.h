@@ -32,14 +32,16 @@ struct Temporary {
   FileDescriptor fd;        // the file (read and write) or the folder
 
   std::string path() const { return parent_path + "/" + name; }
+  std::string target_path() const { return parent_path + "/" + target_name; }
 };
 
 // Creates a temporary for the output `path`, and removes those that killed
 // runs have left for it. Errors: kInvalidArgument when `path` names no entry of
 // a folder (empty, "/", ".."); kUnavailable when the parent is missing or not
 // writable or, unless kShared, a live process holds a temporary of this output
-// (its process id is named). With kFolder, kAlreadyExists when something
-// exists at `path`, a dangling link too.
+// (its process id is named); with kFolder, kAlreadyExists when something
+// exists at `path`, a dangling link too; with kFile, kInvalidArgument when that
+// is neither a file nor a link: a device must not be replaced.
 absl::StatusOr<Temporary> CreateTemporary(const std::string& path, Kind kind,
                                           Sharing sharing);
 

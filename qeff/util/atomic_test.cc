@@ -118,8 +118,8 @@ TEST_F(AtomicTest, ReplacesALinkAndNotItsTarget) {
 TEST_F(AtomicTest, FileErrorsNameThePathAndLeaveNothing) {
   Write(Path("file"), "x");
   ASSERT_EQ(mkdir(Path("taken").c_str(), 0700), 0);
-  for (const std::string& path : {Path("absent/f"), Path("file/f"),
-                                  std::string("/proc/f"), Path("taken")}) {
+  for (const std::string& path :
+       {Path("absent/f"), Path("file/f"), std::string("/proc/f")}) {
     const absl::Status status = WriteFileAtomically(path, "x");
     EXPECT_EQ(status.code(), kUnavailable) << status;
     EXPECT_THAT(std::string(status.message()),
@@ -131,6 +131,29 @@ TEST_F(AtomicTest, FileErrorsNameThePathAndLeaveNothing) {
         << path;
   }
   EXPECT_THAT(List(), ElementsAre("file", "taken"));
+}
+
+// Renaming over /dev/null would break the machine, not only this run.
+TEST_F(AtomicTest, OnlyFilesAreReplaced) {
+  ASSERT_EQ(mkdir(Path("taken").c_str(), 0700), 0);
+  ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
+  for (const auto& [name, kind] :
+       std::vector<std::pair<std::string, std::string>>{
+           {"taken", "a directory"}, {"pipe", "a special file"}}) {
+    const absl::Status status = WriteFileAtomically(Path(name), "x");
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_EQ(status.message(),
+              Path(name) + ": expected a file to replace or a new path, found " +
+                  kind);
+  }
+  EXPECT_THAT(List(), ElementsAre("pipe", "taken"));
+}
+
+TEST_F(AtomicTest, ErrorsNameTheFinalPath) {
+  auto file = AtomicFile::Create(Path("f"));
+  ASSERT_TRUE(file.ok()) << file.status();
+  const absl::Status status = (*file)->Write(uint64_t{1} << 63, AsBytes("x"));
+  EXPECT_THAT(std::string(status.message()), StartsWith(Path("f") + ": "));
 }
 
 TEST_F(AtomicTest, UncommittedFileDisappears) {
