@@ -39,6 +39,19 @@ std::string ClockText(double seconds) {
   return absl::StrFormat("%d:%02d", s / 60, s % 60);
 }
 
+// Three digits and a letter: "12.3M", or the number itself while it is short.
+std::string CountText(int64_t count) {
+  if (count < 10'000) return absl::StrCat(count);
+  double value = static_cast<double>(count);
+  const char* suffix = "kMGTPE";
+  // 999.5 would be printed as 1000.
+  for (value /= 1000; value >= 999.5 && suffix[1] != '\0'; value /= 1000) {
+    ++suffix;
+  }
+  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return absl::StrFormat("%.*f%c", decimals, value, *suffix);
+}
+
 }  // namespace
 
 Progress::Progress(std::string label, int64_t total, ProgressOptions options)
@@ -49,10 +62,14 @@ Progress::Progress(std::string label, int64_t total, ProgressOptions options)
       start_(shown_ ? options_.clock() : absl::Time()),
       next_nanos_(kFirstNanos) {}
 
-Progress::~Progress() {
+Progress::~Progress() { Clear(); }
+
+void Progress::Clear() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   if (drawn_columns_ == 0) return;
   absl::FPrintF(options_.stream, "\r%s\r", std::string(drawn_columns_, ' '));
   (void)std::fflush(options_.stream);
+  drawn_columns_ = 0;
 }
 
 void Progress::Advance(int64_t count) {
@@ -79,10 +96,13 @@ std::string Progress::Line(absl::Duration elapsed) const {
   const double seconds = std::max(absl::ToDoubleSeconds(elapsed), 1e-9);
   const int64_t count = done();
   const double rate = static_cast<double>(count) / seconds;
-  const std::string rate_text =
-      absl::StrFormat("%.*f%s/s", rate < 100 ? 1 : 0, rate, options_.unit);
+  const std::string rate_text = absl::StrCat(
+      rate < 100 ? absl::StrFormat("%.1f", rate)
+                 : CountText(static_cast<int64_t>(std::min(rate, 9e18))),
+      options_.unit, "/s");
   if (total_ <= 0) {
-    return absl::StrCat(label_, "  ", count, options_.unit, "  ", rate_text);
+    return absl::StrCat(label_, "  ", CountText(count), options_.unit, "  ",
+                        rate_text);
   }
   const int64_t shown = std::min(std::max<int64_t>(count, 0), total_);
   const double part = static_cast<double>(shown) / static_cast<double>(total_);
@@ -92,9 +112,10 @@ std::string Progress::Line(absl::Duration elapsed) const {
       std::string(filled, '#') + std::string(kBarColumns - filled, ' ');
   const std::string remaining =
       rate > 0 ? ClockText(static_cast<double>(total_ - shown) / rate) : "-";
-  return absl::StrFormat("%s %3d%% [%s] %d/%d%s  %s  ETA %s", label_,
-                         static_cast<int>(part * 100), bar, shown, total_,
-                         options_.unit, rate_text, remaining);
+  return absl::StrFormat("%s %3d%% [%s] %s/%s%s  %s  ETA %s", label_,
+                         static_cast<int>(part * 100), bar, CountText(shown),
+                         CountText(total_), options_.unit, rate_text,
+                         remaining);
 }
 
 }  // namespace qeff

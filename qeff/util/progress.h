@@ -2,6 +2,7 @@
 //
 // A progress bar for work that takes longer than a second:
 //   "quantize  42% [########            ] 97/231  12.3/s  ETA 0:11"
+// Counts from 10,000 on are shortened: "1.23G/5.50G".
 
 #ifndef QEFF_UTIL_PROGRESS_H_
 #define QEFF_UTIL_PROGRESS_H_
@@ -43,6 +44,10 @@ class Progress {
 
   // Removes the bar from the screen.
   ~Progress();
+
+  // Removes the bar from the screen until the next Advance that draws it: call
+  // this before printing something else to the same terminal.
+  void Clear();
 
   // Says that `count` more are done.
   void Advance(int64_t count = 1);

@@ -80,6 +80,36 @@ TEST_F(ProgressTest, WaitsForASecondAndThenATenthOfOne) {
   EXPECT_EQ(Written().back(), '\r');
 }
 
+TEST_F(ProgressTest, LargeCountsAreShortened) {
+  Progress progress("work", 5'500'000'000,
+                    Options(ProgressOptions::Show::kNever));
+  progress.Advance(9999);
+  EXPECT_THAT(progress.Line(absl::Seconds(1)),
+              HasSubstr("] 9999/5.50G  9999/s"));
+  progress.Advance(1);
+  EXPECT_THAT(progress.Line(absl::Seconds(1)), HasSubstr("] 10.0k/5.50G"));
+  progress.Advance(989'999);
+  EXPECT_THAT(progress.Line(absl::Seconds(1)), HasSubstr("] 1.00M/5.50G"));
+  progress.Advance(98'900'001);
+  EXPECT_THAT(progress.Line(absl::Seconds(10)),
+              HasSubstr("] 99.9M/5.50G  9.99M/s"));
+}
+
+TEST_F(ProgressTest, ClearMakesRoomForOtherText) {
+  Progress progress("work", 10, Options(ProgressOptions::Show::kAlways));
+  progress.Clear();
+  EXPECT_EQ(Written(), "");
+  now_ += absl::Seconds(1);
+  progress.Advance();
+  const size_t columns = Written().size() - 1;  // without the first "\r"
+  progress.Clear();
+  EXPECT_THAT(Written(), ::testing::EndsWith(
+                             "\r" + std::string(columns, ' ') + "\r"));
+  const std::string cleared = Written();
+  progress.Clear();
+  EXPECT_EQ(Written(), cleared);
+}
+
 TEST_F(ProgressTest, SilentWithoutATerminal) {
   {
     Progress progress("work", 10, Options(ProgressOptions::Show::kOnTerminal));
