@@ -17,8 +17,9 @@ fi
 
 "${here}/tools/qeff" synth --shape=tiny --output="${TEST_TMPDIR}/model"
 "${here}/tools/readme_example" "${TEST_TMPDIR}/model" "${TEST_TMPDIR}/small"
-"${here}/tools/qeff" inspect --model="${TEST_TMPDIR}/small" |
-  grep -q weight_packed
+"${here}/tools/qeff" inspect --model="${TEST_TMPDIR}/small" \
+  >"${TEST_TMPDIR}/inspected"
+grep -q weight_packed "${TEST_TMPDIR}/inspected"
 
 # The map of packages names every folder of qeff/, and no other.
 diff <(cd "$(dirname "$(readlink -f "${here}/README.md")")/qeff" &&
