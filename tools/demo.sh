@@ -29,7 +29,7 @@ done
 
 tools/setup.sh
 bazel build --noshow_progress --ui_event_filters=-info //tools:qeff
-qeff=bazel-bin/tools/qeff
+qeff=$(bazel info --noshow_progress bazel-bin 2>/dev/null)/tools/qeff
 
 scratch=$(mktemp -d)
 trap 'rm -rf "${scratch}"' EXIT
