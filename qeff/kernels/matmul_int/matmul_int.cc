@@ -130,6 +130,24 @@ HWY_INLINE void MultiplyStep(const uint8_t* w, const uint8_t* x,
   }
 }
 
+// Writes totals * scale for the rows that are in the matrix, `rows` of them at
+// most.
+HWY_INLINE void ScaleAndStore(const float* totals, float scale, int64_t rows,
+                              float* y) {
+  const VF vscale = hn::Set(F32(), scale);
+  const VF y0 = hn::Mul(hn::Load(F32(), totals), vscale);
+  const VF y1 = hn::Mul(hn::Load(F32(), totals + kLanes), vscale);
+  if (rows >= kVectors * kLanes) {
+    hn::StoreU(y0, F32(), y);
+    hn::StoreU(y1, F32(), y + kLanes);
+  } else if (rows > 0) {
+    HWY_ALIGN float some[kVectors * kLanes];
+    hn::Store(y0, F32(), some);
+    hn::Store(y1, F32(), some + kLanes);
+    std::memcpy(y, some, static_cast<size_t>(rows) * sizeof(float));
+  }
+}
+
 // Rows [row, row + kVectors * kLanes) of the panel times tokens
 // [token, token + kTokens) of the tile.
 template <int kBits, int kTokens>
@@ -139,7 +157,16 @@ HWY_NOINLINE void MultiplyTile(const Product& product, const Tile& tile,
   constexpr int kRows = kVectors * kLanes;
   const int64_t x_stride_bytes = 4 * (kLanes == 16 ? kTokens : tile.tokens);
   HWY_ALIGN float totals[kTokens * kRows];
-  for (int i = 0; i < kTokens * kRows; ++i) totals[i] = 0.0f;
+  HWY_UNROLL(24)
+  for (int i = 0; i < kTokens * kVectors; ++i) {
+    hn::Store(hn::Zero(F32()), F32(), totals + i * kLanes);
+  }
+  // The lines to be written at the end: a tenth of the time of wide matrices.
+  float* y = tile.y + token * product.stride_elems + row;
+  for (int t = 0; t < kTokens; ++t) {
+    hwy::Prefetch(y + t * product.stride_elems);
+    hwy::Prefetch(y + t * product.stride_elems + kRows - 1);
+  }
   const uint8_t* w = tile.panel;
   const uint8_t* x = tile.codes + 4 * token;
   const int32_t* offsets = tile.sums + token;
@@ -180,17 +207,9 @@ HWY_NOINLINE void MultiplyTile(const Product& product, const Tile& tile,
     }
     w += product.scales_bytes;
   }
-  const int64_t rows = std::min<int64_t>(kRows, tile.rows - row);
   for (int t = 0; t < kTokens; ++t) {
-    float* total = totals + t * kRows;
-    const VF scale = hn::Set(F32(), tile.scales[token + t]);
-    for (int r = 0; r < kRows; r += kLanes) {
-      hn::Store(hn::Mul(hn::Load(F32(), total + r), scale), F32(), total + r);
-    }
-    if (rows > 0) {
-      std::memcpy(tile.y + (token + t) * product.stride_elems + row, total,
-                  static_cast<size_t>(rows) * sizeof(float));
-    }
+    ScaleAndStore(totals + t * kRows, tile.scales[token + t], tile.rows - row,
+                  y + t * product.stride_elems);
   }
 }
 
