@@ -23,7 +23,10 @@ readonly ADDRESS_TARGETS=(
   //qeff/util/... //qeff/tensor/... //qeff/format/... //qeff/io/...
   //qeff/kernels/... //qeff/tokenizer/... //qeff/device/... //qeff/quant/...
 )
-readonly THREAD_TARGETS=(//qeff/parallel/... //qeff/io/... //qeff/quant/...)
+readonly THREAD_TARGETS=(
+  //qeff/parallel/... //qeff/quant/... //qeff/io:checkpoint_writer_test
+  //qeff/util:progress_test //qeff/device:engine_test
+)
 
 passed=0
 failed=0
