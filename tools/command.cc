@@ -2,14 +2,21 @@
 
 #include "tools/command.h"
 
+#include <sys/stat.h>
+
+#include <cerrno>
 #include <exception>
 #include <new>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/types/optional.h"
 #include "qeff/util/atomic_file.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
+#include "tools/interrupt.h"
 #include "tools/version.h"
 
 namespace qeff {
@@ -33,8 +40,8 @@ struct CommonFlags {
     flags->Add("threads", &threads, "N",
                "Threads to compute with; 0 uses every processor.");
     flags->Add("json", &json, "FILE",
-               "Writes the result as one JSON object to FILE; - is stdout, "
-               "and everything else then goes to stderr.");
+               "Writes the result as one JSON object to FILE, replacing it; - "
+               "is stdout, and everything else then goes to stderr.");
   }
 };
 
@@ -51,8 +58,8 @@ std::string CommandHelp(Command* command) {
   CommonFlags common;
   command->DeclareFlags(&flags);
   common.Declare(&flags);
-  std::string help = absl::StrCat("qeff ", command->name(), ": ",
-                                  command->summary(), "\n\n");
+  std::string help =
+      absl::StrCat("qeff ", command->name(), ": ", command->summary(), "\n\n");
   for (absl::string_view paragraph :
        absl::StrSplit(command->description(), "\n\n", absl::SkipEmpty())) {
     absl::StrAppend(&help, WrapText(paragraph, 0), "\n");
@@ -62,9 +69,8 @@ std::string CommandHelp(Command* command) {
 }
 
 std::string GeneralHelp(absl::Span<const std::unique_ptr<Command>> commands) {
-  std::string help =
-      absl::StrCat("qeff optimizes transformer models.\n\n", kUsage,
-                   "\nCommands:\n");
+  std::string help = absl::StrCat("qeff optimizes transformer models.\n\n",
+                                  kUsage, "\nCommands:\n");
   for (const auto& command : commands) {
     absl::StrAppend(&help, absl::StrFormat("  %-10s %s\n", command->name(),
                                            command->summary()));
@@ -86,12 +92,41 @@ absl::Status UnknownCommand(absl::string_view name,
       nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest, "?")));
 }
 
+// OK unless something that was printed has been lost.
+absl::Status Flush(FILE* out) {
+  if (std::fflush(out) == 0 && std::ferror(out) == 0) return absl::OkStatus();
+  return absl::UnavailableError("stdout: cannot write the result");
+}
+
+// Whether `path` is a stream of bytes, such as a pipe or /dev/stderr, rather
+// than a file to put something new in the place of.
+bool IsStream(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0 && !S_ISDIR(info.st_mode) &&
+         (!S_ISREG(info.st_mode) || absl::StartsWith(path, "/dev/"));
+}
+
+absl::Status WriteToStream(const std::string& path, const std::string& text) {
+  FILE* file = std::fopen(path.c_str(), "ae");
+  if (file == nullptr) return OutputError(path, "open", errno);
+  Print(file, text);
+  const bool failed = std::ferror(file) != 0;
+  if (std::fclose(file) == 0 && !failed) return absl::OkStatus();
+  return OutputError(path, "write", errno);
+}
+
 absl::Status WriteResult(const Json& result, const std::string& path,
                          FILE* out) {
   const std::string text = WriteJson(result);
-  if (path != "-") return WriteFileAtomically(path, text);
-  Print(out, text);
-  return absl::OkStatus();
+  if (path == "-") {
+    Print(out, text);
+    return absl::OkStatus();
+  }
+  // In the order of the text that has been printed, should it be the same
+  // stream.
+  QEFF_RETURN_IF_ERROR(Flush(out));
+  return IsStream(path) ? WriteToStream(path, text)
+                        : WriteFileAtomically(path, text);
 }
 
 absl::Status RunCommand(Command* command,
@@ -103,8 +138,8 @@ absl::Status RunCommand(Command* command,
   common.Declare(&flags);
   QEFF_RETURN_IF_ERROR(flags.Parse(arguments));
   if (common.threads < 0 || common.threads > 1024) {
-    return UsageError(absl::StrCat("--threads: expected 0 to 1024, found ",
-                                   common.threads));
+    return UsageError(
+        absl::StrCat("--threads: expected 0 to 1024, found ", common.threads));
   }
   const int threads =
       common.threads == 0 ? NumAvailableProcessors() : common.threads;
@@ -115,10 +150,7 @@ absl::Status RunCommand(Command* command,
   if (!common.json.empty()) {
     QEFF_RETURN_IF_ERROR(WriteResult(result, common.json, out));
   }
-  if (std::fflush(out) != 0 || std::ferror(out) != 0) {
-    return absl::UnavailableError("stdout: cannot write the result");
-  }
-  return absl::OkStatus();
+  return Flush(out);
 }
 
 // The one place where running out of memory becomes a Status.
@@ -138,10 +170,18 @@ int Report(const absl::Status& status, absl::string_view command, FILE* err) {
   if (status.ok()) return kExitOk;
   Print(err, absl::StrCat("qeff", command.empty() ? "" : " ", command, ": ",
                           status.message(), "\n"));
+  const absl::optional<int> interrupted = InterruptExitCode(status);
+  if (interrupted.has_value()) return *interrupted;
   if (!IsUsageError(status)) return ExitCodeFor(status);
-  Print(err, absl::StrCat("See: qeff help", command.empty() ? "" : " ",
-                          command, "\n"));
+  Print(err, absl::StrCat("See: qeff help", command.empty() ? "" : " ", command,
+                          "\n"));
   return kExitUsage;
+}
+
+// Prints `text`, which is all that was asked for.
+int PrintAndReport(const std::string& text, FILE* out, FILE* err) {
+  Print(out, text);
+  return Report(Flush(out), "", err);
 }
 
 }  // namespace
@@ -155,23 +195,20 @@ int RunCommandLine(absl::Span<const std::string> arguments,
   }
   const std::string& first = arguments[0];
   if (first == "--version") {
-    Print(out, absl::StrCat("qeff ", kQeffVersion, "\n"));
-    return kExitOk;
+    return PrintAndReport(absl::StrCat("qeff ", kQeffVersion, "\n"), out, err);
   }
   if (first == "help" || first == "--help") {
     if (arguments.size() > 2) {
       return Report(UsageError("help takes one command"), "", err);
     }
     if (arguments.size() == 1) {
-      Print(out, GeneralHelp(commands));
-      return kExitOk;
+      return PrintAndReport(GeneralHelp(commands), out, err);
     }
     Command* command = FindCommand(arguments[1], commands);
     if (command == nullptr) {
       return Report(UnknownCommand(arguments[1], commands), "", err);
     }
-    Print(out, CommandHelp(command));
-    return kExitOk;
+    return PrintAndReport(CommandHelp(command), out, err);
   }
   Command* command = FindCommand(first, commands);
   if (command == nullptr) {
@@ -180,8 +217,7 @@ int RunCommandLine(absl::Span<const std::string> arguments,
   const absl::Span<const std::string> rest = arguments.subspan(1);
   for (const std::string& argument : rest) {
     if (argument == "--help") {
-      Print(out, CommandHelp(command));
-      return kExitOk;
+      return PrintAndReport(CommandHelp(command), out, err);
     }
   }
   return Report(RunCommandCatching(command, rest, out, err), command->name(),

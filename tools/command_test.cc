@@ -2,6 +2,10 @@
 
 #include "tools/command.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <new>
 
@@ -22,8 +26,7 @@ class EchoCommand : public Command {
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("text", &text_, "S", "What to say.");
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable&) override {
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     if (text_ == "invalid") return InvalidInputError("f: bad");
     if (text_ == "io") return absl::UnavailableError("f: write failed");
     if (text_ == "memory") throw std::bad_alloc();
@@ -42,7 +45,8 @@ struct Outcome {
   std::string err;
 };
 
-Outcome RunLine(std::vector<std::string> arguments) {
+// Runs with `given` as stdout, or a stream in memory.
+Outcome RunLine(std::vector<std::string> arguments, FILE* given = nullptr) {
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(std::make_unique<EchoCommand>());
   char* buffers[2] = {nullptr, nullptr};
@@ -50,7 +54,8 @@ Outcome RunLine(std::vector<std::string> arguments) {
   FILE* out = open_memstream(&buffers[0], &sizes[0]);
   FILE* err = open_memstream(&buffers[1], &sizes[1]);
   Outcome outcome;
-  outcome.code = RunCommandLine(arguments, commands, out, err);
+  outcome.code =
+      RunCommandLine(arguments, commands, given == nullptr ? out : given, err);
   std::fclose(out);
   std::fclose(err);
   outcome.out = buffers[0];
@@ -80,8 +85,7 @@ TEST(CommandLineTest, ExitCodes) {
   EXPECT_EQ(RunLine({"echo", "--text=invalid"}).code, 3);
   EXPECT_EQ(RunLine({"echo", "--text=io"}).code, 4);
   EXPECT_EQ(RunLine({"echo", "--text=memory"}).code, 5);
-  EXPECT_EQ(RunLine({"echo", "--text=io"}).err,
-            "qeff echo: f: write failed\n");
+  EXPECT_EQ(RunLine({"echo", "--text=io"}).err, "qeff echo: f: write failed\n");
 }
 
 TEST(CommandLineTest, JsonToStdoutMovesTheRestToStderr) {
@@ -98,6 +102,45 @@ TEST(CommandLineTest, JsonToFile) {
   EXPECT_EQ(RunLine({"echo", "--text=hi", "--json", path}).code, 0);
   EXPECT_EQ((*ReadJsonFile(path, 1000))["text"], "hi");
   EXPECT_EQ(RunLine({"echo", "--text=hi", "--json=/nonexistent/x"}).code, 4);
+}
+
+TEST(CommandLineTest, JsonToAPipeOrDeviceGoesThroughIt) {
+  const std::string path = ::testing::TempDir() + "/result.pipe";
+  std::remove(path.c_str());
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  // Both ends are open, so that the writer does not wait.
+  const int fd = open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(RunLine({"echo", "--text=hi", "--json=" + path}).code, 0);
+  char text[200] = {};
+  ASSERT_GT(read(fd, text, sizeof(text) - 1), 0);
+  close(fd);
+  EXPECT_EQ((*ParseJson(text, "pipe"))["text"], "hi");
+  struct stat info;
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISFIFO(info.st_mode));
+
+  if (access("/dev/full", W_OK) != 0) return;
+  const Outcome full = RunLine({"echo", "--text=hi", "--json=/dev/full"});
+  EXPECT_EQ(full.code, 4);
+  EXPECT_THAT(full.err, HasSubstr("/dev/full: write failed: No space left"));
+  ASSERT_EQ(stat("/dev/full", &info), 0);
+  EXPECT_TRUE(S_ISCHR(info.st_mode));
+}
+
+TEST(CommandLineTest, LostOutputIsAnError) {
+  FILE* full = std::fopen("/dev/full", "we");
+  if (full == nullptr) GTEST_SKIP() << "no /dev/full";
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"help"},
+                                             {"help", "echo"},
+                                             {"--version"},
+                                             {"echo", "--help"},
+                                             {"echo", "--text=hi"}}) {
+    EXPECT_EQ(RunLine(arguments, full).code, 4) << arguments[0];
+    std::clearerr(full);
+  }
+  std::fclose(full);
 }
 
 }  // namespace

@@ -92,10 +92,11 @@ absl::Status FlagTable::Set(Flag* flag, absl::string_view value) {
     return UsageError(absl::StrCat("--", flag->name, " is given twice"));
   }
   flag->given = true;
+  flag->given_empty = value.empty();
   std::string error;
   if (flag->parse(value, &error)) return absl::OkStatus();
-  return UsageError(absl::StrCat("--", flag->name, ": cannot use '", value,
-                                 "'", error.empty() ? "" : ": ", error));
+  return UsageError(absl::StrCat("--", flag->name, ": cannot use '", value, "'",
+                                 error.empty() ? "" : ": ", error));
 }
 
 absl::Status FlagTable::Parse(absl::Span<const std::string> arguments) {
@@ -123,8 +124,8 @@ absl::Status FlagTable::Parse(absl::Span<const std::string> arguments) {
       const std::string nearest = NearestName(name, names);
       return UsageError(absl::StrCat(
           "unknown flag --", name,
-          nearest.empty() ? "" : absl::StrCat("; did you mean --", nearest,
-                                              "?")));
+          nearest.empty() ? ""
+                          : absl::StrCat("; did you mean --", nearest, "?")));
     }
     if (equals != absl::string_view::npos) {
       QEFF_RETURN_IF_ERROR(Set(flag, argument.substr(equals + 1)));
@@ -140,6 +141,14 @@ absl::Status FlagTable::Parse(absl::Span<const std::string> arguments) {
     if (flag.required && !flag.given) {
       return UsageError(
           absl::StrCat("--", flag.name, "=", flag.placeholder, " is required"));
+    }
+    const bool is_path =
+        flag.placeholder == "DIR" || flag.placeholder == "FILE";
+    if (is_path && flag.given && flag.given_empty) {
+      return UsageError(
+          absl::StrCat("--", flag.name, ": expected a ",
+                       flag.placeholder == "DIR" ? "folder" : "file",
+                       ", found an empty name"));
     }
   }
   return absl::OkStatus();
@@ -161,8 +170,10 @@ std::string FlagTable::Help() const {
     std::string text = flag.help;
     if (flag.required) {
       absl::StrAppend(&text, " Required.");
-    } else if (!flag.default_text.empty()) {
-      absl::StrAppend(&text, " Default: ", flag.default_text, ".");
+    } else {
+      absl::StrAppend(&text, " Default: ",
+                      flag.default_text.empty() ? "none" : flag.default_text,
+                      ".");
     }
     absl::StrAppend(&help, WrapText(text, 6));
   }
@@ -174,9 +185,8 @@ std::string WrapText(absl::string_view text, int indent, int width) {
   std::string wrapped;
   std::string line;
   for (absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
-    if (!line.empty() &&
-        margin.size() + line.size() + 1 + word.size() >
-            static_cast<size_t>(width)) {
+    if (!line.empty() && margin.size() + line.size() + 1 + word.size() >
+                             static_cast<size_t>(width)) {
       absl::StrAppend(&wrapped, margin, line, "\n");
       line.clear();
     }

@@ -39,7 +39,7 @@ class FlagTable {
  public:
   // Declares --name, stored in *value, whose content now is the default.
   // `value` must outlive the table. `placeholder` stands for the value in the
-  // help, e.g. "DIR"; bools take none.
+  // help; of "DIR" and "FILE" an empty value is refused. Bools take none.
   template <typename T>
   void Add(absl::string_view name, T* value, absl::string_view placeholder,
            absl::string_view help) {
@@ -66,7 +66,8 @@ class FlagTable {
   // Sets the values from arguments of the forms --name=value, --name value,
   // and for bools --name, --noname, --name=true|false. Usage errors: an
   // unknown flag (with the nearest one), a flag given twice, a value that
-  // cannot be parsed, a positional argument, a required flag that is missing.
+  // cannot be parsed, an empty path, a positional argument, a required flag
+  // that is missing.
   absl::Status Parse(absl::Span<const std::string> arguments);
 
   // Whether the last Parse saw --name.
@@ -84,6 +85,7 @@ class FlagTable {
     bool is_bool = false;
     bool required = false;
     bool given = false;
+    bool given_empty = false;
     std::function<bool(absl::string_view, std::string*)> parse;
   };
 

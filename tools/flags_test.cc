@@ -16,6 +16,7 @@ class FlagTableTest : public ::testing::Test {
     flags_.AddRequired("model", &model_, "DIR", "The model.");
     flags_.Add("max_tokens", &max_tokens_, "N", "How many.");
     flags_.Add("asymmetric", &asymmetric_, "", "Zero points.");
+    flags_.Add("json", &json_, "FILE", "Where to.");
     flags_.AddChoice("protocol", &protocol_, {"window", "llama.cpp"}, "How.");
   }
 
@@ -29,6 +30,7 @@ class FlagTableTest : public ::testing::Test {
   std::string model_;
   int64_t max_tokens_ = 5;
   bool asymmetric_ = false;
+  std::string json_;
   std::string protocol_ = "window";
 };
 
@@ -66,12 +68,15 @@ TEST_F(FlagTableTest, UsageErrors) {
   EXPECT_THAT(ErrorOf({"--model=x", "--protocol=other"}),
               HasSubstr("expected one of window, llama.cpp"));
   EXPECT_THAT(ErrorOf({"--model=x", "--nomodel"}), HasSubstr("unknown flag"));
+  EXPECT_THAT(ErrorOf({"--model="}),
+              HasSubstr("--model: expected a folder, found an empty name"));
 }
 
 TEST_F(FlagTableTest, HelpShowsDefaults) {
   const std::string help = flags_.Help();
   EXPECT_THAT(help, HasSubstr("--max_tokens=N\n      How many. Default: 5."));
   EXPECT_THAT(help, HasSubstr("The model. Required."));
+  EXPECT_THAT(help, HasSubstr("Where to. Default: none."));
   EXPECT_THAT(help, HasSubstr("--protocol=window|llama.cpp"));
 }
 

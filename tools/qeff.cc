@@ -10,8 +10,10 @@
 #include "qeff/util/sigbus_guard.h"
 #include "tools/command.h"
 #include "tools/commands/commands.h"
+#include "tools/standard_streams.h"
 
 int main(int argc, char** argv) {
+  qeff::OccupyStandardStreams();
   qeff::InstallSigbusGuard();
   // A reader that went away is a failed write with a status, not a signal.
   std::signal(SIGPIPE, SIG_IGN);

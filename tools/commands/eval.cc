@@ -39,8 +39,7 @@ absl::StatusOr<int64_t> ScoredBytes(const Tokenizer& tokenizer,
     // Decoding drops the space before a text's first word: decode the scored
     // part as the difference of two texts.
     const absl::Span<const int32_t> all = window.tokens;
-    QEFF_ASSIGN_OR_RETURN(const std::string whole,
-                          tokenizer.Decode(all, true));
+    QEFF_ASSIGN_OR_RETURN(const std::string whole, tokenizer.Decode(all, true));
     QEFF_ASSIGN_OR_RETURN(
         const std::string before,
         tokenizer.Decode(all.subspan(0, window.first_scored), true));
@@ -116,25 +115,27 @@ class EvalCommand : public Command {
                             LoadTransformer(reference_));
       QEFF_ASSIGN_OR_RETURN(reference, LoadForEval(other, env.pool));
     }
-    Progress progress("eval", static_cast<int64_t>(windows_.size()));
-    EvaluateOptions evaluate_options;
-    int64_t reported = 0;
-    evaluate_options.progress = [&](int64_t done) {
-      progress.Advance(done - reported);
-      reported = done;
-    };
-    QEFF_ASSIGN_OR_RETURN(
-        const EvalResult result,
-        Evaluate(model.get(), reference.get(), windows_, env.pool,
-                 evaluate_options));
+    QEFF_ASSIGN_OR_RETURN(const EvalResult result,
+                          Score(model.get(), reference.get(), env.pool));
     QEFF_RETURN_IF_ERROR(transformer->checkpoint().VerifyUnchanged());
     return Report(result, env);
   }
 
  private:
+  absl::StatusOr<EvalResult> Score(HostLogitsModel* model,
+                                   HostLogitsModel* reference,
+                                   ThreadPool* pool) const {
+    Progress progress("eval", static_cast<int64_t>(windows_.size()));
+    EvaluateOptions options;
+    options.progress = [&](int64_t done) {
+      progress.Advance(done - progress.done());
+    };
+    return Evaluate(model, reference, windows_, pool, options);
+  }
+
   absl::Status CutText(const Transformer& model) {
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                          Tokenizer::FromFolder(model_));
+                          LoadTokenizer(model));
     QEFF_ASSIGN_OR_RETURN(const std::string text,
                           ReadFileToString(text_, kMaxTextBytes));
     if (text.empty()) return InvalidInputError(text_, ": the file is empty");
@@ -154,9 +155,9 @@ class EvalCommand : public Command {
 
   Json Report(const EvalResult& result, const CommandEnv& env) const {
     const double bits_per_byte =
-        scored_bytes_ == 0 ? 0.0
-                           : result.nll / std::log(2.0) /
-                                 static_cast<double>(scored_bytes_);
+        scored_bytes_ == 0
+            ? 0.0
+            : result.nll / std::log(2.0) / static_cast<double>(scored_bytes_);
     const double nll = result.nll / static_cast<double>(result.tokens);
     std::fprintf(env.out,
                  "perplexity      %.4f\n"

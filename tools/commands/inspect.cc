@@ -55,11 +55,14 @@ class InspectCommand : public Command {
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable&) override {
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                           LoadTransformer(model_));
     Json json = Summarize(*model, env);
+    json["warnings"] = model->checkpoint().warnings();
+    for (const std::string& warning : model->checkpoint().warnings()) {
+      std::fprintf(env.out, "warning: %s\n\n", warning.c_str());
+    }
     QEFF_ASSIGN_OR_RETURN(json["tensors"], Tensors(*model, env));
     return json;
   }
@@ -84,9 +87,8 @@ class InspectCommand : public Command {
     for (const auto& [key, value] : shape.items()) {
       std::fprintf(env.out, "%-16s %s\n", key.c_str(), value.dump().c_str());
     }
-    std::fprintf(env.out,
-                 "%-16s %lld\n%-16s %llu\n%-16s %.4f\n\n", "parameters",
-                 static_cast<long long>(parameters), "bytes",
+    std::fprintf(env.out, "%-16s %lld\n%-16s %llu\n%-16s %.4f\n\n",
+                 "parameters", static_cast<long long>(parameters), "bytes",
                  static_cast<unsigned long long>(bytes), "bits per weight",
                  bits_per_weight);
     return Json{{"family", spec.family},
@@ -102,17 +104,20 @@ class InspectCommand : public Command {
     std::fprintf(env.out, "%-48s %-8s %-16s %12s %12s %12s\n", "tensor",
                  "dtype", "shape", "mean", "std", "max|w|");
     Json tensors = Json::array();
+    ProgressOptions progress_options;
+    progress_options.unit = "B";
     Progress progress("inspect",
-                      static_cast<int64_t>(checkpoint.weight_bytes()));
+                      static_cast<int64_t>(checkpoint.weight_bytes()),
+                      progress_options);
     for (const TensorInfo& info : checkpoint.tensors()) {
       QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint.Get(info.name));
       Json row{{"name", info.name},
                {"dtype", std::string(DTypeName(info.dtype))},
                {"shape", std::vector<int64_t>(info.shape.dims().begin(),
                                               info.shape.dims().end())}};
-      std::string line = absl::StrFormat(
-          "%-48s %-8s %-16s", info.name, DTypeName(info.dtype),
-          info.shape.ToString());
+      std::string line =
+          absl::StrFormat("%-48s %-8s %-16s", info.name, DTypeName(info.dtype),
+                          info.shape.ToString());
       if (IsFloating(info.dtype)) {
         const TensorStatistics s = ComputeStatistics(
             view, env.pool,
@@ -127,7 +132,9 @@ class InspectCommand : public Command {
           absl::StrAppend(&line, "  ", s.not_finite, " not finite");
         }
       }
+      progress.Clear();
       std::fprintf(env.out, "%s\n", line.c_str());
+      std::fflush(env.out);
       tensors.push_back(std::move(row));
       progress.Advance(static_cast<int64_t>(view.bytes.size()));
     }

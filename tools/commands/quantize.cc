@@ -3,38 +3,45 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "qeff/base/qeff_base_model.h"
-#include "qeff/util/name_pattern.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
+#include "qeff/util/name_pattern.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/interrupt.h"
 
 namespace qeff {
 namespace {
 
 constexpr char kSchemes[] =
-    "int8, int4, int3 or int2, each with one scale a row, or with _gN one "
-    "scale a group of N weights: int8_g128, int4_g32, ...";
+    "intB with one scale a row, or intB_gN with one scale a group of N weights "
+    "of a row: int8, int4_g128, int2_g32, ... B is 2 to 8, N a multiple of 8 "
+    "up to 65536.";
 
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
   return UsageError(absl::StrCat("--", flag, ": ", status.message()));
 }
 
+// The scheme, or what happens instead.
+std::string FateName(const PlannedTensor& tensor) {
+  if (tensor.quantized()) return QuantSchemeName(tensor.scheme);
+  return tensor.action == PlannedTensor::Action::kDrop ? "dropped" : "kept";
+}
+
 Json PlanJson(const QuantizePlan& plan) {
   Json tensors = Json::array();
   for (const PlannedTensor& tensor : plan.tensors) {
-    tensors.push_back(
-        {{"name", tensor.name},
-         {"scheme", tensor.quantized() ? QuantSchemeName(tensor.scheme)
-                                       : "kept"},
-         {"reason", tensor.reason},
-         {"bits_per_weight", tensor.BitsPerWeight()},
-         {"bytes_before", tensor.bytes_before},
-         {"bytes_after", tensor.bytes_after}});
+    tensors.push_back({{"name", tensor.name},
+                       {"scheme", FateName(tensor)},
+                       {"reason", tensor.reason},
+                       {"bits_per_weight", tensor.BitsPerWeight()},
+                       {"bytes_before", tensor.bytes_before},
+                       {"bytes_after", tensor.bytes_after}});
   }
   return Json{{"layout", std::string(QuantizedLayoutName(plan.layout))},
               {"layout_reason", plan.layout_reason},
@@ -76,41 +83,51 @@ class QuantizeCommand : public Command {
                "Quantizes lm_head too; a tied one gets a copy of its own.");
     flags->Add("ignore", &ignore_, "REGEX",
                "Keeps layers whose name contains a match.");
-    flags->AddChoice("layout", &layout_,
-                     {"auto", "compressed-tensors", "qeff"},
+    flags->AddChoice("layout", &layout_, {"auto", "compressed-tensors", "qeff"},
                      "Layout of the folder; compressed-tensors keeps layers "
                      "that it cannot hold.");
     flags->Add("dry_run", &dry_run_, "", "Prints the plan and stops.");
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable&) override {
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const QuantizeOptions options, Options());
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                           LoadTransformer(model_));
     const Checkpoint& checkpoint = model->checkpoint();
-    QEFF_ASSIGN_OR_RETURN(
-        const QuantizePlan plan,
-        PlanQuantization(checkpoint, model->map(), options));
+    QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,
+                          PlanQuantization(checkpoint, model->map(), options));
     std::fprintf(env.out, "%s", FormatPlan(plan).c_str());
     std::fflush(env.out);
     Json json = PlanJson(plan);
     json["output"] = dry_run_ ? "" : output_;
     if (dry_run_) return json;
 
-    Progress progress("quantize",
-                      static_cast<int64_t>(checkpoint.weight_bytes()));
-    QuantizeRunOptions run;
-    run.progress = [&](uint64_t done, uint64_t) {
-      progress.Advance(static_cast<int64_t>(done) - progress.done());
-      return true;
-    };
-    QEFF_RETURN_IF_ERROR(
-        QuantizeCheckpoint(checkpoint, plan, output_, *env.pool, run));
+    QEFF_RETURN_IF_ERROR(Write(checkpoint, plan, env.pool));
     std::fprintf(env.out, "wrote %s\n", output_.c_str());
     return json;
   }
 
  private:
+  absl::Status Write(const Checkpoint& checkpoint, const QuantizePlan& plan,
+                     ThreadPool* pool) const {
+    const InterruptScope interrupt;
+    absl::optional<Progress> progress;
+    ProgressOptions progress_options;
+    progress_options.unit = "B";
+    QuantizeRunOptions run;
+    run.progress = [&](uint64_t done, uint64_t total) {
+      // The total is known once the run has begun.
+      if (!progress.has_value()) {
+        progress.emplace("quantize", static_cast<int64_t>(total),
+                         progress_options);
+      }
+      progress->Advance(static_cast<int64_t>(done) - progress->done());
+      return interrupt.Check().ok();
+    };
+    const absl::Status status =
+        QuantizeCheckpoint(checkpoint, plan, output_, *pool, run);
+    return absl::IsCancelled(status) ? interrupt.Check() : status;
+  }
+
   absl::StatusOr<QuantScheme> Scheme(absl::string_view flag,
                                      const std::string& name) const {
     absl::StatusOr<QuantScheme> scheme = ParseQuantScheme(name);

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include "qeff/transformer/synth.h"
+
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "qeff/transformer/known_shapes.h"
 #include "qeff/transformer/model_map.h"
-#include "qeff/transformer/synth.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/interrupt.h"
 
 namespace qeff {
 namespace {
@@ -40,8 +42,7 @@ class SynthCommand : public Command {
                "channels.");
     flags->Add("seed", &seed_, "N", "Seed of the random weights.");
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable&) override {
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     absl::StatusOr<Json> config = KnownShapeConfig(shape_);
     if (!config.ok()) {
       return UsageError(absl::StrCat("--", config.status().message()));
@@ -56,25 +57,33 @@ class SynthCommand : public Command {
     options.dtype = dtype_ == "f32"   ? DType::kF32
                     : dtype_ == "f16" ? DType::kF16
                                       : DType::kBF16;
-    QEFF_ASSIGN_OR_RETURN(
-        const ModelMap map,
-        MapConfig(*config, "config.json",
-                  [](absl::string_view) { return false; }));
+    QEFF_ASSIGN_OR_RETURN(const ModelMap map,
+                          MapConfig(*config, "config.json",
+                                    [](absl::string_view) { return false; }));
     int64_t elems = map.spec.vocab_size * map.spec.hidden_size;
     for (const LinearModule& linear : map.Linears()) {
       elems += linear.out_features * linear.in_features;
     }
-    Progress progress("synth", elems);
-    QEFF_RETURN_IF_ERROR(WriteSynthCheckpoint(
-        *config, options, output_, env.pool,
-        [&](int64_t done) { progress.Advance(done); }));
+    QEFF_RETURN_IF_ERROR(Write(*config, options, elems, env.pool));
     std::fprintf(env.out, "wrote %s: %s, %lld parameters of %s\n",
-                 output_.c_str(), shape_.c_str(),
-                 static_cast<long long>(elems), dtype_.c_str());
+                 output_.c_str(), shape_.c_str(), static_cast<long long>(elems),
+                 dtype_.c_str());
     return Json{{"output", output_}, {"shape", shape_}, {"dtype", dtype_}};
   }
 
  private:
+  absl::Status Write(const Json& config, const SynthOptions& options,
+                     int64_t elems, ThreadPool* pool) const {
+    const InterruptScope interrupt;
+    Progress progress("synth", elems);
+    const absl::Status status =
+        WriteSynthCheckpoint(config, options, output_, pool, [&](int64_t done) {
+          progress.Advance(done);
+          return interrupt.Check().ok();
+        });
+    return absl::IsCancelled(status) ? interrupt.Check() : status;
+  }
+
   std::string shape_;
   std::string output_;
   std::string dtype_ = "bf16";

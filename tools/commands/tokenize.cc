@@ -29,7 +29,7 @@ class TokenizeCommand : public Command {
     flags->AddRequired("model", &model_, "DIR",
                        "Folder with tokenizer.json or tokenizer.model.");
     flags->Add("text", &text_, "STRING", "The text.");
-    flags->Add("file", &file_, "F", "A file with the text.");
+    flags->Add("file", &file_, "FILE", "A file with the text.");
     flags->Add("add_special_tokens", &add_special_tokens_, "",
                "Adds what the model expects around a text, such as BOS.");
     flags->Add("decode", &decode_, "", "The text is ids; prints their text.");
