@@ -316,7 +316,7 @@ const BadConfig kUnsupported[] = {
     {"llama", R"({"model_type": 5})", "model_type: 5 is not supported"},
     {"llama", R"({"@remove": ["model_type"]})", "model_type: nothing"},
     {"llama", R"({"architectures": ["LlamaForSequenceClassification"]})",
-     "architectures"},
+     "architectures: [\"LlamaForSequenceClassification\"] is not"},
     {"llama", R"({"hidden_act": "gelu_fast_approx"})", "hidden_act"},
     {"gpt2", R"({"activation_function": "tanhshrink"})", "activation_function"},
     {"llama", R"({"is_encoder_decoder": true})", "is_encoder_decoder"},

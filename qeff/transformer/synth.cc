@@ -3,6 +3,7 @@
 #include "qeff/transformer/synth.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <mutex>
@@ -241,7 +242,7 @@ Json FinalConfig(const Json& config, const SynthOptions& options) {
 
 absl::Status WriteSynthCheckpoint(
     const Json& config, const SynthOptions& options, const std::string& folder,
-    ThreadPool* pool, const std::function<void(int64_t)>& progress) {
+    ThreadPool* pool, const std::function<bool(int64_t)>& progress) {
   if (options.dtype != DType::kF32 && options.dtype != DType::kF16 &&
       options.dtype != DType::kBF16) {
     return InvalidInputError("dtype: expected F32, F16 or BF16, found ",
@@ -265,20 +266,27 @@ absl::Status WriteSynthCheckpoint(
                         CheckpointWriter::Create(folder, infos));
   std::mutex mutex;
   absl::Status status;  // first error, guarded by mutex
+  std::atomic<bool> failed{false};
+  const auto fail = [&](const absl::Status& error) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    status.Update(error);
+    failed.store(true, std::memory_order_relaxed);
+  };
   for (size_t t = 0; t < tensors.size(); ++t) {
     const Generator generator(tensors[t], static_cast<int64_t>(t), options);
     pool->ParallelFor(
         tensors[t].elems(), kChunkElems, [&](int64_t begin, int64_t end, int) {
+          if (failed.load(std::memory_order_relaxed)) return;
           const std::vector<uint8_t> bytes =
               Generate(generator, options.dtype, begin, end);
           const absl::Status written = writer->Write(
               tensors[t].info.name,
               static_cast<uint64_t>(begin) * DTypeBytes(options.dtype), bytes);
           if (!written.ok()) {
-            const std::lock_guard<std::mutex> lock(mutex);
-            status.Update(written);
+            fail(written);
+          } else if (progress && !progress(end - begin)) {
+            fail(absl::CancelledError("writing the model was cancelled"));
           }
-          if (progress) progress(end - begin);
         });
     QEFF_RETURN_IF_ERROR(status);
   }

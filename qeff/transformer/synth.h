@@ -32,12 +32,13 @@ struct SynthOptions {
 // <s> and </s>, the 256 bytes follow. Linear weights have a variance of
 // 1 / in_features, embeddings of 1. Streamed: memory does not grow with the
 // model. The bytes depend on config and options alone. `progress`, unless
-// null, is called from any thread with the elements that were written.
-// Errors: those of MapConfig and CheckpointWriter; kInvalidArgument for a
-// vocabulary below 259 or a dtype other than the three.
+// null, is called from any thread with the elements that were written, and ends
+// the work by returning false. Errors, after which nothing is left at `folder`:
+// those of MapConfig and CheckpointWriter; kInvalidArgument for a vocabulary
+// below 259 or a dtype other than the three; kCancelled by `progress`.
 absl::Status WriteSynthCheckpoint(
     const Json& config, const SynthOptions& options, const std::string& folder,
-    ThreadPool* pool, const std::function<void(int64_t)>& progress = nullptr);
+    ThreadPool* pool, const std::function<bool(int64_t)>& progress = nullptr);
 
 }  // namespace qeff
 

@@ -49,6 +49,16 @@ TEST(SynthTest, EveryTinyShapeLoads) {
   }
 }
 
+TEST(SynthTest, CancellingLeavesNothing) {
+  const std::string parent = MakeTestFolder();
+  const auto pool = *CreateThreadPool(2);
+  const absl::Status status =
+      WriteSynthCheckpoint(*KnownShapeConfig("tiny"), {}, parent + "/model",
+                           pool.get(), [](int64_t) { return false; });
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(ListTestFolder(parent).empty());
+}
+
 TEST(SynthTest, WeightsHaveTheVarianceTheyShould) {
   SynthOptions options;
   options.dtype = DType::kF32;

@@ -143,8 +143,8 @@ TEST_F(AtomicTest, OnlyFilesAreReplaced) {
     const absl::Status status = WriteFileAtomically(Path(name), "x");
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     EXPECT_EQ(status.message(),
-              Path(name) + ": expected a file to replace or a new path, found " +
-                  kind);
+              Path(name) +
+                  ": expected a file to replace or a new path, found " + kind);
   }
   EXPECT_THAT(List(), ElementsAre("pipe", "taken"));
 }

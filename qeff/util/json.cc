@@ -123,8 +123,7 @@ absl::StatusOr<Json> ParseJson(absl::string_view text,
   return builder.TakeRoot();
 }
 
-absl::StatusOr<Json> ReadJsonFile(const std::string& path,
-                                  uint64_t max_bytes) {
+absl::StatusOr<Json> ReadJsonFile(const std::string& path, uint64_t max_bytes) {
   QEFF_ASSIGN_OR_RETURN(const std::string text,
                         ReadFileToString(path, max_bytes));
   return ParseJson(text, path);
@@ -136,15 +135,22 @@ std::string WriteJson(const Json& value) {
 
 std::string JsonForMessage(const Json& value) {
   if (value.is_object()) return "an object";
-  if (value.is_array()) return "an array";
-  std::string text =
-      value.dump(-1, ' ', true, Json::error_handler_t::replace);
+  if (value.is_array()) {
+    // A long or nested one is not even printed.
+    constexpr size_t kShownElements = 8;
+    bool shown = value.size() <= kShownElements;
+    for (const Json& element : value) {
+      shown = shown && !element.is_structured();
+    }
+    if (!shown) return "an array";
+  }
+  std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
   if (text.size() > 60) text = text.substr(0, 57) + "...";
   return text;
 }
 
-absl::StatusOr<JsonObjectReader> JsonObjectReader::Create(
-    const Json& object, std::string context) {
+absl::StatusOr<JsonObjectReader> JsonObjectReader::Create(const Json& object,
+                                                          std::string context) {
   if (!object.is_object()) {
     return InvalidInputError(context, ": expected a JSON object, found ",
                              JsonForMessage(object));
@@ -160,10 +166,9 @@ const Json* JsonObjectReader::Find(const std::string& key) const {
 absl::Status JsonObjectReader::Unexpected(const std::string& key,
                                           absl::string_view expected) const {
   const Json* value = Find(key);
-  return InvalidInputError(context_, ": ", key, ": expected ", expected,
-                           ", found ",
-                           value == nullptr ? "nothing"
-                                            : JsonForMessage(*value));
+  return InvalidInputError(
+      context_, ": ", key, ": expected ", expected, ", found ",
+      value == nullptr ? "nothing" : JsonForMessage(*value));
 }
 
 absl::StatusOr<int64_t> JsonObjectReader::Int(const std::string& key,

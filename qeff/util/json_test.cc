@@ -89,5 +89,16 @@ TEST(JsonTest, ReaderNamesKeyExpectedAndFound) {
   EXPECT_FALSE(JsonObjectReader::Create(Json::array(), "c").ok());
 }
 
+TEST(JsonForMessageTest, ShowsWhatIsShort) {
+  EXPECT_EQ(JsonForMessage(Json(1.5)), "1.5");
+  EXPECT_EQ(JsonForMessage(Json("x")), "\"x\"");
+  EXPECT_EQ(JsonForMessage(Json::parse("[\"A\", 2]")), "[\"A\",2]");
+  EXPECT_EQ(JsonForMessage(Json::parse("[]")), "[]");
+  EXPECT_EQ(JsonForMessage(Json::parse("[[1]]")), "an array");
+  EXPECT_EQ(JsonForMessage(Json::parse("[1,2,3,4,5,6,7,8,9]")), "an array");
+  EXPECT_EQ(JsonForMessage(Json::parse("{\"a\": 1}")), "an object");
+  EXPECT_EQ(JsonForMessage(Json(std::string(100, 'x'))).size(), 60u);
+}
+
 }  // namespace
 }  // namespace qeff
