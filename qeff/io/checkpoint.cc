@@ -198,11 +198,17 @@ absl::Status Checkpoint::ListTensors() {
   return absl::OkStatus();
 }
 
+std::string Checkpoint::Place(absl::string_view name) const {
+  const auto it = locations_.find(name);
+  return absl::StrCat(
+      it == locations_.end() ? folder_ : files_[it->second.file]->file().path(),
+      ": tensor ", QuoteName(name));
+}
+
 absl::StatusOr<TensorView> Checkpoint::Get(absl::string_view name) const {
   const auto it = locations_.find(name);
   if (it == locations_.end()) {
-    return absl::NotFoundError(
-        absl::StrCat(folder_, ": tensor ", QuoteName(name), " is missing"));
+    return absl::NotFoundError(absl::StrCat(Place(name), " is missing"));
   }
   return files_[it->second.file]->View(*it->second.entry);
 }
@@ -211,9 +217,8 @@ absl::StatusOr<TensorView> Checkpoint::Get(absl::string_view name,
                                            const Shape& shape) const {
   QEFF_ASSIGN_OR_RETURN(TensorView view, Get(name));
   if (view.shape != shape) {
-    return InvalidInputError(folder_, ": tensor ", QuoteName(name),
-                             ": expected shape ", shape.ToString(), ", found ",
-                             view.shape.ToString());
+    return InvalidInputError(Place(name), ": expected shape ", shape.ToString(),
+                             ", found ", view.shape.ToString());
   }
   return view;
 }

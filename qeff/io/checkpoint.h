@@ -58,12 +58,16 @@ class Checkpoint {
 
   bool Has(absl::string_view name) const { return locations_.contains(name); }
 
+  // "FILE: tensor 'NAME'", for messages; the folder for a tensor that is in no
+  // file.
+  std::string Place(absl::string_view name) const;
+
   // The tensor called `name`, valid while this object lives. Errors:
   // kNotFound, naming the folder and the tensor.
   absl::StatusOr<TensorView> Get(absl::string_view name) const;
 
-  // As Get, and kInvalidArgument naming both shapes unless the tensor has
-  // shape `shape`.
+  // As Get, and kInvalidArgument naming file, tensor and both shapes unless the
+  // tensor has shape `shape`.
   absl::StatusOr<TensorView> Get(absl::string_view name,
                                  const Shape& shape) const;
 

@@ -90,8 +90,9 @@ TEST_F(CheckpointTest, SaysWhichTensorOrShapeIsWrong) {
   EXPECT_EQ(missing.message(), folder_ + ": tensor 'w' is missing");
   const absl::Status shape = checkpoint->Get("y", Shape({3})).status();
   EXPECT_EQ(shape.code(), kInvalid);
-  EXPECT_EQ(shape.message(),
-            folder_ + ": tensor 'y': expected shape [3], found [2]");
+  EXPECT_EQ(shape.message(), folder_ +
+                                 "/s1.safetensors: tensor 'y': "
+                                 "expected shape [3], found [2]");
   EXPECT_TRUE(checkpoint->Get("y", Shape({2})).ok());
 }
 

@@ -44,8 +44,7 @@ class MatrixReader {
 
  private:
   std::string Place(absl::string_view tensor) const {
-    return absl::StrCat(checkpoint_.folder(), ": tensor ", QuoteName(tensor),
-                        ": ");
+    return absl::StrCat(checkpoint_.Place(tensor), ": ");
   }
 
   // The tensor `name`, which must have this type.

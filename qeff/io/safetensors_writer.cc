@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 
+#include "qeff/io/messages.h"
 #include "qeff/io/shard_layout.h"
 #include "qeff/util/atomic_file.h"
 #include "qeff/util/output_file.h"
@@ -22,6 +23,15 @@ absl::Status WriteSafetensorsFile(const std::string& path,
   QEFF_ASSIGN_OR_RETURN(const ShardLayout layout,
                         PlanShards(infos, std::numeric_limits<uint64_t>::max()),
                         path);
+  // The layout exists, so that no size overflows.
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors[i].tensor.bytes.size() == infos[i].size_bytes()) continue;
+    return InvalidInputError(path, ": tensor ", QuoteName(infos[i].name),
+                             ": expected ", infos[i].size_bytes(),
+                             " bytes for shape ", infos[i].shape.ToString(),
+                             " of ", DTypeName(infos[i].dtype), ", found ",
+                             tensors[i].tensor.bytes.size());
+  }
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<AtomicFile> file,
                         AtomicFile::Create(path));
   QEFF_RETURN_IF_ERROR(file->Write(0, AsBytes(layout.shards[0].header)));

@@ -20,8 +20,8 @@ struct NamedTensor {
 };
 
 // Writes `tensors` to `path` atomically, replacing what is there. Errors:
-// kInvalidArgument for a name that is empty, reserved or given twice;
-// kUnavailable with path and errno text.
+// kInvalidArgument for a name that is empty, reserved or given twice, and for a
+// tensor whose bytes are not as many as its shape needs; those of AtomicFile.
 absl::Status WriteSafetensorsFile(const std::string& path,
                                   const std::vector<NamedTensor>& tensors);
 

@@ -32,6 +32,16 @@ TEST(SafetensorsWriterTest, ErrorsLeaveTheOldFile) {
   const TensorView empty{DType::kF32, Shape({0}), {}};
   EXPECT_EQ(WriteSafetensorsFile(path, {{"a", empty}, {"a", empty}}).code(),
             absl::StatusCode::kInvalidArgument);
+  // Too few or too many bytes would leave a hole or overwrite a neighbour.
+  const uint8_t bytes[8] = {};
+  for (const size_t size : {0, 7, 8}) {
+    const TensorView wrong{DType::kF32, Shape({1}),
+                           absl::MakeConstSpan(bytes, size)};
+    EXPECT_EQ(
+        WriteSafetensorsFile(path, {{"e", empty}, {"t", wrong}}).message(),
+        path + ": tensor 't': expected 4 bytes for shape [1] of F32, found " +
+            std::to_string(size));
+  }
   EXPECT_EQ(ReadTestFile(path), "what was there");
   EXPECT_EQ(WriteSafetensorsFile(folder + "/none/t", {{"a", empty}}).code(),
             absl::StatusCode::kUnavailable);

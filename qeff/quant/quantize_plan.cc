@@ -10,8 +10,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "qeff/util/name_pattern.h"
 #include "qeff/io/quantization_config.h"
+#include "qeff/util/name_pattern.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -80,7 +80,7 @@ class Planner {
                             : Shape({module.out_features, module.in_features});
     QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name, shape));
     if (!IsFloating(view.dtype)) {
-      return InvalidInputError(checkpoint_.folder(), ": tensor ", name,
+      return InvalidInputError(checkpoint_.Place(name),
                                ": expected a floating type, found ",
                                DTypeName(view.dtype));
     }
@@ -177,6 +177,9 @@ class Planner {
     kept_.push_back(tensor->module);
     tensor->action = PlannedTensor::Action::kKeep;
     tensor->reason = absl::StrCat("not in compressed-tensors: ", why);
+    if (reverted_.empty()) {
+      reverted_ = absl::StrCat(tensor->module, " is ", tensor->reason);
+    }
   }
 
   absl::Status Finish() {
@@ -203,7 +206,8 @@ class Planner {
           options_.ignore.empty()
               ? ""
               : absl::StrCat(" (ignored: \"", absl::CHexEscape(options_.ignore),
-                             "\")"));
+                             "\")"),
+          reverted_.empty() ? "" : absl::StrCat(" (", reverted_, ")"));
     }
     return WriteConfig();
   }
@@ -245,6 +249,7 @@ class Planner {
   const QuantizeOptions& options_;
   absl::flat_hash_map<std::string, size_t> index_;  // into plan_.tensors
   std::vector<std::string> kept_;                   // linear modules
+  std::string reverted_;  // the first that the layout cannot hold, and why
   QuantizePlan plan_;
 };
 

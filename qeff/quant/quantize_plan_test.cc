@@ -106,6 +106,18 @@ TEST(QuantizePlan, ThreeBitsAndConv1DAreQeff) {
   EXPECT_EQ(transposed, 2 * 4);
 }
 
+TEST(QuantizePlan, SaysWhyNoLayerIsLeft) {
+  const TestModel gpt2(SynthModel("tiny-gpt2"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  options.layout = QuantizedLayout::kCompressedTensors;
+  const absl::Status status = gpt2.Plan(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(status.message(), "no linear layer is left"));
+  EXPECT_TRUE(
+      absl::StrContains(status.message(), " is not in compressed-tensors: "))
+      << status;
+}
+
 TEST(QuantizePlan, LmHeadOnRequest) {
   const TestModel model(SynthModel("tiny-mistral"));
   QuantizeOptions options = OptionsFor("int4_g32");

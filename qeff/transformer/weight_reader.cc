@@ -57,7 +57,7 @@ absl::Status WeightReader::CheckTensor(const ExpectedTensor& expected) const {
   QEFF_ASSIGN_OR_RETURN(const TensorView view,
                         checkpoint_->Get(expected.name, expected.shape));
   if (IsFloating(view.dtype)) return absl::OkStatus();
-  return InvalidInputError(checkpoint_->folder(), ": tensor ", expected.name,
+  return InvalidInputError(checkpoint_->Place(expected.name),
                            ": expected a floating type, found ",
                            DTypeName(view.dtype));
 }
