@@ -3,6 +3,7 @@
 #include "qeff/base/qeff_auto_model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "qeff/util/check.h"
@@ -26,8 +27,7 @@ absl::StatusOr<Matrix<float>> QEFFAutoModel::HiddenStates(
     QEFF_ASSIGN_OR_RETURN(forward_,
                           HostForward::Create(shared_transformer(), pool()));
   }
-  Matrix<float> states(static_cast<int64_t>(tokens.size()),
-                       spec().hidden_size);
+  Matrix<float> states(static_cast<int64_t>(tokens.size()), spec().hidden_size);
   const std::vector<int32_t> sequence(tokens.begin(), tokens.end());
   QEFF_RETURN_IF_ERROR(forward_->Run(
       {sequence}, /*observer=*/nullptr,
@@ -43,16 +43,19 @@ absl::StatusOr<Matrix<float>> QEFFAutoModel::HiddenStates(
 absl::StatusOr<std::vector<float>> QEFFAutoModel::Embed(absl::string_view text,
                                                         Pooling pooling) {
   if (tokenizer_ == nullptr) {
-    QEFF_ASSIGN_OR_RETURN(
-        tokenizer_,
-        Tokenizer::FromFolder(transformer().checkpoint().folder()));
+    QEFF_ASSIGN_OR_RETURN(tokenizer_, LoadTokenizer(transformer()));
   }
-  QEFF_ASSIGN_OR_RETURN(
-      const std::vector<int32_t> tokens,
-      tokenizer_->Encode(text, /*add_special_tokens=*/true));
+  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                        tokenizer_->Encode(text, /*add_special_tokens=*/true));
   if (tokens.empty()) return InvalidInputError("text: has no tokens");
   QEFF_ASSIGN_OR_RETURN(const Matrix<float> hidden, HiddenStates(tokens));
-  return Pool(hidden.view(), pooling);
+  std::vector<float> vector = Pool(hidden.view(), pooling);
+  for (float value : vector) {
+    if (std::isfinite(value)) continue;
+    return NumericalError(transformer().checkpoint().folder(),
+                          ": the hidden states of the text are not finite");
+  }
+  return vector;
 }
 
 std::vector<float> Pool(MatrixView<const float> hidden, Pooling pooling) {

@@ -26,16 +26,7 @@ void QEFFAutoModelForCausalLM::OnModelChanged() {
 
 absl::StatusOr<const Tokenizer*> QEFFAutoModelForCausalLM::tokenizer() {
   if (tokenizer_ == nullptr) {
-    const std::string& folder = transformer().checkpoint().folder();
-    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
-                          Tokenizer::FromFolder(folder));
-    if (tokenizer->vocab_size() > spec().vocab_size) {
-      return InvalidInputError(
-          folder, ": the tokenizer has ", tokenizer->vocab_size(),
-          " tokens, expected at most the ", spec().vocab_size,
-          " rows of the embedding");
-    }
-    tokenizer_ = std::move(tokenizer);
+    QEFF_ASSIGN_OR_RETURN(tokenizer_, LoadTokenizer(transformer()));
   }
   return tokenizer_.get();
 }

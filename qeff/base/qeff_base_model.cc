@@ -34,6 +34,20 @@ absl::StatusOr<std::shared_ptr<const Transformer>> LoadTransformer(
   return Transformer::Load(std::move(checkpoint));
 }
 
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
+    const Transformer& model) {
+  const std::string& folder = model.checkpoint().folder();
+  QEFF_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
+                        Tokenizer::FromFolder(folder));
+  if (tokenizer->vocab_size() > model.spec().vocab_size) {
+    return InvalidInputError(folder, ": the tokenizer has ",
+                             tokenizer->vocab_size(),
+                             " tokens, expected at most the ",
+                             model.spec().vocab_size, " rows of the embedding");
+  }
+  return tokenizer;
+}
+
 std::string QEFFBaseModel::model_name() const {
   const auto architectures = config().find("architectures");
   if (architectures != config().end() && architectures->is_array() &&
@@ -58,16 +72,14 @@ absl::StatusOr<TransformReport> QEFFBaseModel::Transform(
 
 absl::Status QEFFBaseModel::SavePretrained(const std::string& folder) const {
   const Checkpoint& checkpoint = model_->checkpoint();
-  QEFF_ASSIGN_OR_RETURN(
-      const std::unique_ptr<CheckpointWriter> writer,
-      CheckpointWriter::Create(folder, checkpoint.tensors()));
+  QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointWriter> writer,
+                        CheckpointWriter::Create(folder, checkpoint.tensors()));
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     QEFF_RETURN_IF_ERROR(CopyTensor(checkpoint, tensor, writer.get()));
   }
   QEFF_RETURN_IF_ERROR(checkpoint.VerifyUnchanged());
-  QEFF_ASSIGN_OR_RETURN(
-      const std::vector<CheckpointWriter::ExtraFile> others,
-      ReadOtherFiles(checkpoint));
+  QEFF_ASSIGN_OR_RETURN(const std::vector<CheckpointWriter::ExtraFile> others,
+                        ReadOtherFiles(checkpoint));
   return writer->Commit(checkpoint.config(), others);
 }
 

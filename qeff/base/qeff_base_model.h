@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/model_transform.h"
 #include "qeff/transformer/transformer.h"
 #include "qeff/util/json.h"
@@ -75,6 +76,11 @@ class QEFFBaseModel {
 // Opens `folder` and checks every tensor of it, reading no weights.
 absl::StatusOr<std::shared_ptr<const Transformer>> LoadTransformer(
     const std::string& folder);
+
+// The tokenizer in the folder of `model`. Errors as Tokenizer::FromFolder, and
+// kInvalidArgument when it has more tokens than the embedding has rows.
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
+    const Transformer& model);
 
 }  // namespace qeff
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,8 +52,8 @@ class QeffBaseTest : public ::testing::Test {
  protected:
   QeffBaseTest() {
     folder_ = MakeTestFolder() + "/model";
-    const absl::Status status = WriteSynthCheckpoint(
-        *KnownShapeConfig("tiny"), {}, folder_, pool_.get());
+    const absl::Status status = WriteSynthCheckpoint(*KnownShapeConfig("tiny"),
+                                                     {}, folder_, pool_.get());
     EXPECT_TRUE(status.ok()) << status;
   }
 
@@ -183,6 +184,39 @@ TEST_F(QeffBaseTest, EmbedPoolsHiddenStates) {
             std::vector<float>(hidden.row(2), hidden.row(2) + 64));
   EXPECT_FALSE((*model)->HiddenStates({}).ok());
   EXPECT_FALSE((*model)->HiddenStates({320}).ok());
+}
+
+TEST_F(QeffBaseTest, EmbedRefusesWhatIsNotANumber) {
+  // Every weight is a NaN.
+  const std::string path = folder_ + "/model.safetensors";
+  std::string bytes = ReadTestFile(path);
+  uint64_t header_bytes;
+  std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
+  std::fill(bytes.begin() + 8 + static_cast<int64_t>(header_bytes), bytes.end(),
+            '\xFF');
+  WriteTestFile(path, bytes);
+  const auto model = QEFFAutoModel::FromPretrained(folder_, pool_.get());
+  ASSERT_TRUE(model.ok());
+  const absl::Status status = (*model)->Embed("Hi", Pooling::kMean).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("not finite"));
+}
+
+TEST_F(QeffBaseTest, TokenizerMustFitTheEmbedding) {
+  const auto wide = LoadTransformer(folder_);
+  ASSERT_TRUE(wide.ok());
+  ASSERT_TRUE(LoadTokenizer(**wide).ok());
+  const std::string path = folder_ + "/tokenizer.json";
+  Json json = *ReadJsonFile(path, 1 << 20);
+  for (int id = 259; id <= 320; ++id) {
+    json["model"]["vocab"]["t" + std::to_string(id)] = id;
+  }
+  WriteTestFile(path, WriteJson(json));
+  EXPECT_THAT(std::string(LoadTokenizer(**wide).status().message()),
+              HasSubstr("321 tokens, expected at most the 320 rows"));
+  const auto model = QEFFAutoModel::FromPretrained(folder_, pool_.get());
+  EXPECT_EQ((*model)->Embed("Hi", Pooling::kMean).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(PoolTest, Means) {

@@ -90,15 +90,25 @@ absl::StatusOr<TokenizerTables> ReadSentencePiece(
   return BuildFromSentencePiece(text, path, options);
 }
 
-absl::StatusOr<TokenizerTables> ReadFolder(const std::string& folder) {
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromTables(
+    TokenizerTables tables, const std::string& path) {
+  QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Impl> impl,
+                        CreateImpl(std::move(tables)), path);
+  return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromFolder(
+    const std::string& folder) {
   QEFF_ASSIGN_OR_RETURN(
       const TokenizerConfig config,
       ReadConfig(absl::StrCat(folder, "/tokenizer_config.json")));
-  absl::StatusOr<TokenizerTables> tables =
-      ReadTokenizerJson(absl::StrCat(folder, "/tokenizer.json"));
+  std::string path = absl::StrCat(folder, "/tokenizer.json");
+  absl::StatusOr<TokenizerTables> tables = ReadTokenizerJson(path);
   if (absl::IsNotFound(tables.status())) {
-    tables = ReadSentencePiece(absl::StrCat(folder, "/tokenizer.model"),
-                               config.options);
+    path = absl::StrCat(folder, "/tokenizer.model");
+    tables = ReadSentencePiece(path, config.options);
     if (absl::IsNotFound(tables.status())) {
       return absl::NotFoundError(absl::StrCat(
           folder, ": neither tokenizer.json nor tokenizer.model is there"));
@@ -106,32 +116,20 @@ absl::StatusOr<TokenizerTables> ReadFolder(const std::string& folder) {
   }
   QEFF_RETURN_IF_ERROR(tables.status());
   SetEnds(config, &*tables);
-  return tables;
-}
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromTables(
-    absl::StatusOr<TokenizerTables> tables, const std::string& path) {
-  QEFF_RETURN_IF_ERROR(tables.status());
-  QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Impl> impl,
-                        CreateImpl(*std::move(tables)), path);
-  return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
-}
-
-absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromFolder(
-    const std::string& folder) {
-  return FromTables(ReadFolder(folder), folder);
+  return FromTables(*std::move(tables), path);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromTokenizerJson(
     const std::string& path) {
-  return FromTables(ReadTokenizerJson(path), path);
+  QEFF_ASSIGN_OR_RETURN(TokenizerTables tables, ReadTokenizerJson(path));
+  return FromTables(std::move(tables), path);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromSentencePiece(
     const std::string& path) {
-  return FromTables(ReadSentencePiece(path, SentencePieceOptions()), path);
+  QEFF_ASSIGN_OR_RETURN(TokenizerTables tables,
+                        ReadSentencePiece(path, SentencePieceOptions()));
+  return FromTables(std::move(tables), path);
 }
 
 }  // namespace qeff

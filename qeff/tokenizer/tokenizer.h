@@ -54,8 +54,9 @@ class Tokenizer final : public PortableTokenizer {
 
  private:
   using PortableTokenizer::PortableTokenizer;
+  // Checks tables that were read from the file `path`.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromTables(
-      absl::StatusOr<TokenizerTables> tables, const std::string& path);
+      TokenizerTables tables, const std::string& path);
 };
 
 }  // namespace qeff

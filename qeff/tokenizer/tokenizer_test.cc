@@ -365,6 +365,13 @@ TEST(TokenizerTest, FromFolder) {
   const auto json = Tokenizer::FromTokenizerJson(folder + "/tokenizer.json");
   ASSERT_TRUE(json.ok());
   EXPECT_EQ((*json)->bos_id(), absl::nullopt);
+  // What only the finished tables show is still an error of the file.
+  Json gap = ByteLevelJson({});
+  gap["model"]["vocab"].erase("a");
+  gap["model"]["vocab"]["aa"] = 64;
+  std::ofstream(folder + "/tokenizer.json") << gap.dump();
+  const std::string message(Tokenizer::FromFolder(folder).status().message());
+  EXPECT_EQ(message.find(folder + "/tokenizer.json: "), 0u) << message;
   // The tables are all that a tokenizer needs.
   const auto copy = PortableTokenizer::Create((*json)->tables());
   ASSERT_TRUE(copy.ok());
