@@ -18,7 +18,7 @@ namespace internal_matmul_int {
 namespace HWY_NAMESPACE {
 
 constexpr int kSums = 12;
-constexpr int64_t kAheadBytes = 4096;
+constexpr int64_t kAheadBytes = 8192;
 
 // Returned so that the work is not removed.
 int32_t DotProducts(int64_t steps) {
@@ -39,12 +39,15 @@ int32_t DotProducts(int64_t steps) {
 
 int64_t OperationsOfStep() { return kSums * kLanes * 4 * 2; }
 
-int32_t Read(const uint8_t* from, int64_t size_bytes) {
+template <bool kAhead>
+int32_t ReadAll(const uint8_t* from, int64_t size_bytes) {
   constexpr int64_t kVectorBytes = 4 * kLanes;
   auto total0 = hn::Zero(U32()), total1 = hn::Zero(U32());
   for (int64_t i = 0; i + 128 <= size_bytes; i += 128) {
-    hwy::Prefetch(from + i + kAheadBytes);
-    hwy::Prefetch(from + i + kAheadBytes + 64);
+    if (kAhead) {
+      hwy::Prefetch(from + i + kAheadBytes);
+      hwy::Prefetch(from + i + kAheadBytes + 64);
+    }
     HWY_UNROLL(16)
     for (int64_t j = 0; j < 128; j += 2 * kVectorBytes) {
       const uint32_t* p = reinterpret_cast<const uint32_t*>(from + i + j);
@@ -53,6 +56,11 @@ int32_t Read(const uint8_t* from, int64_t size_bytes) {
     }
   }
   return hn::GetLane(hn::BitCast(I32(), hn::Xor(total0, total1)));
+}
+
+int32_t Read(const uint8_t* from, int64_t size_bytes, bool fetch_ahead) {
+  return fetch_ahead ? ReadAll<true>(from, size_bytes)
+                     : ReadAll<false>(from, size_bytes);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -72,8 +80,9 @@ void RunDotProductsOnce(int64_t steps) {
   (void)sink;
 }
 int64_t Operations() { return HWY_DYNAMIC_DISPATCH(OperationsOfStep)(); }
-void ReadOnce(const uint8_t* from, int64_t size_bytes) {
-  volatile int32_t sink = HWY_DYNAMIC_DISPATCH(Read)(from, size_bytes);
+void ReadOnce(const uint8_t* from, int64_t size_bytes, bool fetch_ahead) {
+  volatile int32_t sink =
+      HWY_DYNAMIC_DISPATCH(Read)(from, size_bytes, fetch_ahead);
   (void)sink;
 }
 }  // namespace internal_matmul_int
@@ -84,8 +93,8 @@ void RunDotProducts(int64_t steps) {
 
 int64_t OperationsOfDotProducts() { return internal_matmul_int::Operations(); }
 
-void ReadMemory(const uint8_t* from, int64_t size_bytes) {
-  internal_matmul_int::ReadOnce(from, size_bytes);
+void ReadMemory(const uint8_t* from, int64_t size_bytes, bool fetch_ahead) {
+  internal_matmul_int::ReadOnce(from, size_bytes, fetch_ahead);
 }
 
 }  // namespace qeff

@@ -17,9 +17,9 @@ void RunDotProducts(int64_t steps);
 // Multiplications and additions of one step.
 int64_t OperationsOfDotProducts();
 
-// Reads each cache line of 64-byte aligned bytes in order, fetching ahead as
-// MatMulInt does.
-void ReadMemory(const uint8_t* from, int64_t size_bytes);
+// Reads 64-byte aligned bytes in order, as MatMulInt does; with `fetch_ahead`
+// it also fetches ahead as far as that does, which is faster on some machines.
+void ReadMemory(const uint8_t* from, int64_t size_bytes, bool fetch_ahead);
 
 }  // namespace qeff
 
