@@ -22,12 +22,14 @@ std::string* graph_path = new std::string;
 // The order of README.md.
 const std::vector<std::string>& Order() {
   static const auto* order = new std::vector<std::string>{
-      "qeff/util",        "qeff/tensor",   "qeff/parallel", "qeff/spec",
-      "qeff/format",      "qeff/kernels",  "qeff/tokenizer", "qeff/device",
-      "qeff/io",          "qeff/xnnpack",  "qeff/transformer",
-      "qeff/compile",     "qeff/eval",     "qeff/calibration",
-      "qeff/quant",       "qeff/prune",    "qeff/train",    "qeff/distill",
-      "qeff/export",      "qeff/pipeline", "qeff/base",     "tools"};
+      "qeff/util",      "qeff/tensor",      "qeff/parallel",
+      "qeff/spec",      "qeff/format",      "qeff/kernels",
+      "qeff/tokenizer", "qeff/device",      "qeff/io",
+      "qeff/xnnpack",   "qeff/transformer", "qeff/compile",
+      "qeff/eval",      "qeff/calibration", "qeff/quant",
+      "qeff/prune",     "qeff/train",       "qeff/distill",
+      "qeff/export",    "qeff/pipeline",    "qeff/base",
+      "tools"};
   return *order;
 }
 
@@ -36,8 +38,7 @@ int Layer(absl::string_view label) {
   if (!absl::ConsumePrefix(&label, "//")) return -1;
   const absl::string_view package = label.substr(0, label.find(':'));
   for (size_t i = 0; i < Order().size(); ++i) {
-    if (package == Order()[i] ||
-        absl::StartsWith(package, Order()[i] + "/")) {
+    if (package == Order()[i] || absl::StartsWith(package, Order()[i] + "/")) {
       return static_cast<int>(i);
     }
   }

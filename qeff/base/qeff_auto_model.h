@@ -39,8 +39,7 @@ class QEFFAutoModel : public QEFFBaseModel {
 
   // Hidden states after the final norm, [tokens, hidden_size]. Errors:
   // kInvalidArgument for no tokens or ids outside the vocabulary.
-  absl::StatusOr<Matrix<float>> HiddenStates(
-      absl::Span<const int32_t> tokens);
+  absl::StatusOr<Matrix<float>> HiddenStates(absl::Span<const int32_t> tokens);
 
   // One vector of hidden_size for a text, special tokens added.
   absl::StatusOr<std::vector<float>> Embed(absl::string_view text,

@@ -35,13 +35,13 @@ absl::StatusOr<GenerateResult> QEFFAutoModelForCausalLM::Generate(
     absl::string_view prompt, const GenerationConfig& config,
     std::function<absl::Status(absl::string_view)> on_text) {
   QEFF_ASSIGN_OR_RETURN(const Tokenizer* const tokenizer, this->tokenizer());
-  QEFF_ASSIGN_OR_RETURN(
-      const std::vector<int32_t> tokens,
-      tokenizer->Encode(prompt, /*add_special_tokens=*/true));
+  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                        tokenizer->Encode(prompt, /*add_special_tokens=*/true));
   const int64_t prompt_tokens = static_cast<int64_t>(tokens.size());
   if (prompt_tokens == 0) {
-    return InvalidInputError("prompt: is empty, and the model has no token to "
-                             "begin a text with");
+    return InvalidInputError(
+        "prompt: is empty, and the model has no token to "
+        "begin a text with");
   }
   if (prompt_tokens >= spec().max_positions) {
     return InvalidInputError("prompt: has ", prompt_tokens,
@@ -59,9 +59,8 @@ absl::StatusOr<GenerateResult> QEFFAutoModelForCausalLM::Generate(
   engine_options.context_length =
       prompt_tokens + std::min(std::max<int64_t>(config.max_new_tokens, 1),
                                spec().max_positions - prompt_tokens);
-  QEFF_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Engine> engine,
-      Engine::Create(device_model_, pool(), engine_options));
+  QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                        Engine::Create(device_model_, pool(), engine_options));
 
   GenerateOptions options;
   options.max_new_tokens = config.max_new_tokens;

@@ -66,9 +66,9 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
  private:
   using QEFFBaseModel::QEFFBaseModel;
 
-  std::unique_ptr<HostForward> forward_;              // made on first use
-  std::unique_ptr<Tokenizer> tokenizer_;              // made on first use
-  std::shared_ptr<const DeviceModel> device_model_;   // made on first use
+  std::unique_ptr<HostForward> forward_;             // made on first use
+  std::unique_ptr<Tokenizer> tokenizer_;             // made on first use
+  std::shared_ptr<const DeviceModel> device_model_;  // made on first use
 };
 
 }  // namespace qeff

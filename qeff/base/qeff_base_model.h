@@ -49,9 +49,7 @@ class QEFFBaseModel {
                                             const std::string& output);
 
   // Reports of all transforms so far, in order.
-  const std::vector<TransformReport>& transforms() const {
-    return transforms_;
-  }
+  const std::vector<TransformReport>& transforms() const { return transforms_; }
 
   // Writes the current model to the new folder `folder`: weights, config and
   // the other files (tokenizer, ...). Errors as CheckpointWriter.
@@ -60,8 +58,7 @@ class QEFFBaseModel {
   ThreadPool* pool() const { return pool_; }
 
  protected:
-  QEFFBaseModel(std::shared_ptr<const Transformer> model,
-                ThreadPool* pool)
+  QEFFBaseModel(std::shared_ptr<const Transformer> model, ThreadPool* pool)
       : model_(std::move(model)), pool_(pool) {}
 
   // Called after the model became another one: drop what was derived from it.

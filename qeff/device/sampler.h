@@ -48,9 +48,7 @@ class Sampler {
   static absl::StatusOr<Sampler> Create(const SamplerOptions& options,
                                         int64_t vocab_size);
 
-  int64_t vocab_size() const {
-    return static_cast<int64_t>(accepted_.size());
-  }
+  int64_t vocab_size() const { return static_cast<int64_t>(accepted_.size()); }
 
   // Records tokens that the repetition penalty then applies to: the prompt
   // and each token that was chosen. Ids outside the vocabulary are ignored.

@@ -51,8 +51,7 @@ TokenScore Score(const float* q_logits, const float* p_logits, int64_t vocab,
     const LogSoftmax p = Normalize(p_logits, vocab);
     for (int64_t i = 0; i < vocab; ++i) {
       const double log_p_i = p.LogProbability(p_logits[i]);
-      score.kl +=
-          std::exp(log_p_i) * (log_p_i - q.LogProbability(q_logits[i]));
+      score.kl += std::exp(log_p_i) * (log_p_i - q.LogProbability(q_logits[i]));
     }
     score.dp = std::exp(log_q) - std::exp(p.LogProbability(p_logits[token]));
     score.agrees = p.arg_max == q.arg_max;
@@ -171,14 +170,12 @@ double EvalResult::perplexity() const {
   return std::exp(nll / static_cast<double>(tokens));
 }
 
-absl::StatusOr<EvalResult> Evaluate(LogitsModel* model,
-                                    LogitsModel* reference,
+absl::StatusOr<EvalResult> Evaluate(LogitsModel* model, LogitsModel* reference,
                                     absl::Span<const ScoredWindow> windows,
                                     ThreadPool* pool,
                                     const EvaluateOptions& options) {
   if (windows.empty()) return InvalidInputError("no window to score");
-  if (reference != nullptr &&
-      reference->vocab_size() != model->vocab_size()) {
+  if (reference != nullptr && reference->vocab_size() != model->vocab_size()) {
     return InvalidInputError("vocabularies differ: model has ",
                              model->vocab_size(), " tokens, reference ",
                              reference->vocab_size());
@@ -192,8 +189,8 @@ absl::StatusOr<EvalResult> Evaluate(LogitsModel* model,
     } while (end < windows.size() &&
              tokens + static_cast<int64_t>(windows[end].tokens.size()) <=
                  options.tokens_per_batch);
-    QEFF_RETURN_IF_ERROR(evaluator.RunBatch(
-        windows.subspan(begin, end - begin), static_cast<int64_t>(begin)));
+    QEFF_RETURN_IF_ERROR(evaluator.RunBatch(windows.subspan(begin, end - begin),
+                                            static_cast<int64_t>(begin)));
     begin = end;
     if (options.progress) options.progress(static_cast<int64_t>(begin));
   }

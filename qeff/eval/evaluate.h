@@ -66,8 +66,7 @@ struct EvaluateOptions {
 // text: results do not depend on the number of threads.
 // Errors: kInvalidArgument when the vocabularies differ; kDataLoss when a
 // logit is not finite, naming window and token; those of the models.
-absl::StatusOr<EvalResult> Evaluate(LogitsModel* model,
-                                    LogitsModel* reference,
+absl::StatusOr<EvalResult> Evaluate(LogitsModel* model, LogitsModel* reference,
                                     absl::Span<const ScoredWindow> windows,
                                     ThreadPool* pool,
                                     const EvaluateOptions& options = {});

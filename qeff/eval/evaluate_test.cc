@@ -64,8 +64,7 @@ class EvaluateTest : public ::testing::Test {
 
 TEST_F(EvaluateTest, UniformModelHasThePerplexityOfItsVocabulary) {
   FormulaModel model(4, [](int64_t, int64_t) { return 3.0f; });
-  const auto result =
-      Evaluate(&model, nullptr, Windows(3, 200), pool_.get());
+  const auto result = Evaluate(&model, nullptr, Windows(3, 200), pool_.get());
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->tokens, 3 * 199);
   EXPECT_NEAR(result->perplexity(), 4.0, 1e-12);
@@ -77,8 +76,7 @@ TEST_F(EvaluateTest, DivergenceOfAModelFromItselfIsZero) {
     return static_cast<float>(std::sin(static_cast<double>(i * 7 + v)));
   };
   FormulaModel model(4, formula), reference(4, formula);
-  const auto result =
-      Evaluate(&model, &reference, Windows(2, 50), pool_.get());
+  const auto result = Evaluate(&model, &reference, Windows(2, 50), pool_.get());
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->divergence->kl_mean, 0.0);
   EXPECT_EQ(result->divergence->kl_p99, 0.0);
@@ -88,9 +86,8 @@ TEST_F(EvaluateTest, DivergenceOfAModelFromItselfIsZero) {
 
 TEST_F(EvaluateTest, DivergenceByHand) {
   // p = (1/2, 1/2), q = (1/4, 3/4): KL = ln 2 - ln(3)/2, always.
-  FormulaModel model(2, [](int64_t, int64_t v) {
-    return v == 0 ? 0.0f : std::log(3.0f);
-  });
+  FormulaModel model(
+      2, [](int64_t, int64_t v) { return v == 0 ? 0.0f : std::log(3.0f); });
   FormulaModel reference(2, [](int64_t, int64_t) { return 0.0f; });
   ScoredWindow window;
   window.tokens = {0, 1, 0, 1, 0};
@@ -137,14 +134,12 @@ TEST_F(EvaluateTest, BatchesByTokens) {
 TEST_F(EvaluateTest, Errors) {
   FormulaModel small(3, [](int64_t, int64_t) { return 0.0f; });
   FormulaModel model(4, [](int64_t, int64_t) { return 0.0f; });
-  EXPECT_THAT(Evaluate(&model, &small, Windows(1, 9), pool_.get())
-                  .status()
-                  .ToString(),
-              HasSubstr("vocabularies differ"));
-  EXPECT_THAT(Evaluate(&small, nullptr, Windows(1, 9), pool_.get())
-                  .status()
-                  .ToString(),
-              HasSubstr("token id 3 is outside the vocabulary of 3"));
+  EXPECT_THAT(
+      Evaluate(&model, &small, Windows(1, 9), pool_.get()).status().ToString(),
+      HasSubstr("vocabularies differ"));
+  EXPECT_THAT(
+      Evaluate(&small, nullptr, Windows(1, 9), pool_.get()).status().ToString(),
+      HasSubstr("token id 3 is outside the vocabulary of 3"));
   for (float bad : {std::numeric_limits<float>::quiet_NaN(),
                     std::numeric_limits<float>::infinity()}) {
     FormulaModel broken(4, [bad](int64_t i, int64_t v) {
@@ -153,8 +148,7 @@ TEST_F(EvaluateTest, Errors) {
     const absl::Status status =
         Evaluate(&broken, nullptr, Windows(1, 9), pool_.get()).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-    EXPECT_THAT(std::string(status.message()),
-                HasSubstr("window 0: token 4"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("window 0: token 4"));
   }
 }
 

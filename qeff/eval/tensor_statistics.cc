@@ -50,8 +50,7 @@ TensorStatistics ComputeStatistics(
     absl::FunctionRef<void(const TensorView&)> chunk_done) {
   QEFF_CHECK(IsFloating(tensor.dtype));
   const int64_t elems = tensor.num_elements();
-  const int64_t element_bytes =
-      static_cast<int64_t>(DTypeBytes(tensor.dtype));
+  const int64_t element_bytes = static_cast<int64_t>(DTypeBytes(tensor.dtype));
   std::vector<Partial> partials(
       static_cast<size_t>(CeilDiv(elems, kChunkElems)));
   pool->ParallelFor(elems, kChunkElems, [&](int64_t begin, int64_t end, int) {

@@ -15,9 +15,8 @@ namespace {
 
 TensorView ViewOf(const std::vector<float>& values) {
   return {DType::kF32, Shape({static_cast<int64_t>(values.size())}),
-          absl::MakeConstSpan(
-              reinterpret_cast<const uint8_t*>(values.data()),
-              values.size() * sizeof(float))};
+          absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(values.data()),
+                              values.size() * sizeof(float))};
 }
 
 TEST(TensorStatisticsTest, ByHandAndNotFinite) {
@@ -41,9 +40,9 @@ TEST(TensorStatisticsTest, SameForAnyThreadsAndReadsEachByteOnce) {
   for (int threads : {1, 2}) {
     const auto pool = *CreateThreadPool(threads);
     std::atomic<size_t> bytes{0};
-    results[threads - 1] =
-        ComputeStatistics(ViewOf(values), pool.get(),
-                          [&](const TensorView& v) { bytes += v.bytes.size(); });
+    results[threads - 1] = ComputeStatistics(
+        ViewOf(values), pool.get(),
+        [&](const TensorView& v) { bytes += v.bytes.size(); });
     EXPECT_EQ(bytes, values.size() * sizeof(float));
   }
   EXPECT_EQ(results[0].mean, results[1].mean);
@@ -55,10 +54,9 @@ TEST(TensorStatisticsTest, SameForAnyThreadsAndReadsEachByteOnce) {
 
 TEST(TensorStatisticsTest, Empty) {
   const auto pool = *CreateThreadPool(1);
-  EXPECT_EQ(
-      ComputeStatistics(ViewOf({}), pool.get(), [](const TensorView&) {})
-          .max_abs,
-      0.0);
+  EXPECT_EQ(ComputeStatistics(ViewOf({}), pool.get(), [](const TensorView&) {})
+                .max_abs,
+            0.0);
 }
 
 }  // namespace

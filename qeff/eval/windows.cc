@@ -67,8 +67,7 @@ absl::StatusOr<std::vector<ScoredWindow>> CutWindows(
   }
   const int64_t text_per_window =
       options.context_length - (bos.has_value() ? 1 : 0);
-  const int64_t stride =
-      options.stride == 0 ? text_per_window : options.stride;
+  const int64_t stride = options.stride == 0 ? text_per_window : options.stride;
   if (stride < 1 || stride > text_per_window) {
     return InvalidInputError("stride: expected 1 to ", text_per_window,
                              " (text tokens in a window), found ", stride);

@@ -16,10 +16,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
-#include "qeff/util/name_pattern.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/util/json.h"
+#include "qeff/util/name_pattern.h"
 
 namespace qeff {
 

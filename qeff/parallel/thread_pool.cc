@@ -174,8 +174,7 @@ class StdThreadPool : public ThreadPool {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ThreadPool>> CreateThreadPool(
-    int num_threads) {
+absl::StatusOr<std::unique_ptr<ThreadPool>> CreateThreadPool(int num_threads) {
   if (num_threads < 1 || num_threads > 1024) {
     return InvalidInputError("number of threads: expected 1 to 1024, found ",
                              num_threads);

@@ -78,8 +78,7 @@ TEST_P(ThreadPoolTest, ConcurrentCallersTakeTurns) {
   EXPECT_EQ(sum, 2 * 50 * 45);
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest,
-                         ::testing::Values(1, 2, 5));
+INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest, ::testing::Values(1, 2, 5));
 
 TEST(CreateThreadPoolTest, RefusesAbsurdSizes) {
   EXPECT_FALSE(CreateThreadPool(0).ok());

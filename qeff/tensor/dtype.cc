@@ -14,12 +14,12 @@ struct NamedDType {
 };
 
 constexpr NamedDType kNames[] = {
-    {DType::kF32, "F32"},         {DType::kF16, "F16"},
-    {DType::kBF16, "BF16"},       {DType::kF64, "F64"},
-    {DType::kI8, "I8"},           {DType::kU8, "U8"},
-    {DType::kI16, "I16"},         {DType::kI32, "I32"},
-    {DType::kI64, "I64"},         {DType::kBool, "BOOL"},
-    {DType::kF8E4M3, "F8_E4M3"},  {DType::kF8E5M2, "F8_E5M2"},
+    {DType::kF32, "F32"},        {DType::kF16, "F16"},
+    {DType::kBF16, "BF16"},      {DType::kF64, "F64"},
+    {DType::kI8, "I8"},          {DType::kU8, "U8"},
+    {DType::kI16, "I16"},        {DType::kI32, "I32"},
+    {DType::kI64, "I64"},        {DType::kBool, "BOOL"},
+    {DType::kF8E4M3, "F8_E4M3"}, {DType::kF8E5M2, "F8_E5M2"},
 };
 
 // Value of a float with `mantissa_bits` and bias `bias`, without its specials.
@@ -28,9 +28,8 @@ float SmallFloat(uint32_t sign, int exponent, uint32_t mantissa,
   const float magnitude =
       exponent == 0
           ? std::ldexp(static_cast<float>(mantissa), 1 - bias - mantissa_bits)
-          : std::ldexp(
-                static_cast<float>(mantissa | (1u << mantissa_bits)),
-                exponent - bias - mantissa_bits);
+          : std::ldexp(static_cast<float>(mantissa | (1u << mantissa_bits)),
+                       exponent - bias - mantissa_bits);
   return sign != 0 ? -magnitude : magnitude;
 }
 

@@ -44,8 +44,8 @@ std::string Shape::ToString() const {
 void ReadFloats(const TensorView& tensor, int64_t first,
                 absl::Span<float> out) {
   QEFF_CHECK(IsFloating(tensor.dtype));
-  QEFF_CHECK(first >= 0 && first + static_cast<int64_t>(out.size()) <=
-                               tensor.num_elements());
+  QEFF_CHECK(first >= 0 &&
+             first + static_cast<int64_t>(out.size()) <= tensor.num_elements());
   for (size_t i = 0; i < out.size(); ++i) {
     out[i] = ReadFloat(tensor.dtype, tensor.bytes.data(),
                        first + static_cast<int64_t>(i));

@@ -142,8 +142,7 @@ class Matrix {
 // element `first`, as float32 (F64 is rounded to nearest). One element at a
 // time; kernels/convert is the fast way.
 // Preconditions (checked): IsFloating(tensor.dtype), the range lies inside.
-void ReadFloats(const TensorView& tensor, int64_t first,
-                absl::Span<float> out);
+void ReadFloats(const TensorView& tensor, int64_t first, absl::Span<float> out);
 
 }  // namespace qeff
 

@@ -51,8 +51,8 @@ TEST(DTypeTest, EveryBF16RoundTrips) {
   }
   EXPECT_EQ(FloatToBF16(1.0f + 1.0f / 256), 0x3F80);
   EXPECT_EQ(FloatToBF16(1.0f + 3.0f / 256), 0x3F82);
-  EXPECT_TRUE(std::isnan(BF16ToFloat(FloatToBF16(
-      std::numeric_limits<float>::quiet_NaN()))));
+  EXPECT_TRUE(std::isnan(
+      BF16ToFloat(FloatToBF16(std::numeric_limits<float>::quiet_NaN()))));
 }
 
 TEST(DTypeTest, F8Values) {
@@ -68,9 +68,8 @@ TEST(ShapeTest, ChecksTheProduct) {
   EXPECT_EQ(Shape({2, 3}).num_elements().value(), 6u);
   EXPECT_EQ(Shape().num_elements().value(), 1u);
   EXPECT_EQ(Shape({5, 0}).num_elements().value(), 0u);
-  EXPECT_FALSE(Shape({int64_t{1} << 32, int64_t{1} << 32})
-                   .num_elements()
-                   .valid());
+  EXPECT_FALSE(
+      Shape({int64_t{1} << 32, int64_t{1} << 32}).num_elements().valid());
   EXPECT_FALSE(Shape({-1}).num_elements().valid());
   EXPECT_EQ(Shape({2, 3}).ToString(), "[2, 3]");
 }

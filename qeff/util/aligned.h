@@ -61,9 +61,7 @@ class AlignedArray {
   const T* end() const { return data_ + size_; }
 
   absl::Span<T> span() { return absl::Span<T>(data_, size_); }
-  absl::Span<const T> span() const {
-    return absl::Span<const T>(data_, size_);
-  }
+  absl::Span<const T> span() const { return absl::Span<const T>(data_, size_); }
 
  private:
   T* data_ = nullptr;

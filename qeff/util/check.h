@@ -23,8 +23,8 @@ namespace internal_check {
 }  // namespace qeff
 
 // Always on; not for inner loops.
-#define QEFF_CHECK(condition)                                          \
-  ((condition) ? static_cast<void>(0)                                  \
+#define QEFF_CHECK(condition)         \
+  ((condition) ? static_cast<void>(0) \
                : ::qeff::internal_check::Fail(__FILE__, __LINE__, #condition))
 
 // On in builds without NDEBUG (sanitizer configurations).

@@ -23,9 +23,9 @@ absl::StatusOr<int> OpenRegular(const std::string& path, struct stat* info) {
   absl::Cleanup closer = [fd] { close(fd); };
   if (fstat(fd, info) != 0) return IoError(path, "stat", errno);
   if (!S_ISREG(info->st_mode)) {
-    return InvalidInputError(path, ": expected a regular file, found ",
-                             S_ISDIR(info->st_mode) ? "a directory"
-                                                    : "a special file");
+    return InvalidInputError(
+        path, ": expected a regular file, found ",
+        S_ISDIR(info->st_mode) ? "a directory" : "a special file");
   }
   std::move(closer).Cancel();
   return fd;
@@ -45,12 +45,11 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(
   file->inode_ = info.st_ino;
   file->modified_ = info.st_mtim;
   if (info.st_size > 0) {
-    void* data =
-        mmap(nullptr, file->size_bytes_, PROT_READ, MAP_SHARED, fd, 0);
+    void* data = mmap(nullptr, file->size_bytes_, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) return IoError(path, "mmap", errno);
     file->data_ = static_cast<const uint8_t*>(data);
-    file->range_slot_ = internal_mapped_ranges::Register(
-        data, file->size_bytes_, path.c_str());
+    file->range_slot_ =
+        internal_mapped_ranges::Register(data, file->size_bytes_, path.c_str());
   }
   return std::shared_ptr<const MappedFile>(std::move(file));
 }
@@ -65,8 +64,8 @@ void MappedFile::WillNeed(absl::Span<const uint8_t> range) const {
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const uintptr_t begin =
       reinterpret_cast<uintptr_t>(range.data()) & ~(page - 1);
-  const uintptr_t end = reinterpret_cast<uintptr_t>(range.data()) +
-                        range.size();
+  const uintptr_t end =
+      reinterpret_cast<uintptr_t>(range.data()) + range.size();
   // Advice only: a failure costs speed, nothing else.
   (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
 }

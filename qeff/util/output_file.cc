@@ -27,14 +27,13 @@ absl::Status CheckFileSizeLimit(absl::string_view path, CheckedU64 end_bytes) {
   }
   rlimit limit;
   if (getrlimit(RLIMIT_FSIZE, &limit) != 0) return absl::OkStatus();
-  if (limit.rlim_cur == RLIM_INFINITY ||
-      end_bytes.value() <= limit.rlim_cur) {
+  if (limit.rlim_cur == RLIM_INFINITY || end_bytes.value() <= limit.rlim_cur) {
     return absl::OkStatus();
   }
-  return absl::UnavailableError(absl::StrCat(
-      path, ": needs ", end_bytes.value(),
-      " bytes, but the limit on file sizes (ulimit -f) is ",
-      static_cast<uint64_t>(limit.rlim_cur)));
+  return absl::UnavailableError(
+      absl::StrCat(path, ": needs ", end_bytes.value(),
+                   " bytes, but the limit on file sizes (ulimit -f) is ",
+                   static_cast<uint64_t>(limit.rlim_cur)));
 }
 
 }  // namespace
@@ -108,9 +107,9 @@ absl::Status CheckFreeSpace(const std::string& path, uint64_t needed_bytes) {
   if (!free_bytes.valid() || free_bytes.value() >= needed_bytes) {
     return absl::OkStatus();
   }
-  return absl::UnavailableError(absl::StrCat(
-      path, ": not enough space: needs ", needed_bytes, " bytes, free are ",
-      free_bytes.value()));
+  return absl::UnavailableError(absl::StrCat(path, ": not enough space: needs ",
+                                             needed_bytes, " bytes, free are ",
+                                             free_bytes.value()));
 }
 
 absl::Status SyncFolder(int fd, absl::string_view path) {

@@ -103,8 +103,8 @@ TEST_F(ProgressTest, ClearMakesRoomForOtherText) {
   progress.Advance();
   const size_t columns = Written().size() - 1;  // without the first "\r"
   progress.Clear();
-  EXPECT_THAT(Written(), ::testing::EndsWith(
-                             "\r" + std::string(columns, ' ') + "\r"));
+  EXPECT_THAT(Written(),
+              ::testing::EndsWith("\r" + std::string(columns, ' ') + "\r"));
   const std::string cleared = Written();
   progress.Clear();
   EXPECT_EQ(Written(), cleared);

@@ -37,9 +37,9 @@ class Random {
   // function of libm, hence the same bits everywhere.
   constexpr float NormalAt(uint64_t index) const {
     const uint64_t bits = At(index);
-    const int64_t sum = static_cast<int64_t>(
-        (bits & 0xFFFF) + ((bits >> 16) & 0xFFFF) + ((bits >> 32) & 0xFFFF) +
-        (bits >> 48));
+    const int64_t sum =
+        static_cast<int64_t>((bits & 0xFFFF) + ((bits >> 16) & 0xFFFF) +
+                             ((bits >> 32) & 0xFFFF) + (bits >> 48));
     // Mean 4 * 32767.5; standard deviation sqrt(4/12) * 65536 = 37837.2.
     return static_cast<float>(sum - 131070) * (1.0f / 37837.227f);
   }

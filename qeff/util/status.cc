@@ -28,8 +28,8 @@ int ExitCodeFor(const absl::Status& status) {
 
 absl::Status IoError(absl::string_view path, absl::string_view operation,
                      int error_number) {
-  const std::string message = absl::StrCat(path, ": ", operation, " failed: ",
-                                           std::strerror(error_number));
+  const std::string message = absl::StrCat(
+      path, ": ", operation, " failed: ", std::strerror(error_number));
   switch (error_number) {
     case ENOENT:
     case ENOTDIR:

@@ -59,29 +59,28 @@ absl::Status Annotate(const absl::Status& status, absl::string_view context);
 
 // Returns from the calling function when `expr` is not OK. An optional second
 // argument is a context that is put before the message.
-#define QEFF_RETURN_IF_ERROR(expr, ...)                                    \
-  do {                                                                     \
-    const absl::Status qeff_status_ = (expr);                              \
-    if (!qeff_status_.ok()) {                                              \
-      return ::qeff::internal_status::AnnotateIf(qeff_status_,             \
-                                                 ##__VA_ARGS__);           \
-    }                                                                      \
+#define QEFF_RETURN_IF_ERROR(expr, ...)                                        \
+  do {                                                                         \
+    const absl::Status qeff_status_ = (expr);                                  \
+    if (!qeff_status_.ok()) {                                                  \
+      return ::qeff::internal_status::AnnotateIf(qeff_status_, ##__VA_ARGS__); \
+    }                                                                          \
   } while (false)
 
 // Assigns the value of the StatusOr `expr` to `lhs` (which may declare a
 // variable) or returns its status from the calling function.
 #define QEFF_ASSIGN_OR_RETURN(lhs, expr, ...)                                 \
-  QEFF_ASSIGN_OR_RETURN_IMPL_(                                                \
-      QEFF_STATUS_CONCAT_(qeff_status_or_, __LINE__), lhs, expr, ##__VA_ARGS__)
+  QEFF_ASSIGN_OR_RETURN_IMPL_(QEFF_STATUS_CONCAT_(qeff_status_or_, __LINE__), \
+                              lhs, expr, ##__VA_ARGS__)
 
 #define QEFF_STATUS_CONCAT_INNER_(a, b) a##b
 #define QEFF_STATUS_CONCAT_(a, b) QEFF_STATUS_CONCAT_INNER_(a, b)
-#define QEFF_ASSIGN_OR_RETURN_IMPL_(statusor, lhs, expr, ...)              \
-  auto statusor = (expr);                                                  \
-  if (!statusor.ok()) {                                                    \
-    return ::qeff::internal_status::AnnotateIf(statusor.status(),          \
-                                               ##__VA_ARGS__);             \
-  }                                                                        \
+#define QEFF_ASSIGN_OR_RETURN_IMPL_(statusor, lhs, expr, ...)     \
+  auto statusor = (expr);                                         \
+  if (!statusor.ok()) {                                           \
+    return ::qeff::internal_status::AnnotateIf(statusor.status(), \
+                                               ##__VA_ARGS__);    \
+  }                                                               \
   lhs = *std::move(statusor)
 
 namespace qeff {

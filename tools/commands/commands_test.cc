@@ -2,6 +2,8 @@
 //
 // Every command on tiny random models, and on wrong input.
 
+#include "tools/commands/commands.h"
+
 #include <cmath>
 #include <string>
 
@@ -10,7 +12,6 @@
 #include "gtest/gtest.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/io/safetensors.h"
-#include "tools/commands/commands.h"
 #include "tools/commands/run_testutil.h"
 
 namespace qeff {
@@ -55,9 +56,8 @@ TEST_P(EveryFamilyTest, MainJob) {
   EXPECT_NEAR(inspect.json["bits_per_weight"].get<double>(), 32.0, 1e-9);
   EXPECT_GT(inspect.json["tensors"].size(), 10u);
 
-  const CommandOutcome generate =
-      RunQeff({"generate", "--model=" + model, "--prompt=Hello",
-               "--max_new_tokens=8"});
+  const CommandOutcome generate = RunQeff(
+      {"generate", "--model=" + model, "--prompt=Hello", "--max_new_tokens=8"});
   ASSERT_EQ(generate.code, 0) << generate.err;
   EXPECT_THAT(generate.out, StartsWith("Hello"));
   EXPECT_THAT(generate.out, HasSubstr("Average Prefill time a.k.a TTFT is="));
@@ -79,14 +79,14 @@ TEST_P(EveryFamilyTest, MainJob) {
   // 8 bits leave the predictions of any sane model nearly alone.
   EXPECT_GT(after.json["kl_mean"].get<double>(), 0.0);
   EXPECT_LT(after.json["kl_mean"].get<double>(), 0.01);
-  EXPECT_NEAR(after.json["nll"].get<double>(),
-              before.json["nll"].get<double>(), 0.05);
+  EXPECT_NEAR(after.json["nll"].get<double>(), before.json["nll"].get<double>(),
+              0.05);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, EveryFamilyTest,
-                         ::testing::Values("tiny", "tiny-mistral",
-                                           "tiny-qwen2", "tiny-qwen3",
-                                           "tiny-gpt2", "tiny-mpt"));
+                         ::testing::Values("tiny", "tiny-mistral", "tiny-qwen2",
+                                           "tiny-qwen3", "tiny-gpt2",
+                                           "tiny-mpt"));
 
 class CommandsTest : public ::testing::Test {
  protected:
@@ -134,9 +134,8 @@ TEST_F(CommandsTest, TokenizeBothWays) {
   const CommandOutcome ids =
       RunQeff({"tokenize", "--model=" + *model_, "--text=Hi"});
   EXPECT_EQ(ids.out, absl::StrCat("1,", 3 + 'H', ",", 3 + 'i', "\n"));
-  const CommandOutcome plain =
-      RunQeff({"tokenize", "--model=" + *model_, "--text=Hi",
-               "--noadd_special_tokens"});
+  const CommandOutcome plain = RunQeff({"tokenize", "--model=" + *model_,
+                                        "--text=Hi", "--noadd_special_tokens"});
   EXPECT_EQ(plain.json["count"], 2);
   const CommandOutcome text =
       RunQeff({"tokenize", "--model=" + *model_, "--decode",
@@ -145,22 +144,21 @@ TEST_F(CommandsTest, TokenizeBothWays) {
   ExpectError({"tokenize", "--model=" + *model_}, 2, "--text and --file");
   ExpectError({"tokenize", "--model=" + *model_, "--text=7,x", "--decode"}, 3,
               "found 'x'");
-  ExpectError({"tokenize", "--model=" + *model_, "--text=70000", "--decode"},
-              3, "70000");
+  ExpectError({"tokenize", "--model=" + *model_, "--text=70000", "--decode"}, 3,
+              "70000");
 }
 
 TEST_F(CommandsTest, LogitsAgreeWithTheSameModelInBlocks) {
   const std::string path = MakeTestFolder() + "/l.safetensors";
-  const CommandOutcome outcome =
-      RunQeff({"logits", "--model=" + *model_, "--tokens=1,5,7",
-               "--output=" + path});
+  const CommandOutcome outcome = RunQeff(
+      {"logits", "--model=" + *model_, "--tokens=1,5,7", "--output=" + path});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const auto file = SafetensorsFile::Open(path);
   ASSERT_TRUE(file.ok());
   EXPECT_EQ((*file)->Find("logits")->shape, Shape({3, 320}));
-  ExpectError({"logits", "--model=" + *model_, "--tokens=1,320",
-               "--output=" + path},
-              3, "320");
+  ExpectError(
+      {"logits", "--model=" + *model_, "--tokens=1,320", "--output=" + path}, 3,
+      "320");
   ExpectError({"logits", "--model=" + *model_, "--tokens=", "--output=" + path},
               3, "");
 }
@@ -179,8 +177,8 @@ TEST_F(CommandsTest, EmbedPools) {
 
 TEST_F(CommandsTest, GenerateIsSeededAndStops) {
   const std::vector<std::string> sampled = {
-      "generate", "--model=" + *model_, "--prompt=Hi", "--temperature=1",
-      "--max_new_tokens=20", "--seed=3"};
+      "generate",        "--model=" + *model_,  "--prompt=Hi",
+      "--temperature=1", "--max_new_tokens=20", "--seed=3"};
   std::vector<std::string> one_thread = sampled;
   one_thread.push_back("--threads=1");
   EXPECT_EQ(RunQeff(sampled).json["tokens"],
@@ -189,12 +187,11 @@ TEST_F(CommandsTest, GenerateIsSeededAndStops) {
   other_seed.back() = "--seed=4";
   EXPECT_NE(RunQeff(sampled).json["tokens"],
             RunQeff(other_seed).json["tokens"]);
-  ExpectError({"generate", "--model=" + *model_, "--prompt=x",
-               "--top_p=1.5"},
+  ExpectError({"generate", "--model=" + *model_, "--prompt=x", "--top_p=1.5"},
               3, "top_p");
-  ExpectError({"generate", "--model=" + *model_, "--prompt=x",
-               "--max_new_tokens=0"},
-              3, "max_new_tokens");
+  ExpectError(
+      {"generate", "--model=" + *model_, "--prompt=x", "--max_new_tokens=0"}, 3,
+      "max_new_tokens");
 }
 
 TEST_F(CommandsTest, EvalRefusesWhatItCannotScore) {
@@ -204,9 +201,9 @@ TEST_F(CommandsTest, EvalRefusesWhatItCannotScore) {
               "the file is empty");
   ExpectError({"eval", "--model=" + *model_, "--text=/nonexistent"}, 3,
               "/nonexistent");
-  ExpectError({"eval", "--model=" + *model_, "--text=" + *text_,
-               "--context_length=1"},
-              3, "context_length");
+  ExpectError(
+      {"eval", "--model=" + *model_, "--text=" + *text_, "--context_length=1"},
+      3, "context_length");
   ExpectError({"eval", "--model=" + *model_, "--text=" + *text_,
                "--protocol=llama.cpp", "--stride=4"},
               2, "--stride");
@@ -242,8 +239,8 @@ TEST_F(CommandsTest, QuantizePlansBeforeItWorks) {
 
 TEST_F(CommandsTest, QuantizeRefusesBadRequests) {
   const std::string output = NewPath();
-  const std::vector<std::string> base = {
-      "quantize", "--model=" + *model_, "--output=" + output};
+  const std::vector<std::string> base = {"quantize", "--model=" + *model_,
+                                         "--output=" + output};
   const auto with = [&](std::vector<std::string> flags) {
     std::vector<std::string> arguments = base;
     arguments.insert(arguments.end(), flags.begin(), flags.end());
@@ -256,8 +253,8 @@ TEST_F(CommandsTest, QuantizeRefusesBadRequests) {
   ExpectError({"quantize", "--model=" + *model_, "--output=" + *model_,
                "--scheme=int4"},
               3, "exists");
-  ExpectError({"quantize", "--model=" + *model_,
-               "--output=/proc/nowhere/out", "--scheme=int4"},
+  ExpectError({"quantize", "--model=" + *model_, "--output=/proc/nowhere/out",
+               "--scheme=int4"},
               4, "/proc/nowhere");
   EXPECT_TRUE(ListTestFolder(output.substr(0, output.size() - 4)).empty());
 }
@@ -286,13 +283,13 @@ TEST_F(CommandsTest, BrokenModelsAreNamed) {
               3, "hidden_size");
   ExpectError(inspect(WithFile("model.safetensors", "")), 3,
               "model.safetensors");
-  ExpectError(inspect(WithFile("model.safetensors",
-                               std::string(8, '\xFF') + "{}")),
-              3, "model.safetensors");
-  ExpectError({"tokenize", "--text=x",
-               "--model=" + WithFile("tokenizer.json",
-                                     std::string(10000, '['))},
-              3, "tokenizer.json");
+  ExpectError(
+      inspect(WithFile("model.safetensors", std::string(8, '\xFF') + "{}")), 3,
+      "model.safetensors");
+  ExpectError(
+      {"tokenize", "--text=x",
+       "--model=" + WithFile("tokenizer.json", std::string(10000, '['))},
+      3, "tokenizer.json");
 }
 
 }  // namespace

@@ -29,8 +29,7 @@ class EmbedCommand : public Command {
                      "The mean over all tokens, the last one's state, or the "
                      "first one's.");
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable&) override {
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     const Pooling pooling = pooling_ == "mean"   ? Pooling::kMean
                             : pooling_ == "last" ? Pooling::kLast
                                                  : Pooling::kCls;
@@ -41,8 +40,7 @@ class EmbedCommand : public Command {
     const auto format = [](std::string* out, float value) {
       absl::StrAppendFormat(out, "%.9g", value);
     };
-    std::fprintf(env.out, "%s\n",
-                 absl::StrJoin(vector, ",", format).c_str());
+    std::fprintf(env.out, "%s\n", absl::StrJoin(vector, ",", format).c_str());
     return Json{{"embedding", vector}, {"pooling", pooling_}};
   }
 

@@ -12,9 +12,7 @@ namespace {
 class GenerateCommand : public Command {
  public:
   absl::string_view name() const override { return "generate"; }
-  absl::string_view summary() const override {
-    return "Continues a prompt.";
-  }
+  absl::string_view summary() const override { return "Continues a prompt."; }
   absl::string_view description() const override {
     return "Prints the prompt and its continuation as it is made, then four "
            "lines of statistics in the form of QEfficient's.\n\n"
@@ -64,8 +62,7 @@ class GenerateCommand : public Command {
         {"prompt", prompt_},
         {"text", result.text},
         {"tokens", result.tokens},
-        {"finish_reason",
-         std::string(FinishReasonName(result.finish_reason))},
+        {"finish_reason", std::string(FinishReasonName(result.finish_reason))},
         {"prompt_tokens", timing.prompt_tokens},
         {"generated_tokens", timing.generated_tokens},
         {"prefill_seconds", timing.prefill_seconds()},

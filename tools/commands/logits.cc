@@ -29,8 +29,7 @@ class LogitsCommand : public Command {
                        "The safetensors file to write; replaced if it "
                        "exists.");
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable&) override {
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
                           ParseTokenList(tokens_));
     QEFF_ASSIGN_OR_RETURN(
@@ -45,8 +44,7 @@ class LogitsCommand : public Command {
     QEFF_RETURN_IF_ERROR(WriteSafetensorsFile(output_, {{"logits", view}}));
     std::fprintf(env.out, "wrote logits %s to %s\n",
                  view.shape.ToString().c_str(), output_.c_str());
-    return Json{{"output", output_},
-                {"shape", {logits.rows(), logits.cols()}}};
+    return Json{{"output", output_}, {"shape", {logits.rows(), logits.cols()}}};
   }
 
  private:

@@ -50,8 +50,7 @@ class RealModelsTest : public ::testing::Test {
   std::string Quantize(std::vector<std::string> flags) const {
     const std::string output = MakeTestFolder() + "/quantized";
     std::vector<std::string> arguments = {
-        "quantize", "--model=" + data_ + "/stories260k",
-        "--output=" + output};
+        "quantize", "--model=" + data_ + "/stories260k", "--output=" + output};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     MustRun(arguments);
     return output;
@@ -70,8 +69,8 @@ TEST_F(RealModelsTest, GreedyTextIsThatOfLlama2C) {
   const CommandOutcome outcome =
       MustRun({"generate", "--model=" + model, "--prompt=Once upon a time",
                absl::StrCat("--max_new_tokens=", 201 - prompt_tokens)});
-  const std::string expected(absl::StripAsciiWhitespace(
-      ReadTestFile(model + "/expected_greedy.txt")));
+  const std::string expected(
+      absl::StripAsciiWhitespace(ReadTestFile(model + "/expected_greedy.txt")));
   EXPECT_THAT(outcome.out, StartsWith(expected + "\n\nAverage Prefill"));
 }
 

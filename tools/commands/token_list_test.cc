@@ -14,8 +14,7 @@ using ::testing::IsEmpty;
 
 TEST(ParseTokenListTest, Parses) {
   EXPECT_THAT(*ParseTokenList("1,5,7"), ElementsAre(1, 5, 7));
-  EXPECT_THAT(*ParseTokenList(" 0 , 2147483647\n"),
-              ElementsAre(0, 2147483647));
+  EXPECT_THAT(*ParseTokenList(" 0 , 2147483647\n"), ElementsAre(0, 2147483647));
   EXPECT_THAT(*ParseTokenList(""), IsEmpty());
 }
 

@@ -60,11 +60,9 @@ class TokenizeCommand : public Command {
 
   absl::StatusOr<Json> Decode(const Tokenizer& tokenizer,
                               const std::string& text, const CommandEnv& env) {
-    QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
-                          ParseTokenList(text));
-    QEFF_ASSIGN_OR_RETURN(
-        const std::string decoded,
-        tokenizer.Decode(ids, /*skip_special_tokens=*/false));
+    QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, ParseTokenList(text));
+    QEFF_ASSIGN_OR_RETURN(const std::string decoded,
+                          tokenizer.Decode(ids, /*skip_special_tokens=*/false));
     std::fwrite(decoded.data(), 1, decoded.size(), env.out);
     std::fputc('\n', env.out);
     return Json{{"text", decoded}};

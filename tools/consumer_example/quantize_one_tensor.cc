@@ -25,9 +25,8 @@ namespace {
 absl::Status QuantizeOneTensor(const char* folder) {
   QEFF_ASSIGN_OR_RETURN(const auto checkpoint, qeff::Checkpoint::Open(folder));
   QEFF_ASSIGN_OR_RETURN(const auto model, qeff::Transformer::Load(checkpoint));
-  QEFF_ASSIGN_OR_RETURN(
-      const qeff::LinearWeights layer,
-      model->LoadLinear(/*block=*/0, qeff::LinearRole::kUp));
+  QEFF_ASSIGN_OR_RETURN(const qeff::LinearWeights layer,
+                        model->LoadLinear(/*block=*/0, qeff::LinearRole::kUp));
   const absl::Span<const float> weights = layer.weight.span();
   const int64_t rows = layer.weight.rows(), cols = layer.weight.cols();
 
@@ -61,11 +60,12 @@ absl::Status QuantizeOneTensor(const char* folder) {
     error += difference * difference;
     power += static_cast<double>(weights[i]) * weights[i];
   }
-  std::printf("[%lld, %lld]: %zu bytes of float32 became %zu, relative RMS "
-              "error %.4f\n",
-              static_cast<long long>(rows), static_cast<long long>(cols),
-              weights.size() * sizeof(float), packed.size() + scales.size(),
-              std::sqrt(error / power));
+  std::printf(
+      "[%lld, %lld]: %zu bytes of float32 became %zu, relative RMS "
+      "error %.4f\n",
+      static_cast<long long>(rows), static_cast<long long>(cols),
+      weights.size() * sizeof(float), packed.size() + scales.size(),
+      std::sqrt(error / power));
   return absl::OkStatus();
 }
 
