@@ -148,7 +148,7 @@ class Compiler {
     const size_t row_bytes =
         static_cast<size_t>(cols) * DTypeBytes(view->dtype);
     return DeviceMatrix{
-        view->dtype, rows, cols,
+        FloatRows{view->dtype}, rows, cols,
         view->bytes.subspan(static_cast<size_t>(first_row) * row_bytes,
                             static_cast<size_t>(rows) * row_bytes),
         transformer_.shared_checkpoint()};

@@ -70,7 +70,7 @@ class TensorList {
  private:
   static std::vector<float> Values(const DeviceMatrix& m) {
     std::vector<float> values(static_cast<size_t>(m.rows * m.cols));
-    ReadFloats(TensorView{m.dtype, Shape({m.rows, m.cols}), m.bytes}, 0,
+    ReadFloats(TensorView{m.view().dtype, Shape({m.rows, m.cols}), m.bytes}, 0,
                absl::MakeSpan(values));
     return values;
   }
@@ -230,8 +230,8 @@ TEST_P(CompileInMemoryTest, Llama) {
       absl::StrCat(R"({"model_type": "llama",)", kSizes, "}");
   const auto model = Compile(config, LlamaTensors(*written));
   ASSERT_NE(model, nullptr);
-  EXPECT_EQ(model->blocks[1].down.weight.dtype, GetParam());
-  EXPECT_EQ(model->token_embedding.dtype, GetParam());
+  EXPECT_EQ(model->blocks[1].down.weight.view().dtype, GetParam());
+  EXPECT_EQ(model->token_embedding.view().dtype, GetParam());
   const auto again = Compile(config, LlamaTensors(*model));
   ASSERT_NE(again, nullptr);
   EXPECT_EQ(Logits(again), Logits(model));
@@ -266,7 +266,7 @@ TEST_P(CompileInMemoryTest, Gpt2IsTurnedAndSplit) {
   const auto written = RandomModel(Gpt2Spec(), 3, GetParam());
   const auto model = Compile(kGpt2Config, Gpt2Tensors(*written));
   ASSERT_NE(model, nullptr);
-  EXPECT_EQ(model->blocks[0].k.weight.dtype, DType::kF32);
+  EXPECT_EQ(model->blocks[0].k.weight.view().dtype, DType::kF32);
   const auto again = Compile(kGpt2Config, Gpt2Tensors(*model));
   ASSERT_NE(again, nullptr);
   EXPECT_EQ(Logits(again), Logits(model));
@@ -281,7 +281,7 @@ TEST_P(CompileInMemoryTest, MptIsSplitWhereItIsMapped) {
   const auto model = Compile(kMptConfig, MptTensors(*written));
   ASSERT_NE(model, nullptr);
   const DeviceBlock& block = model->blocks[0];
-  EXPECT_EQ(block.q.weight.dtype, GetParam());
+  EXPECT_EQ(block.q.weight.view().dtype, GetParam());
   EXPECT_EQ(block.k.weight.bytes.data(),
             block.q.weight.bytes.data() + block.q.weight.bytes.size());
   const auto again = Compile(kMptConfig, MptTensors(*model));

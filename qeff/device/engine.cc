@@ -42,8 +42,8 @@ AlignedArray<float> Floats(int64_t size) {
 }
 
 void ReadRow(const DeviceMatrix& matrix, int64_t row, absl::Span<float> out) {
-  const TensorView view{matrix.dtype, Shape{matrix.rows, matrix.cols},
-                        matrix.bytes};
+  const TensorView view{std::get<FloatRows>(matrix.layout).dtype,
+                        Shape{matrix.rows, matrix.cols}, matrix.bytes};
   ReadFloats(view, row * matrix.cols, out);
 }
 
@@ -155,7 +155,8 @@ absl::Status Engine::Impl::Check(absl::Span<const int32_t> tokens) const {
 template <typename Body>
 void Engine::Impl::ForRows(const DeviceMatrix& w, int64_t rows,
                            const Body& body) {
-  const int64_t row_bytes = w.cols * static_cast<int64_t>(DTypeBytes(w.dtype));
+  const int64_t row_bytes =
+      w.cols * static_cast<int64_t>(DTypeBytes(w.view().dtype));
   const int64_t grain = BalancedGrain(rows, pool_->num_threads(),
                                       CeilDiv(kMinBytesPerRange, row_bytes));
   pool_->ParallelFor(

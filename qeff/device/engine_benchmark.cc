@@ -46,7 +46,8 @@ TransformerSpec Stories260k() { return Spec(64, 5, 8, 4, 172, 512); }
 DeviceMatrix Zeros(DType dtype, int64_t rows, int64_t cols) {
   const size_t size = static_cast<size_t>(rows * cols) * DTypeBytes(dtype);
   auto bytes = std::make_shared<std::vector<uint8_t>>(size);
-  return DeviceMatrix{dtype, rows, cols, absl::MakeConstSpan(*bytes), bytes};
+  return DeviceMatrix{FloatRows{dtype}, rows, cols, absl::MakeConstSpan(*bytes),
+                      bytes};
 }
 
 std::shared_ptr<DeviceModel> ZeroModel(const TransformerSpec& spec,

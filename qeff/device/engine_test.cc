@@ -275,7 +275,7 @@ TEST_F(EngineTest, RefusesModelsThatDoNotFitTheirDescription) {
             "block 0 k bias: expected 0 elements, found 12");
 
   model = RandomModel(spec, 7);
-  model->token_embedding.dtype = DType::kI32;
+  model->token_embedding.layout = FloatRows{DType::kI32};
   EXPECT_EQ(CreateError(model, 8),
             "token embedding: expected type F32, BF16 or F16, found I32");
 
@@ -284,8 +284,9 @@ TEST_F(EngineTest, RefusesModelsThatDoNotFitTheirDescription) {
   EXPECT_EQ(CreateError(model, 8), "blocks: expected 2, found 1");
 
   model = RandomModel(spec, 7);
-  model->spec.tied_lm_head = true;
-  EXPECT_EQ(CreateError(model, 8), "lm_head: the model has no use for it");
+  model->lm_head.weight = {};
+  EXPECT_EQ(CreateError(model, 8),
+            "lm_head weight: expected shape [50, 24], found [0, 0]");
 }
 
 TEST_F(EngineTest, NaNWeightsReachTheLogits) {

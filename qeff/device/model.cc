@@ -2,11 +2,13 @@
 
 #include "qeff/device/model.h"
 
+#include <cstdint>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "qeff/util/aligned.h"
 #include "qeff/util/checked.h"
 #include "qeff/util/status.h"
 
@@ -18,28 +20,24 @@ class Checker {
  public:
   explicit Checker(std::string where) : where_(std::move(where)) {}
 
+  // What a matrix must be like besides its number of columns.
+  enum class Kind { kAny, kFloatRows, kFloatRowsOrMore };
+
   absl::Status Matrix(absl::string_view name, const DeviceMatrix& m,
-                      int64_t min_rows, int64_t cols,
-                      bool more_rows_allowed = false) const {
-    const bool rows_fit =
-        more_rows_allowed ? m.rows >= min_rows : m.rows == min_rows;
+                      int64_t min_rows, int64_t cols, Kind kind) const {
+    const bool rows_fit = kind == Kind::kFloatRowsOrMore ? m.rows >= min_rows
+                                                         : m.rows == min_rows;
     if (!rows_fit || m.cols != cols) {
       return InvalidInputError(where_, name, ": expected shape [", min_rows,
                                ", ", cols, "], found [", m.rows, ", ", m.cols,
                                "]");
     }
-    if (!MatVecSupports(m.dtype)) {
+    if (kind != Kind::kAny && !m.has_float_rows()) {
       return InvalidInputError(where_, name,
-                               ": expected type F32, BF16 or F16, found ",
-                               DTypeName(m.dtype));
+                               ": expected rows of floats, found ",
+                               WeightLayoutName(m.layout));
     }
-    const CheckedU64 bytes = CheckedU64(m.rows) * m.cols * DTypeBytes(m.dtype);
-    if (!bytes.valid() || bytes.value() != m.bytes.size()) {
-      return InvalidInputError(where_, name, ": ", m.bytes.size(),
-                               " bytes do not fit shape [", m.rows, ", ",
-                               m.cols, "] of ", DTypeName(m.dtype));
-    }
-    return absl::OkStatus();
+    return Layout(absl::StrCat(where_, name), m);
   }
 
   // A vector of `size` when wanted, none otherwise.
@@ -53,8 +51,8 @@ class Checker {
 
   absl::Status Linear(absl::string_view name, const DeviceLinear& linear,
                       int64_t rows, int64_t cols, bool bias) const {
-    QEFF_RETURN_IF_ERROR(
-        Matrix(absl::StrCat(name, " weight"), linear.weight, rows, cols));
+    QEFF_RETURN_IF_ERROR(Matrix(absl::StrCat(name, " weight"), linear.weight,
+                                rows, cols, Kind::kAny));
     return Vector(absl::StrCat(name, " bias"), linear.bias, bias, rows);
   }
 
@@ -74,6 +72,36 @@ class Checker {
   }
 
  private:
+  // That type, sizes and alignment fit the layout.
+  static absl::Status Layout(absl::string_view place, const DeviceMatrix& m) {
+    bool fits = false;
+    if (const auto* rows = std::get_if<FloatRows>(&m.layout)) {
+      if (!MatVecSupports(rows->dtype)) {
+        return InvalidInputError(place,
+                                 ": expected type F32, BF16 or F16, found ",
+                                 DTypeName(rows->dtype));
+      }
+      const CheckedU64 bytes =
+          CheckedU64(m.rows) * m.cols * DTypeBytes(rows->dtype);
+      fits = bytes.valid() && bytes.value() == m.bytes.size();
+    } else if (const auto* ints = std::get_if<PackedIntLayout>(&m.layout)) {
+      fits = FitsPacked(*ints, m);
+    } else {
+      fits = FitsPacked(std::get<PackedBF16Layout>(m.layout), m);
+    }
+    if (fits) return absl::OkStatus();
+    return InvalidInputError(place, ": ", m.bytes.size(),
+                             " bytes do not fit shape [", m.rows, ", ", m.cols,
+                             "] of ", WeightLayoutName(m.layout));
+  }
+
+  template <class Layout>
+  static bool FitsPacked(const Layout& layout, const DeviceMatrix& m) {
+    return layout.rows() == m.rows && layout.cols() == m.cols &&
+           layout.total_bytes() == static_cast<int64_t>(m.bytes.size()) &&
+           reinterpret_cast<uintptr_t>(m.bytes.data()) % kAlignment == 0;
+  }
+
   std::string where_;
 };
 
@@ -110,7 +138,6 @@ absl::Status CheckBlock(const DeviceBlock& block, const TransformerSpec& spec,
 DeviceMatrix OwnedMatrix(Matrix<float> matrix) {
   const auto owner = std::make_shared<const Matrix<float>>(std::move(matrix));
   DeviceMatrix device;
-  device.dtype = DType::kF32;
   device.rows = owner->rows();
   device.cols = owner->cols();
   device.bytes =
@@ -120,16 +147,30 @@ DeviceMatrix OwnedMatrix(Matrix<float> matrix) {
   return device;
 }
 
+std::string WeightLayoutName(const WeightLayout& layout) {
+  if (const auto* packed = std::get_if<PackedIntLayout>(&layout)) {
+    const std::string name = absl::StrCat("int", packed->bits());
+    return packed->groups() == 1
+               ? name
+               : absl::StrCat(name, " in groups of ", packed->group_elems());
+  }
+  if (const auto* rows = std::get_if<FloatRows>(&layout)) {
+    return std::string(DTypeName(rows->dtype));
+  }
+  return "BF16 packed";
+}
+
 absl::Status ValidateModel(const DeviceModel& model) {
   const TransformerSpec& spec = model.spec;
   QEFF_RETURN_IF_ERROR(ValidateSpec(spec));
   const Checker check("");
   QEFF_RETURN_IF_ERROR(check.Matrix("token embedding", model.token_embedding,
-                                    spec.vocab_size, spec.hidden_size));
+                                    spec.vocab_size, spec.hidden_size,
+                                    Checker::Kind::kFloatRows));
   if (spec.position == PositionKind::kLearned) {
     QEFF_RETURN_IF_ERROR(check.Matrix(
         "position embedding", model.position_embedding, spec.max_positions,
-        spec.hidden_size, /*more_rows_allowed=*/true));
+        spec.hidden_size, Checker::Kind::kFloatRowsOrMore));
   } else if (!model.position_embedding.empty()) {
     return InvalidInputError("position embedding: the model has no use for it");
   }
@@ -142,10 +183,11 @@ absl::Status ValidateModel(const DeviceModel& model) {
         CheckBlock(model.blocks[i], spec, static_cast<int64_t>(i)));
   }
   QEFF_RETURN_IF_ERROR(check.Norm("final norm", model.final_norm, spec));
-  return spec.tied_lm_head
-             ? check.Absent("lm_head", model.lm_head)
-             : check.Linear("lm_head", model.lm_head, spec.vocab_size,
-                            spec.hidden_size, /*bias=*/false);
+  if (spec.tied_lm_head && model.lm_head.weight.empty()) {
+    return check.Absent("lm_head", model.lm_head);
+  }
+  return check.Linear("lm_head", model.lm_head, spec.vocab_size,
+                      spec.hidden_size, /*bias=*/false);
 }
 
 }  // namespace qeff

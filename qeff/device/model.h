@@ -9,10 +9,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "qeff/kernels/matmul_bf16/packed_bf16_layout.h"
+#include "qeff/kernels/matmul_int/packed_int_layout.h"
 #include "qeff/kernels/matvec/matvec.h"
 #include "qeff/spec/transformer_spec.h"
 #include "qeff/tensor/dtype.h"
@@ -20,25 +24,41 @@
 
 namespace qeff {
 
-// A contiguous row-major matrix of float32, bf16 or f16 weights, in memory
-// that `owner` keeps alive: an array of its own or a mapped file. Copies share
-// the bytes. Thread-compatible; the bytes are never written.
-struct DeviceMatrix {
+// Row after row of float32, bf16 or f16.
+struct FloatRows {
   DType dtype = DType::kF32;
+};
+
+// Where the elements of a matrix are: rows as a checkpoint has them, at any
+// alignment, or packed for the integer or bf16 product, 64-byte aligned.
+using WeightLayout = std::variant<FloatRows, PackedIntLayout, PackedBF16Layout>;
+
+// A matrix of weights in memory that `owner` keeps alive: an array of its own
+// or a mapped file. Copies share the bytes. Thread-compatible; the bytes are
+// never written.
+struct DeviceMatrix {
+  WeightLayout layout;
   int64_t rows = 0;
   int64_t cols = 0;
-  absl::Span<const uint8_t> bytes;  // any alignment
+  absl::Span<const uint8_t> bytes;
   std::shared_ptr<const void> owner;
 
   bool empty() const { return bytes.empty(); }
-  // All rows, for MatVec.
+  bool has_float_rows() const {
+    return std::holds_alternative<FloatRows>(layout);
+  }
+  // All rows, for MatVec. Precondition: has_float_rows().
   WeightRows view() const {
-    return WeightRows{dtype, bytes.data(), rows, cols, cols};
+    return WeightRows{std::get<FloatRows>(layout).dtype, bytes.data(), rows,
+                      cols, cols};
   }
 };
 
 // Takes over a float32 matrix.
 DeviceMatrix OwnedMatrix(Matrix<float> matrix);
+
+// "F32", "BF16 packed", "int4 in groups of 32": how weights are kept.
+std::string WeightLayoutName(const WeightLayout& layout);
 
 // y = W x + b with W [out_features, in_features]; an empty bias is zero.
 struct DeviceLinear {
@@ -68,13 +88,14 @@ struct DeviceBlock {
 
 struct DeviceModel {
   TransformerSpec spec;
-  DeviceMatrix token_embedding;  // [vocab_size, hidden_size]
-  // [at least max_positions, hidden_size], with PositionKind::kLearned.
+  DeviceMatrix token_embedding;  // [vocab_size, hidden_size] of FloatRows
+  // [at least max_positions, hidden_size] of FloatRows, with
+  // PositionKind::kLearned.
   DeviceMatrix position_embedding;
   std::vector<DeviceBlock> blocks;
   DeviceNorm final_norm;
-  // [vocab_size, hidden_size]; empty with spec.tied_lm_head, which uses the
-  // token embedding.
+  // [vocab_size, hidden_size]; empty where the token embedding serves as it
+  // is, which spec.tied_lm_head allows.
   DeviceLinear lm_head;
 };
 

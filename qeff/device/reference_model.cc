@@ -33,7 +33,8 @@ class Weights {
                              : static_cast<const void*>(&half);
       std::memcpy(bytes->data() + i * size, from, size);
     }
-    return DeviceMatrix{dtype_, rows, cols, absl::MakeConstSpan(*bytes), bytes};
+    return DeviceMatrix{FloatRows{dtype_}, rows, cols,
+                        absl::MakeConstSpan(*bytes), bytes};
   }
 
   std::vector<float> Vector(int64_t size, double mean, double deviation) {
