@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/format/ggml_blocks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "qeff/tensor/dtype.h"
+#include "qeff/util/check.h"
+
+namespace qeff {
+namespace {
+
+constexpr GgmlType Type(uint32_t number) {
+  return static_cast<GgmlType>(number);
+}
+
+constexpr GgmlTypeTraits kTypes[] = {
+    {GgmlType::kF32, "F32", 1, 4},
+    {GgmlType::kF16, "F16", 1, 2},
+    {GgmlType::kQ4_0, "Q4_0", 32, 18},
+    {Type(3), "Q4_1", 32, 20},
+    {Type(6), "Q5_0", 32, 22},
+    {Type(7), "Q5_1", 32, 24},
+    {GgmlType::kQ8_0, "Q8_0", 32, 34},
+    {Type(9), "Q8_1", 32, 36},
+    {Type(10), "Q2_K", 256, 84},
+    {Type(11), "Q3_K", 256, 110},
+    {Type(12), "Q4_K", 256, 144},
+    {Type(13), "Q5_K", 256, 176},
+    {Type(14), "Q6_K", 256, 210},
+    {Type(15), "Q8_K", 256, 292},
+    {Type(16), "IQ2_XXS", 256, 66},
+    {Type(17), "IQ2_XS", 256, 74},
+    {Type(18), "IQ3_XXS", 256, 98},
+    {Type(19), "IQ1_S", 256, 50},
+    {Type(20), "IQ4_NL", 32, 18},
+    {Type(21), "IQ3_S", 256, 110},
+    {Type(22), "IQ2_S", 256, 82},
+    {Type(23), "IQ4_XS", 256, 136},
+    {Type(24), "I8", 1, 1},
+    {Type(25), "I16", 1, 2},
+    {Type(26), "I32", 1, 4},
+    {Type(27), "I64", 1, 8},
+    {Type(28), "F64", 1, 8},
+    {Type(29), "IQ1_M", 256, 56},
+    {Type(30), "BF16", 1, 2},
+    {Type(34), "TQ1_0", 256, 54},
+    {Type(35), "TQ2_0", 256, 66},
+    {Type(39), "MXFP4", 32, 17},
+    {Type(40), "NVFP4", 64, 36},
+};
+
+constexpr int kElems = static_cast<int>(kGgmlBlockElems);
+constexpr int kHalf = kElems / 2;
+
+// The least value that rounds to infinity in F16.
+constexpr float kF16Overflow = 65520.0f;
+
+void StoreF16(float value, uint8_t* to) {
+  const uint16_t bits = FloatToF16(value);
+  to[0] = static_cast<uint8_t>(bits);
+  to[1] = static_cast<uint8_t>(bits >> 8);
+}
+
+float LoadF16(const uint8_t* from) {
+  return F16ToFloat(static_cast<uint16_t>(from[0] | from[1] << 8));
+}
+
+// 1 / d; 0 for a d so small that it is 0 in F16 and its inverse may overflow.
+float Inverse(float d) {
+  return std::fabs(d) < std::numeric_limits<float>::min() ? 0.0f : 1.0f / d;
+}
+
+// Nearest integer of |x| <= 128, halves away from zero. Exact: what is cut off
+// is a float without rounding.
+int RoundAway(float x) {
+  const int cut = static_cast<int>(x);
+  const float rest = x - static_cast<float>(cut);
+  return cut + (rest >= 0.5f ? 1 : 0) - (rest <= -0.5f ? 1 : 0);
+}
+
+void EncodeQ8_0Block(const float* x, uint8_t* block) {
+  float absmax = 0;
+  for (int i = 0; i < kElems; ++i) absmax = std::max(absmax, std::fabs(x[i]));
+  const float d = absmax / 127.0f;
+  const float inverse = Inverse(d);
+  StoreF16(d, block);
+  for (int i = 0; i < kElems; ++i) {
+    block[2 + i] = static_cast<uint8_t>(RoundAway(x[i] * inverse));
+  }
+}
+
+void EncodeQ4_0Block(const float* x, uint8_t* block) {
+  float absmax = 0;
+  for (int i = 0; i < kElems; ++i) absmax = std::max(absmax, std::fabs(x[i]));
+  float signed_max = 0;  // not -0 for a block of zeros, as in ggml
+  for (int i = kElems - 1; i >= 0 && absmax > 0; --i) {
+    if (std::fabs(x[i]) == absmax) signed_max = x[i];
+  }
+  const float d = signed_max / -8.0f;
+  const float inverse = Inverse(d);
+  StoreF16(d, block);
+  uint8_t codes[kElems];
+  for (int i = 0; i < kElems; ++i) {
+    const int code = static_cast<int>(x[i] * inverse + 8.5f);
+    codes[i] = static_cast<uint8_t>(std::min(15, code));
+  }
+  for (int i = 0; i < kHalf; ++i) {
+    block[2 + i] = static_cast<uint8_t>(codes[i] | codes[kHalf + i] << 4);
+  }
+}
+
+// Checks the sizes and returns the number of blocks.
+size_t NumBlocks(size_t row_elems, size_t bytes, int64_t block_bytes) {
+  const size_t blocks = row_elems / kElems;
+  QEFF_CHECK(row_elems == blocks * kElems);
+  QEFF_CHECK(bytes == blocks * static_cast<size_t>(block_bytes));
+  return blocks;
+}
+
+// A value is unfit unless its magnitude is below this.
+float Limit(GgmlType type) {
+  switch (type) {
+    case GgmlType::kF32:
+      return std::numeric_limits<float>::infinity();
+    case GgmlType::kF16:
+      return kF16Overflow;
+    case GgmlType::kQ8_0:
+      return kF16Overflow * 127;  // exact, as is the quotient's comparison
+    case GgmlType::kQ4_0:
+      return kF16Overflow * 8;
+  }
+  QEFF_CHECK(false && "a type that is not encoded");
+}
+
+}  // namespace
+
+const GgmlTypeTraits* FindGgmlType(GgmlType type) {
+  for (const GgmlTypeTraits& traits : kTypes) {
+    if (traits.type == type) return &traits;
+  }
+  return nullptr;
+}
+
+void EncodeQ8_0(absl::Span<const float> row, absl::Span<uint8_t> blocks) {
+  const size_t n = NumBlocks(row.size(), blocks.size(), kQ8_0BlockBytes);
+  for (size_t b = 0; b < n; ++b) {
+    EncodeQ8_0Block(row.data() + b * kElems,
+                    blocks.data() + b * kQ8_0BlockBytes);
+  }
+}
+
+void EncodeQ4_0(absl::Span<const float> row, absl::Span<uint8_t> blocks) {
+  const size_t n = NumBlocks(row.size(), blocks.size(), kQ4_0BlockBytes);
+  for (size_t b = 0; b < n; ++b) {
+    EncodeQ4_0Block(row.data() + b * kElems,
+                    blocks.data() + b * kQ4_0BlockBytes);
+  }
+}
+
+int64_t FirstUnfitForGgml(GgmlType type, absl::Span<const float> row) {
+  const float limit = Limit(type);
+  const auto unfit = [limit](float x) { return !(std::fabs(x) < limit); };
+  return std::find_if(row.begin(), row.end(), unfit) - row.begin();
+}
+
+void DecodeQ8_0(absl::Span<const uint8_t> blocks, absl::Span<float> row) {
+  const size_t n = NumBlocks(row.size(), blocks.size(), kQ8_0BlockBytes);
+  for (size_t b = 0; b < n; ++b) {
+    const uint8_t* block = blocks.data() + b * kQ8_0BlockBytes;
+    const float d = LoadF16(block);
+    for (int i = 0; i < kElems; ++i) {
+      const int q = static_cast<int8_t>(block[2 + i]);
+      row[b * kElems + i] = static_cast<float>(q) * d;
+    }
+  }
+}
+
+void DecodeQ4_0(absl::Span<const uint8_t> blocks, absl::Span<float> row) {
+  const size_t n = NumBlocks(row.size(), blocks.size(), kQ4_0BlockBytes);
+  for (size_t b = 0; b < n; ++b) {
+    const uint8_t* block = blocks.data() + b * kQ4_0BlockBytes;
+    const float d = LoadF16(block);
+    float* out = row.data() + b * kElems;
+    for (int i = 0; i < kHalf; ++i) {
+      out[i] = static_cast<float>((block[2 + i] & 15) - 8) * d;
+      out[kHalf + i] = static_cast<float>((block[2 + i] >> 4) - 8) * d;
+    }
+  }
+}
+
+}  // namespace qeff
