@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Per-target: elementary functions of vectors of float32, and loops over rows.
+// Made of operations that are rounded the same way everywhere (no fused
+// multiply-add, no table of the library's): the same bits on every target.
+
+#if defined(QEFF_KERNELS_ELEMENTWISE_FLOAT_MATH_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef QEFF_KERNELS_ELEMENTWISE_FLOAT_MATH_INL_H_
+#undef QEFF_KERNELS_ELEMENTWISE_FLOAT_MATH_INL_H_
+#else
+#define QEFF_KERNELS_ELEMENTWISE_FLOAT_MATH_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace qeff {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// c[0] + c[1] x + ... by Horner's rule.
+template <class DF, size_t kCount>
+HWY_INLINE hn::Vec<DF> Polynomial(DF df, hn::Vec<DF> x,
+                                  const float (&c)[kCount]) {
+  auto sum = hn::Set(df, c[kCount - 1]);
+  for (size_t i = 1; i < kCount; ++i) {
+    sum = hn::Add(hn::Mul(sum, x), hn::Set(df, c[kCount - 1 - i]));
+  }
+  return sum;
+}
+
+// e^(x + low) = fraction * 2^exponent with fraction in (0.7, 1.42), for |x|
+// below 2^13 and a `low` that is small beside x. NaN gives a NaN fraction.
+//
+// x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 is in two parts, of which n times
+// the first is exact. e^r = 1 + r + r^2 q(r), where q makes the largest
+// relative error least, 3.1e-9 (found with Remez's algorithm). What rounding
+// adds is the error of r, at most a quarter of 2^-24, and of two additions.
+template <class DF>
+struct ScaledExp {
+  HWY_INLINE ScaledExp(DF df, hn::Vec<DF> x, hn::Vec<DF> low) {
+    constexpr float kQ[] = {0.499999934319f, 0.166665203986f, 0.0416683908224f,
+                            0.00836874514868f, 0.00138145384521f};
+    const hn::RebindToSigned<DF> di;
+    // 1.5 * 2^23: floats of this size are whole numbers.
+    const auto round = hn::Set(df, 12582912.0f);
+    const auto shifted = hn::Add(hn::Mul(x, hn::Set(df, 1.44269504f)), round);
+    const auto n = hn::Sub(shifted, round);
+    auto r = hn::Sub(x, hn::Mul(n, hn::Set(df, 0.693359375f)));
+    r = hn::Sub(r, hn::Mul(n, hn::Set(df, -2.12194440e-4f)));
+    r = hn::Add(r, low);
+    const auto tail = hn::Mul(hn::Mul(r, r), Polynomial(df, r, kQ));
+    fraction = hn::Add(hn::Set(df, 1.0f), hn::Add(r, tail));
+    exponent = hn::Sub(hn::BitCast(di, shifted), hn::BitCast(di, round));
+  }
+
+  hn::Vec<DF> fraction;
+  hn::Vec<hn::RebindToSigned<DF>> exponent;
+};
+
+// 2^n for n in [-126, 127].
+template <class DF>
+HWY_INLINE hn::Vec<DF> PowerOfTwo(DF df, hn::Vec<hn::RebindToSigned<DF>> n) {
+  const hn::RebindToSigned<DF> di;
+  return hn::BitCast(df, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
+}
+
+// e^(x + low) over the whole range: infinity above 88.73, subnormal below
+// -87.3, 0 below -104. `low` is small beside x, and 0 beyond those ends.
+template <class DF>
+HWY_INLINE hn::Vec<DF> ExpOfSum(DF df, hn::Vec<DF> x, hn::Vec<DF> low) {
+  const auto least = hn::Set(df, -104.0f), most = hn::Set(df, 89.0f);
+  x = hn::IfThenElse(hn::Lt(x, least), least, x);
+  x = hn::IfThenElse(hn::Gt(x, most), most, x);
+  const ScaledExp<DF> exp(df, x, low);
+  // 2^129 and 2^-150 are no floats: two factors. Only the second rounds.
+  const auto half = hn::ShiftRight<1>(exp.exponent);
+  const auto rest = hn::Sub(exp.exponent, half);
+  return hn::Mul(hn::Mul(exp.fraction, PowerOfTwo(df, half)),
+                 PowerOfTwo(df, rest));
+}
+
+template <class DF>
+HWY_INLINE hn::Vec<DF> Exp(DF df, hn::Vec<DF> x) {
+  return ExpOfSum(df, x, hn::Zero(df));
+}
+
+// e^x for x <= 0, but 0 below -87 (e^-87 is 1.6e-38, the last normal numbers):
+// what a softmax needs.
+template <class DF>
+HWY_INLINE hn::Vec<DF> ExpNotPositive(DF df, hn::Vec<DF> x) {
+  const ScaledExp<DF> exp(df, x, hn::Zero(df));
+  const auto result = hn::Mul(exp.fraction, PowerOfTwo(df, exp.exponent));
+  return hn::IfThenElse(hn::Lt(x, hn::Set(df, -87.0f)), hn::Zero(df), result);
+}
+
+// x / (1 + e^-u). With e^-|u| neither end overflows.
+template <class DF>
+HWY_INLINE hn::Vec<DF> TimesSigmoid(DF df, hn::Vec<DF> x, hn::Vec<DF> u) {
+  const auto e = Exp(df, hn::Neg(hn::Abs(u)));
+  const auto numerator =
+      hn::IfThenElse(hn::Lt(u, hn::Zero(df)), hn::Mul(x, e), x);
+  return hn::Div(numerator, hn::Add(hn::Set(df, 1.0f), e));
+}
+
+// x times the normal distribution function of x.
+//
+// With a = |x| that function is Q at -a and 1 - Q at a, where
+// Q = e^(-a^2/2) M(a) and M = erfcx(a/sqrt(2))/2 is smooth: s times a
+// polynomial of s = 1 / (1 + 0.3 a) with a relative error below 3.5e-9 up to a
+// = 15 (found with Remez's algorithm), where Q has vanished. a^2 is split,
+// because what is lost of it is lost, times a^2/2, of Q.
+template <class DF>
+HWY_INLINE hn::Vec<DF> TimesNormalCdf(DF df, hn::Vec<DF> x) {
+  constexpr float kM[] = {0.11968671656f,   0.119571319864f,  0.110239326365f,
+                          0.0783723217937f, 0.0962046304586f, -0.0795086137127f,
+                          0.191882629841f,  -0.22828429433f,  0.112464584483f,
+                          -0.0206286230561f};
+  const hn::RebindToUnsigned<DF> du;
+  const auto one = hn::Set(df, 1.0f);
+  // Beyond 16 all is 0 or 1, and squares stay finite.
+  auto a = hn::Abs(x);
+  a = hn::IfThenElse(hn::Gt(a, hn::Set(df, 16.0f)), hn::Set(df, 16.0f), a);
+  // 12 bits: the square is exact.
+  const auto high =
+      hn::BitCast(df, hn::And(hn::BitCast(du, a), hn::Set(du, 0xFFFFF000u)));
+  const auto half = hn::Set(df, -0.5f);
+  const auto square = hn::Mul(hn::Mul(high, high), half);
+  const auto rest = hn::Mul(hn::Mul(hn::Sub(a, high), hn::Add(a, high)), half);
+  const auto s = hn::Div(one, hn::Add(one, hn::Mul(a, hn::Set(df, 0.3f))));
+  const auto m = hn::Mul(s, Polynomial(df, s, kM));
+  const auto q = hn::Mul(ExpOfSum(df, square, rest), m);
+  const auto cdf = hn::IfThenElse(hn::Lt(x, hn::Zero(df)), q, hn::Sub(one, q));
+  return hn::Mul(x, cdf);
+}
+
+// The first `count` lanes from `from`, then zeros.
+template <class DF>
+HWY_INLINE hn::Vec<DF> LoadSome(DF df, const float* from, size_t count) {
+  HWY_ALIGN float lanes[hn::MaxLanes(DF())] = {};
+  std::memcpy(lanes, from, count * sizeof(float));
+  return hn::Load(df, lanes);
+}
+
+template <class DF>
+HWY_INLINE void StoreSome(DF df, hn::Vec<DF> value, size_t count, float* to) {
+  HWY_ALIGN float lanes[hn::MaxLanes(DF())];
+  hn::Store(value, df, lanes);
+  std::memcpy(to, lanes, count * sizeof(float));
+}
+
+// out[i] = function(in[i]...) for i < count. `out` may be one of `in`.
+template <class Function, class... In>
+HWY_INLINE void MapRow(size_t count, float* out, const Function& function,
+                       const In*... in) {
+  const hn::CappedTag<float, 16> df;
+  constexpr size_t kN = hn::MaxLanes(hn::CappedTag<float, 16>());
+  size_t i = 0;
+  for (; i + kN <= count; i += kN) {
+    hn::StoreU(function(hn::LoadU(df, in + i)...), df, out + i);
+  }
+  if (i < count) {
+    const size_t rest = count - i;
+    StoreSome(df, function(LoadSome(df, in + i, rest)...), rest, out + i);
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace qeff
+HWY_AFTER_NAMESPACE();
+
+#endif  // QEFF_KERNELS_ELEMENTWISE_FLOAT_MATH_INL_H_
