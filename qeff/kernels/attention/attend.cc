@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/kernels/attention/attend.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "qeff/kernels/attention/attend.cc"
+#include "hwy/foreach_target.h"  // must come before highway.h
+#include "hwy/highway.h"
+// This comment keeps clang-format from sorting these among the others.
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "qeff/kernels/attention/attend_state.h"
+#include "qeff/kernels/attention/attend_tile-inl.h"
+#include "qeff/kernels/attention/kv_layout.h"
+#include "qeff/util/check.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace qeff {
+namespace internal_attend {
+namespace HWY_NAMESPACE {
+
+// Queries [first, first + count) of the call, which keys and values go by for.
+template <class Elems>
+void AttendSpan(const Call& call, int64_t first, int64_t count) {
+  Tile tiles[kSpanQueries];
+  int num_tiles = 0;
+  for (int64_t at = 0; at < count; ++num_tiles) {
+    const int size = TileSize(count - at);
+    tiles[num_tiles] = MakeTile(call, first + at, static_cast<int>(at), size);
+    PackQueries(call, tiles[num_tiles]);
+    at += size;
+  }
+  const int64_t begin = call.Begin(first);
+  const int64_t end = call.End(first + count - 1);
+  for (int64_t chunk = begin / kChunk * kChunk; chunk < end; chunk += kChunk) {
+    for (int i = 0; i < num_tiles; ++i) {
+      AttendChunk<Elems>(call, tiles[i], chunk);
+    }
+  }
+  for (int i = 0; i < num_tiles; ++i) StoreOutputs(call, tiles[i]);
+}
+
+template <class Elems>
+void AttendElems(const Call& call) {
+  const int64_t queries = call.tokens->tokens * call.options->heads;
+  for (int64_t first = 0; first < queries; first += kSpanQueries) {
+    AttendSpan<Elems>(call, first, std::min(kSpanQueries, queries - first));
+  }
+}
+
+void AttendAny(const Call& call) {
+  switch (call.layout->dtype()) {
+    case DType::kI8:
+      return AttendElems<I8Elems>(call);
+    case DType::kF16:
+      return AttendElems<F16Elems>(call);
+    default:
+      return AttendElems<F32Elems>(call);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internal_attend
+}  // namespace qeff
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace qeff {
+namespace internal_attend {
+HWY_EXPORT(AttendAny);
+
+// HWY_DYNAMIC_DISPATCH names a function of this namespace, also when the
+// target is chosen at compile time.
+void Run(const Call& call) { HWY_DYNAMIC_DISPATCH(AttendAny)(call); }
+
+void CheckTokens(const AttendTokens& tokens, int64_t row) {
+  const int64_t rows = tokens.tokens - 1;
+  QEFF_CHECK(tokens.first_position >= 0 && tokens.tokens >= 1);
+  QEFF_CHECK(tokens.q_stride_elems >= row && tokens.out_stride_elems >= row);
+  QEFF_CHECK(static_cast<int64_t>(tokens.q.size()) >=
+                 rows * tokens.q_stride_elems + row &&
+             static_cast<int64_t>(tokens.out.size()) >=
+                 rows * tokens.out_stride_elems + row);
+}
+
+bool IsAligned(const uint8_t* p) {
+  return reinterpret_cast<uintptr_t>(p) % 64 == 0;
+}
+
+}  // namespace internal_attend
+
+int64_t AttendScratchBytes(const KvLayout& layout) {
+  return internal_attend::Scratch::Bytes(layout);
+}
+
+void Attend(const KvLayout& layout, absl::Span<const uint8_t> region,
+            const AttendOptions& options, const AttendTokens& tokens,
+            absl::Span<uint8_t> scratch) {
+  QEFF_CHECK(options.heads >= 1 && options.sliding_window >= 0);
+  QEFF_CHECK(options.slopes.empty() ||
+             static_cast<int64_t>(options.slopes.size()) == options.heads);
+  internal_attend::CheckTokens(tokens, options.heads * layout.head_dim());
+  QEFF_CHECK(layout.RegionBytes(tokens.first_position + tokens.tokens)
+                 .AtMost(static_cast<uint64_t>(region.size())) &&
+             internal_attend::IsAligned(region.data()));
+  QEFF_CHECK(static_cast<int64_t>(scratch.size()) >=
+                 AttendScratchBytes(layout) &&
+             internal_attend::IsAligned(scratch.data()));
+  internal_attend::Call call;
+  call.layout = &layout;
+  call.region = region.data();
+  call.options = &options;
+  call.tokens = &tokens;
+  call.scratch = internal_attend::Scratch(layout, scratch.data());
+  internal_attend::Run(call);
+}
+
+}  // namespace qeff
+#endif  // HWY_ONCE
