@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/export/gguf_model_map.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+absl::Status Unsupported(const TransformerSpec& spec, absl::string_view what) {
+  return absl::UnimplementedError(
+      absl::StrCat("GGUF of a ", spec.family, " model: ", what));
+}
+
+absl::StatusOr<std::string> Architecture(const TransformerSpec& spec) {
+  if (spec.family == "llama" || spec.family == "mistral") {
+    return std::string("llama");
+  }
+  if (spec.family == "qwen2" || spec.family == "qwen3") return spec.family;
+  return Unsupported(spec,
+                     "not supported; supported are llama, mistral, qwen2 and "
+                     "qwen3");
+}
+
+absl::Status CheckSupported(const TransformerSpec& spec, bool is_llama) {
+  if (spec.activation != Activation::kSilu) {
+    return Unsupported(spec, "llama.cpp takes SiLU for granted");
+  }
+  if (spec.sliding_window != 0) {
+    return Unsupported(spec, "llama.cpp would ignore the sliding window");
+  }
+  if (!is_llama && spec.rope.scaling == RopeScaling::kLlama3) {
+    return Unsupported(spec, "llama.cpp would ignore llama3's rope scaling");
+  }
+  if (spec.family == "qwen3" && spec.qkv_bias) {
+    return Unsupported(spec, "llama.cpp has no biases for attention here");
+  }
+  return absl::OkStatus();
+}
+
+// llama.cpp's number of a file by the type of most of its weights.
+uint32_t FileType(GgmlType type) {
+  switch (type) {
+    case GgmlType::kF32:
+      return 0;
+    case GgmlType::kF16:
+      return 1;
+    case GgmlType::kQ4_0:
+      return 2;
+    case GgmlType::kQ8_0:
+      return 7;
+  }
+  return 0;
+}
+
+GgufMetadata Hyperparameters(const TransformerSpec& spec,
+                             const std::string& architecture, GgmlType type) {
+  GgufMetadata metadata;
+  metadata.emplace_back("general.architecture", architecture);
+  metadata.emplace_back("general.file_type", FileType(type));
+  metadata.emplace_back("general.quantization_version", uint32_t{2});
+  const auto add = [&](const char* name, int64_t value) {
+    metadata.emplace_back(absl::StrCat(architecture, ".", name),
+                          static_cast<uint32_t>(value));
+  };
+  const auto add_float = [&](const char* name, double value) {
+    metadata.emplace_back(absl::StrCat(architecture, ".", name),
+                          static_cast<float>(value));
+  };
+  add("block_count", spec.num_layers);
+  add("context_length", spec.max_positions);
+  add("embedding_length", spec.hidden_size);
+  add("feed_forward_length", spec.ffn_size);
+  add("vocab_size", spec.vocab_size);
+  add("attention.head_count", spec.num_heads);
+  add("attention.head_count_kv", spec.num_kv_heads);
+  add("attention.key_length", spec.head_dim);
+  add("attention.value_length", spec.head_dim);
+  add_float("attention.layer_norm_rms_epsilon", spec.norm_epsilon);
+  add("rope.dimension_count", spec.head_dim);
+  add_float("rope.freq_base", spec.rope.theta);
+  if (spec.rope.scaling == RopeScaling::kLinear) {
+    metadata.emplace_back(absl::StrCat(architecture, ".rope.scaling.type"),
+                          std::string("linear"));
+    add_float("rope.scaling.factor", spec.rope.factor);
+  }
+  return metadata;
+}
+
+// Lists the tensors of a model.
+class TensorList {
+ public:
+  TensorList(const TransformerSpec& spec, const GgufModelTypes& types,
+             bool is_llama)
+      : spec_(spec), types_(types), is_llama_(is_llama) {
+    AddMatrix("token_embd", GgufSource::kEmbedding,
+              spec.tied_lm_head ? types.lm_head : types.embedding,
+              spec.vocab_size, spec.hidden_size);
+    if (spec.rope.scaling == RopeScaling::kLlama3) {
+      AddVector("rope_freqs.weight", GgufSource::kRopeFactors, -1,
+                spec.head_dim / 2);
+    }
+    for (int64_t block = 0; block < spec.num_layers; ++block) AddBlock(block);
+    AddVector("output_norm.weight", GgufSource::kFinalNorm, -1,
+              spec.hidden_size);
+    if (!spec.tied_lm_head) {
+      AddMatrix("output", GgufSource::kLinear, types.lm_head, spec.vocab_size,
+                spec.hidden_size);
+    }
+  }
+
+  std::vector<GgufModelTensor> Take() { return std::move(tensors_); }
+
+ private:
+  GgufModelTensor& Add(std::string name, GgufSource source, GgmlType type,
+                       Shape shape) {
+    GgufModelTensor tensor;
+    tensor.info.name = std::move(name);
+    tensor.info.type = type;
+    tensor.info.shape = std::move(shape);
+    tensor.source = source;
+    tensors_.push_back(std::move(tensor));
+    return tensors_.back();
+  }
+
+  GgufModelTensor& AddMatrix(const std::string& module, GgufSource source,
+                             GgmlType type, int64_t rows, int64_t cols) {
+    if (cols % FindGgmlType(type)->block_elems != 0) type = GgmlType::kF16;
+    return Add(module + ".weight", source, type, Shape({rows, cols}));
+  }
+
+  void AddVector(std::string name, GgufSource source, int64_t block,
+                 int64_t size) {
+    Add(std::move(name), source, GgmlType::kF32, Shape({size})).block = block;
+  }
+
+  void AddLinear(const std::string& module, int64_t block, LinearRole role,
+                 int64_t rows, int64_t cols, bool has_bias) {
+    const bool interleave =
+        is_llama_ && (role == LinearRole::kQ || role == LinearRole::kK);
+    GgufModelTensor& weight =
+        AddMatrix(module, GgufSource::kLinear, types_.linear, rows, cols);
+    weight.block = block;
+    weight.role = role;
+    weight.interleave = interleave;
+    if (!has_bias) return;
+    weight.bias = static_cast<int64_t>(tensors_.size());
+    GgufModelTensor& bias = Add(module + ".bias", GgufSource::kLinearBias,
+                                GgmlType::kF32, Shape({rows}));
+    bias.block = block;
+    bias.role = role;
+    bias.interleave = interleave;
+  }
+
+  void AddBlock(int64_t block) {
+    const std::string prefix = absl::StrCat("blk.", block, ".");
+    const int64_t hidden = spec_.hidden_size;
+    AddVector(prefix + "attn_norm.weight", GgufSource::kAttentionNorm, block,
+              hidden);
+    AddLinear(prefix + "attn_q", block, LinearRole::kQ, spec_.q_size(), hidden,
+              spec_.qkv_bias);
+    AddLinear(prefix + "attn_k", block, LinearRole::kK, spec_.kv_size(), hidden,
+              spec_.qkv_bias);
+    AddLinear(prefix + "attn_v", block, LinearRole::kV, spec_.kv_size(), hidden,
+              spec_.qkv_bias);
+    AddLinear(prefix + "attn_output", block, LinearRole::kO, hidden,
+              spec_.q_size(), spec_.attention_output_bias);
+    if (spec_.qk_norm) {
+      AddVector(prefix + "attn_q_norm.weight", GgufSource::kQNorm, block,
+                spec_.head_dim);
+      AddVector(prefix + "attn_k_norm.weight", GgufSource::kKNorm, block,
+                spec_.head_dim);
+    }
+    AddVector(prefix + "ffn_norm.weight", GgufSource::kFfnNorm, block, hidden);
+    AddLinear(prefix + "ffn_gate", block, LinearRole::kGate, spec_.ffn_size,
+              hidden, spec_.ffn_bias);
+    AddLinear(prefix + "ffn_up", block, LinearRole::kUp, spec_.ffn_size, hidden,
+              spec_.ffn_bias);
+    AddLinear(prefix + "ffn_down", block, LinearRole::kDown, hidden,
+              spec_.ffn_size, spec_.ffn_bias);
+  }
+
+  const TransformerSpec& spec_;
+  const GgufModelTypes& types_;
+  const bool is_llama_;
+  std::vector<GgufModelTensor> tensors_;
+};
+
+}  // namespace
+
+absl::StatusOr<GgufModelMap> MapGgufModel(const TransformerSpec& spec,
+                                          const GgufModelTypes& types) {
+  QEFF_ASSIGN_OR_RETURN(const std::string architecture, Architecture(spec));
+  const bool is_llama = architecture == "llama";
+  QEFF_RETURN_IF_ERROR(CheckSupported(spec, is_llama));
+  GgufModelMap map;
+  map.metadata = Hyperparameters(spec, architecture, types.linear);
+  map.tensors = TensorList(spec, types, is_llama).Take();
+  return map;
+}
+
+}  // namespace qeff
