@@ -37,7 +37,7 @@ void AttendSpan(const Call& call, int64_t first, int64_t count) {
   const int64_t end = call.End(first + count - 1);
   for (int64_t chunk = begin / kChunk * kChunk; chunk < end; chunk += kChunk) {
     for (int i = 0; i < num_tiles; ++i) {
-      AttendChunk<Elems>(call, tiles[i], chunk);
+      AttendChunk<Elems>(call, tiles[i], chunk, i == 0);
     }
   }
   for (int i = 0; i < num_tiles; ++i) StoreOutputs(call, tiles[i]);

@@ -52,19 +52,21 @@ int64_t AttendScratchBytes(const KvLayout& layout);
 // key-value heads and tokens over threads, each with its own scratch.
 // Thread-safe.
 //
-// Numerics: float32, every operation rounded, no fused multiply-add. A score is
-// summed in the order of d from scale * q, int8 keys times the scale at the
-// end. Positions go in chunks of 256, of which the first begins at 0: weights
-// e^(score - maximum so far) (relative error 0.7 * 2^-23, 0 below e^-87), their
-// 16 partial sums, value sums in the order of positions; then
-// total = total * e^(old maximum - new maximum) + sum of the chunk. So the
-// result of a token is the same bits on every target, and for any split of
-// tokens over calls and threads. With u = 2^-24, C chunks, and
+// Numerics: float32, every operation rounded, no fused multiply-add. Scores
+// are in units of ln 2: summed in the order of d from q * (scale * log2 e),
+// int8 keys times their scale at the end, plus (slope * log2 e) * (j - p).
+// Positions go in chunks of 256, of which the first begins at 0: weights
+// 2^(score - maximum so far) (relative error 1.7 * 2^-23, 0 below 2^-126),
+// their 16 partial sums, value sums in the order of positions; then total =
+// total * 2^(old maximum - new maximum) + sum of the chunk. So the result of a
+// token is the same bits on every target, and for any split of tokens over
+// calls and threads. With u = 2^-24, C chunks, and
 //   e = (head_dim + 4) u * max_j sum_d |scale q_d k_jd|
-//       + 2 u * max_j |slope (j - p)| + 2 u * (max_j score_j - min_j score_j)
-//   |out - exact| <= (2 e + (266 + 12 C) u) * sum_j |v_j| w_j
+//       + 3 u * max_j |slope (j - p)| + 2 u * (max_j score_j - min_j score_j)
+//   |out - exact| <= (2 e + (270 + 12 C) u) * sum_j |v_j| w_j
 // to first order, where w_j are the exact weights, whose sum is 1; `exact` is
-// of what the cache holds. NaN or infinite scores give NaN, -infinity weight 0.
+// of what the cache holds. Of scores, NaN and +infinity give NaN and -infinity
+// no weight.
 // Cost: decoding reads the keys and values once for all heads of the call;
 // prefill is bound by multiplications and additions.
 void Attend(const KvLayout& layout, absl::Span<const uint8_t> region,

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <limits>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "qeff/kernels/attention/attend_state.h"
 #include "qeff/kernels/attention/kv_layout.h"
@@ -31,6 +32,10 @@ using F32 = hn::CappedTag<float, 16>;
 using I32 = hn::RebindToSigned<F32>;
 using V = hn::Vec<F32>;
 constexpr int kN = static_cast<int>(hn::MaxLanes(F32()));
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Scores are in units of ln 2: powers of two are simpler than those of e.
+constexpr float kLog2E = 1.44269504f;
 
 // Lanes that the sum of weights has on every target.
 constexpr int kSumLanes = 16;
@@ -94,75 +99,167 @@ HWY_INLINE Tile MakeTile(const Call& call, int64_t query, int index, int size) {
   return tile;
 }
 
+#if HWY_TARGET == HWY_SCALAR
+
+HWY_INLINE int64_t PackFourRows(const float* const (&)[4], int64_t, float,
+                                int64_t, float*) {
+  return 0;
+}
+
+HWY_INLINE float SumLanes(F32, V v) { return hn::GetLane(v); }
+
+#else
+
+// Transposes four rows of q: to[d * stride + i] = scale * rows[i][d] for
+// i < 4 and d < count, as far as whole vectors go. Returns how far.
+HWY_INLINE int64_t PackFourRows(const float* const (&rows)[4], int64_t count,
+                                float scale, int64_t stride, float* to) {
+  const hn::Full128<float> df;
+  const hn::Full128<double> pairs;
+  const auto vscale = hn::Set(df, scale);
+  int64_t d = 0;
+  for (; d + 4 <= count; d += 4, to += 4 * stride) {
+    const auto r0 = hn::Mul(hn::LoadU(df, rows[0] + d), vscale);
+    const auto r1 = hn::Mul(hn::LoadU(df, rows[1] + d), vscale);
+    const auto r2 = hn::Mul(hn::LoadU(df, rows[2] + d), vscale);
+    const auto r3 = hn::Mul(hn::LoadU(df, rows[3] + d), vscale);
+    // Rows 0 and 1 of columns 0 and 1, then of columns 2 and 3.
+    const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(df, r0, r1));
+    const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(df, r2, r3));
+    const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(df, r0, r1));
+    const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(df, r2, r3));
+    const auto store = [&](hn::Vec<hn::Full128<double> > column, int64_t at) {
+      hn::StoreU(hn::BitCast(df, column), df, to + at * stride);
+    };
+    store(hn::InterleaveLower(pairs, low01, low23), 0);
+    store(hn::InterleaveUpper(pairs, low01, low23), 1);
+    store(hn::InterleaveLower(pairs, high01, high23), 2);
+    store(hn::InterleaveUpper(pairs, high01, high23), 3);
+  }
+  return d;
+}
+
+// Adds lane l and l + 8, then l + 4, l + 2, l + 1, as far as there are lanes.
+template <class D>
+HWY_INLINE float SumLanes(D /*d*/, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) == 1) {
+    return hn::GetLane(v);
+  } else {
+    const hn::Half<D> half;
+    return SumLanes(half,
+                    hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+#endif  // HWY_TARGET == HWY_SCALAR
+
 // Transposes scale * q, and clears what a tile accumulates.
 void PackQueries(const Call& call, const Tile& tile) {
   const int64_t head_dim = call.layout->head_dim();
-  const int64_t stride = call.layout->value_stride_elems();
-  for (int i = 0; i < tile.size; ++i) {
-    const float* q = call.Q(tile.query + i);
-    for (int64_t d = 0; d < head_dim; ++d) {
-      tile.packed_q[d * tile.size + i] = q[d] * call.options->scale;
+  const float scale = call.options->scale * kLog2E;
+  for (int first = 0; first < tile.size; first += 4) {
+    const int count = std::min(4, tile.size - first);
+    const float* rows[4];
+    for (int i = 0; i < count; ++i) rows[i] = call.Q(tile.query + first + i);
+    float* to = tile.packed_q + first;
+    int64_t d = 0;
+    if (count == 4) d = PackFourRows(rows, head_dim, scale, tile.size, to);
+    for (; d < head_dim; ++d) {
+      for (int i = 0; i < count; ++i) {
+        to[d * tile.size + i] = rows[i][d] * scale;
+      }
     }
-    tile.maxima[i] = -std::numeric_limits<float>::infinity();
-    tile.sums[i] = 0.0f;
   }
-  std::fill_n(tile.totals, tile.size * stride, 0.0f);
+  std::fill_n(tile.maxima, tile.size, -kInfinity);
+  std::fill_n(tile.sums, tile.size, 0.0f);
+  std::fill_n(tile.totals, tile.size * call.layout->value_stride_elems(), 0.0f);
 }
 
-// scores[i][0..32) = q_i times the keys of a block.
-template <class Elems, int kSize>
-void ScoreBlock(const KvLayout& layout, const uint8_t* block, const float* q,
-                float* scores) {
-  constexpr int kVectors = 2;
+// scores[i][p] = q_i times the keys of a block, for p below `count`, rounded up
+// to kVectors vectors. Fetches what lies `ahead_bytes` behind each key.
+template <class Elems, int kSize, int kVectors>
+HWY_INLINE void ScoreBlock(const KvLayout& layout, const uint8_t* block,
+                           int64_t count, int64_t ahead_bytes, const float* q,
+                           float* scores) {
   const float* scales =
       reinterpret_cast<const float*>(block + layout.key_scales_offset());
   const int64_t head_dim = layout.head_dim();
-  for (int64_t p = 0; p < kKvBlockPositions; p += kVectors * kN) {
+  for (int64_t p = 0; p < count; p += kVectors * kN) {
     V sums[kSize][kVectors];
     HWY_UNROLL(12)
-    for (int i = 0; i < kSize; ++i) sums[i][0] = sums[i][1] = hn::Zero(F32());
+    for (int i = 0; i < kSize; ++i) {
+      HWY_UNROLL(2)
+      for (int v = 0; v < kVectors; ++v) sums[i][v] = hn::Zero(F32());
+    }
     const uint8_t* keys = block + p * Elems::kBytes;
     for (int64_t d = 0; d < head_dim; ++d) {
-      const V k0 = Elems::Load(keys);
-      const V k1 = Elems::Load(keys + kN * Elems::kBytes);
+      V key[kVectors];
+      HWY_UNROLL(2)
+      for (int v = 0; v < kVectors; ++v) {
+        key[v] = Elems::Load(keys + v * kN * Elems::kBytes);
+        hwy::Prefetch(keys + v * kN * Elems::kBytes + ahead_bytes);
+      }
       HWY_UNROLL(12)
       for (int i = 0; i < kSize; ++i) {
         const V qi = hn::Set(F32(), q[d * kSize + i]);
-        sums[i][0] = hn::Add(sums[i][0], hn::Mul(qi, k0));
-        sums[i][1] = hn::Add(sums[i][1], hn::Mul(qi, k1));
+        HWY_UNROLL(2)
+        for (int v = 0; v < kVectors; ++v) {
+          sums[i][v] = hn::Add(sums[i][v], hn::Mul(qi, key[v]));
+        }
       }
       keys += kKvBlockPositions * Elems::kBytes;
     }
-    HWY_UNROLL(12)
-    for (int i = 0; i < kSize; ++i) {
-      if (Elems::kScaled) {
-        const V scale0 = hn::LoadU(F32(), scales + p);
-        const V scale1 = hn::LoadU(F32(), scales + p + kN);
-        sums[i][0] = hn::Mul(sums[i][0], scale0);
-        sums[i][1] = hn::Mul(sums[i][1], scale1);
+    HWY_UNROLL(2)
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t at = p + v * kN;
+      HWY_UNROLL(12)
+      for (int i = 0; i < kSize; ++i) {
+        if (Elems::kScaled) {
+          sums[i][v] = hn::Mul(sums[i][v], hn::LoadU(F32(), scales + at));
+        }
+        hn::StoreU(sums[i][v], F32(), scores + i * kChunk + at);
       }
-      hn::StoreU(sums[i][0], F32(), scores + i * kChunk + p);
-      hn::StoreU(sums[i][1], F32(), scores + i * kChunk + p + kN);
     }
   }
 }
 
-// Scores of the blocks that hold positions [begin, end) of the chunk.
-template <class Elems, int kSize = kLargestTile>
-HWY_INLINE void ScoreChunk(const Call& call, const Tile& tile,
-                           const uint8_t* chunk, int64_t begin, int64_t end) {
-  if constexpr (kSize > 1) {
-    if (tile.size < kSize) {
-      return ScoreChunk<Elems, NextTile(kSize)>(call, tile, chunk, begin, end);
+// Scores of positions [begin, end) of the chunk, and of some around them. A
+// `cold` chunk comes from memory: its values are fetched meanwhile, and the
+// keys of the next chunk while values are weighed. Hardware does not follow two
+// streams in turns; fetching doubles the rate of one token's step.
+template <class Elems, int kSize>
+HWY_NOINLINE void ScoreTile(const Call& call, const Tile& tile,
+                            const uint8_t* chunk, int64_t begin, int64_t end,
+                            bool cold) {
+  const int64_t block_bytes = call.layout->block_bytes();
+  const int64_t ahead_bytes = cold ? call.layout->values_offset() : 0;
+  int64_t p = begin / kKvBlockPositions * kKvBlockPositions;
+  for (; p < end; p += kKvBlockPositions) {
+    const uint8_t* block = chunk + p / kKvBlockPositions * block_bytes;
+    float* scores = call.scratch.scores + p;
+    // The last block of a prompt's tokens is half empty on average.
+    if (end - p <= kN) {
+      ScoreBlock<Elems, kSize, 1>(*call.layout, block, end - p, ahead_bytes,
+                                  tile.packed_q, scores);
+    } else {
+      ScoreBlock<Elems, kSize, 2>(*call.layout, block,
+                                  std::min(kKvBlockPositions, end - p),
+                                  ahead_bytes, tile.packed_q, scores);
     }
   }
-  const int64_t first = begin / kKvBlockPositions * kKvBlockPositions;
-  for (int64_t p = first; p < end; p += kKvBlockPositions) {
-    ScoreBlock<Elems, kSize>(
-        *call.layout,
-        chunk + p / kKvBlockPositions * call.layout->block_bytes(),
-        tile.packed_q, call.scratch.scores + p);
+}
+
+template <class Elems, int kSize = kLargestTile>
+HWY_INLINE void ScoreChunk(const Call& call, const Tile& tile,
+                           const uint8_t* chunk, int64_t begin, int64_t end,
+                           bool cold) {
+  if constexpr (kSize > 1) {
+    if (tile.size < kSize) {
+      return ScoreChunk<Elems, NextTile(kSize)>(call, tile, chunk, begin, end,
+                                                cold);
+    }
   }
+  ScoreTile<Elems, kSize>(call, tile, chunk, begin, end, cold);
 }
 
 // scores[j] += slope * (j - query), both counted from the chunk's first.
@@ -185,7 +282,15 @@ HWY_INLINE float MaxOf(const float* scores, int64_t begin, int64_t end) {
   return hn::GetLane(hn::MaxOfLanes(F32(), max));
 }
 
-// scores = e^(scores - max), times the scales of values when there are any.
+// Lane l and l + 8, l + 4, l + 2, l + 1 of the kSumLanes lanes.
+HWY_INLINE float SumTree(V (&sums)[kSumVectors]) {
+  for (int half = kSumVectors / 2; half >= 1; half /= 2) {
+    for (int v = 0; v < half; ++v) sums[v] = hn::Add(sums[v], sums[v + half]);
+  }
+  return SumLanes(F32(), sums[0]);
+}
+
+// scores = 2^(scores - max), times the scales of values when there are any.
 // Returns the sum of what is not scaled: lane j % 16, then a tree.
 template <class Elems>
 HWY_INLINE float Exponentiate(const KvLayout& layout, const uint8_t* chunk,
@@ -201,7 +306,7 @@ HWY_INLINE float Exponentiate(const KvLayout& layout, const uint8_t* chunk,
     HWY_UNROLL(16)
     for (int v = 0; v < kSumVectors; ++v) {
       float* at = scores + j + v * kN;
-      V weight = ::qeff::HWY_NAMESPACE::ExpNotPositive(
+      V weight = ::qeff::HWY_NAMESPACE::PowerOfTwoNotPositive(
           F32(), hn::Sub(hn::LoadU(F32(), at), vmax));
       sums[v] = hn::Add(sums[v], weight);
       if (Elems::kScaled) {
@@ -211,44 +316,58 @@ HWY_INLINE float Exponentiate(const KvLayout& layout, const uint8_t* chunk,
       hn::StoreU(weight, F32(), at);
     }
   }
-  HWY_ALIGN float lanes[kSumLanes];
-  for (int v = 0; v < kSumVectors; ++v) {
-    hn::Store(sums[v], F32(), lanes + v * kN);
-  }
-  for (int half = kSumLanes / 2; half >= 1; half /= 2) {
-    for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-  }
-  return lanes[0];
+  return SumTree(sums);
 }
 
-// Turns the scores of query i into weights. Returns the factor of what was
-// summed before.
-template <class Elems>
-HWY_INLINE float Soften(const Call& call, const Tile& tile, int i,
-                        const uint8_t* chunk, int64_t chunk_begin,
-                        const Ranges& ranges) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Adds the ALiBi term to the scores of query i and blots out what it does not
+// see, up to whole groups of kSumLanes. Returns the largest.
+HWY_INLINE float MaskScores(const Call& call, const Tile& tile, int i,
+                            int64_t chunk_begin, const Ranges& ranges) {
   float* scores = call.scratch.scores + i * kChunk;
   const int64_t begin = ranges.begin[i] / kSumLanes * kSumLanes;
   const int64_t end = RoundUp<int64_t>(ranges.end[i], kSumLanes);
   const float slope = call.Slope(tile.query + i);
   if (slope != 0) {
-    AddSlope(slope, call.Position(tile.query + i) - chunk_begin, begin, end,
-             scores);
+    const int64_t query = call.Position(tile.query + i) - chunk_begin;
+    AddSlope(slope * kLog2E, query, begin, end, scores);
   }
   std::fill(scores + begin, scores + ranges.begin[i], -kInfinity);
   std::fill(scores + ranges.end[i], scores + end, -kInfinity);
-  const float old = tile.maxima[i];
-  const float max = std::max(old, MaxOf(scores, begin, end));
-  // Weights of nothing but -infinity are 0.
-  const float subtracted = max == -kInfinity ? 0.0f : max;
-  const float sum =
-      Exponentiate<Elems>(*call.layout, chunk, subtracted, begin, end, scores);
-  const V factor = ::qeff::HWY_NAMESPACE::ExpNotPositive(
-      F32(), hn::Set(F32(), old - subtracted));
-  tile.maxima[i] = max;
-  tile.sums[i] = tile.sums[i] * hn::GetLane(factor) + sum;
-  return hn::GetLane(factor);
+  return MaxOf(scores, begin, end);
+}
+
+// Turns the scores of the tile into weights, and updates its maxima and sums.
+// factors[i] is that of what query i summed before.
+template <class Elems>
+HWY_INLINE void SoftenTile(const Call& call, const Tile& tile,
+                           const uint8_t* chunk, int64_t chunk_begin,
+                           const Ranges& ranges, float (&factors)[kSumLanes]) {
+  float subtracted[kMaxTile];
+  for (int i = 0; i < tile.size; ++i) {
+    factors[i] = subtracted[i] = 0.0f;
+    if (ranges.begin[i] >= ranges.end[i]) continue;
+    const float old = tile.maxima[i];
+    const float max =
+        std::max(old, MaskScores(call, tile, i, chunk_begin, ranges));
+    // Weights of nothing but -infinity are 0.
+    subtracted[i] = max == -kInfinity ? 0.0f : max;
+    factors[i] = old - subtracted[i];
+    tile.maxima[i] = max;
+  }
+  for (int i = 0; i < tile.size; i += kN) {
+    hn::Store(::qeff::HWY_NAMESPACE::PowerOfTwoNotPositive(
+                  F32(), hn::Load(F32(), factors + i)),
+              F32(), factors + i);
+  }
+  for (int i = 0; i < tile.size; ++i) {
+    if (ranges.begin[i] >= ranges.end[i]) continue;
+    const float sum =
+        Exponentiate<Elems>(*call.layout, chunk, subtracted[i],
+                            ranges.begin[i] / kSumLanes * kSumLanes,
+                            RoundUp<int64_t>(ranges.end[i], kSumLanes),
+                            call.scratch.scores + i * kChunk);
+    tile.sums[i] = tile.sums[i] * factors[i] + sum;
+  }
 }
 
 // sums[i][d...] += weights[i][j] * value[j][d...] for positions [begin, end) of
@@ -257,7 +376,7 @@ HWY_INLINE float Soften(const Call& call, const Tile& tile, int i,
 template <class Elems, int kSize, int kVectors>
 HWY_INLINE void WeighSlice(const KvLayout& layout, const uint8_t* values,
                            const float* weights, int64_t begin, int64_t end,
-                           float* sums) {
+                           int64_t ahead_bytes, float* sums) {
   const int64_t stride = layout.value_stride_elems();
   const int64_t row_bytes = layout.value_row_bytes();
   V s[kSize][kVectors];
@@ -278,6 +397,7 @@ HWY_INLINE void WeighSlice(const KvLayout& layout, const uint8_t* values,
       HWY_UNROLL(4)
       for (int v = 0; v < kVectors; ++v) {
         value[v] = Elems::Load(row + v * kN * Elems::kBytes);
+        hwy::Prefetch(row + v * kN * Elems::kBytes + ahead_bytes);
       }
       HWY_UNROLL(12)
       for (int i = 0; i < kSize; ++i) {
@@ -300,32 +420,37 @@ HWY_INLINE void WeighSlice(const KvLayout& layout, const uint8_t* values,
 
 template <class Elems, int kSize>
 void WeighTile(const KvLayout& layout, const uint8_t* chunk,
-               const float* weights, int64_t begin, int64_t end, float* sums) {
+               const float* weights, int64_t begin, int64_t end,
+               int64_t ahead_bytes, float* sums) {
   constexpr int kVectors = kSize >= 6 ? 2 : 4;
   const uint8_t* values = chunk + layout.values_offset();
   const int64_t stride = layout.value_stride_elems();
   int64_t d = 0;
   for (; d + kVectors * kN <= stride; d += kVectors * kN) {
     WeighSlice<Elems, kSize, kVectors>(layout, values + d * Elems::kBytes,
-                                       weights, begin, end, sums + d);
+                                       weights, begin, end, ahead_bytes,
+                                       sums + d);
   }
   for (; d < stride; d += kN) {
     WeighSlice<Elems, kSize, 1>(layout, values + d * Elems::kBytes, weights,
-                                begin, end, sums + d);
+                                begin, end, ahead_bytes, sums + d);
   }
 }
 
 // For queries [first, last) of the tile, all of which see [begin, end).
 template <class Elems, int kSize = kLargestTile>
 HWY_INLINE void WeighRange(const Call& call, const uint8_t* chunk, int first,
-                           int last, int64_t begin, int64_t end) {
+                           int last, int64_t begin, int64_t end,
+                           int64_t ahead_bytes) {
   for (; last - first >= kSize; first += kSize) {
     WeighTile<Elems, kSize>(
         *call.layout, chunk, call.scratch.scores + first * kChunk, begin, end,
+        ahead_bytes,
         call.scratch.chunk_totals + first * call.layout->value_stride_elems());
   }
   if constexpr (kSize > 1) {
-    WeighRange<Elems, NextTile(kSize)>(call, chunk, first, last, begin, end);
+    WeighRange<Elems, NextTile(kSize)>(call, chunk, first, last, begin, end,
+                                       ahead_bytes);
   }
 }
 
@@ -333,7 +458,8 @@ HWY_INLINE void WeighRange(const Call& call, const uint8_t* chunk, int first,
 // meets a value that it does not see, be it NaN.
 template <class Elems>
 HWY_INLINE void WeighChunk(const Call& call, const Tile& tile,
-                           const uint8_t* chunk, const Ranges& ranges) {
+                           const uint8_t* chunk, const Ranges& ranges,
+                           int64_t ahead_bytes) {
   const int64_t end = ranges.end[tile.size - 1];
   int first = 0, last = 0;
   for (int64_t j = ranges.begin[0]; j < end;) {
@@ -341,7 +467,7 @@ HWY_INLINE void WeighChunk(const Call& call, const Tile& tile,
     while (last < tile.size && ranges.begin[last] <= j) ++last;
     int64_t next = ranges.end[first];
     if (last < tile.size) next = std::min(next, ranges.begin[last]);
-    WeighRange<Elems>(call, chunk, first, last, j, next);
+    WeighRange<Elems>(call, chunk, first, last, j, next, ahead_bytes);
     j = next;
   }
 }
@@ -357,23 +483,27 @@ HWY_INLINE void AddChunkTotals(float factor, const float* chunk_totals,
   }
 }
 
-// Adds what the tile sees of the chunk that begins at position `chunk_begin`.
+// Adds what the tile sees of the chunk that begins at position `chunk_begin`,
+// which is `cold` for the first tile.
 template <class Elems>
-void AttendChunk(const Call& call, const Tile& tile, int64_t chunk_begin) {
+void AttendChunk(const Call& call, const Tile& tile, int64_t chunk_begin,
+                 bool cold) {
   const int64_t stride = call.layout->value_stride_elems();
   const Ranges ranges = RangesOf(call, tile, chunk_begin);
   const int64_t begin = ranges.begin[0], end = ranges.end[tile.size - 1];
   if (begin >= end) return;
   const uint8_t* chunk = call.region + chunk_begin / kKvBlockPositions *
                                            call.layout->block_bytes();
-  ScoreChunk<Elems>(call, tile, chunk, begin, end);
-  float factors[kMaxTile];
-  for (int i = 0; i < tile.size; ++i) {
-    if (ranges.begin[i] >= ranges.end[i]) continue;
-    factors[i] = Soften<Elems>(call, tile, i, chunk, chunk_begin, ranges);
-  }
+  ScoreChunk<Elems>(call, tile, chunk, begin, end, cold);
+  HWY_ALIGN float factors[kSumLanes] = {};
+  SoftenTile<Elems>(call, tile, chunk, chunk_begin, ranges, factors);
   std::fill_n(call.scratch.chunk_totals, tile.size * stride, 0.0f);
-  WeighChunk<Elems>(call, tile, chunk, ranges);
+  // From a value to the key of the next chunk at the same place.
+  const int64_t ahead_bytes =
+      cold ? kChunk / kKvBlockPositions * call.layout->block_bytes() -
+                 call.layout->values_offset()
+           : 0;
+  WeighChunk<Elems>(call, tile, chunk, ranges, ahead_bytes);
   for (int i = 0; i < tile.size; ++i) {
     if (ranges.begin[i] >= ranges.end[i]) continue;
     AddChunkTotals(factors[i], call.scratch.chunk_totals + i * stride, stride,

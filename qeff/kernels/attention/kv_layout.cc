@@ -22,34 +22,20 @@ absl::StatusOr<KvLayout> KvLayout::Create(DType dtype, int64_t head_dim) {
     return InvalidInputError("cache: head_dim: expected 1 to ", kMaxHeadDim,
                              ", found ", head_dim);
   }
-  KvLayout layout;
-  layout.dtype_ = dtype;
-  layout.head_dim_ = head_dim;
-  return layout;
+  return KvLayout(dtype, head_dim);
 }
 
-int64_t KvLayout::value_stride_elems() const {
-  return RoundUp(head_dim_, kVectorElems);
-}
-
-int64_t KvLayout::scales_bytes() const {
-  return dtype_ == DType::kI8 ? kKvBlockPositions * 4 : 0;
-}
-
-int64_t KvLayout::key_scales_offset() const {
-  return RoundUp(head_dim_ * kKvBlockPositions * elem_bytes(), kCacheLineBytes);
-}
-
-int64_t KvLayout::values_offset() const {
-  return key_scales_offset() + scales_bytes();
-}
-
-int64_t KvLayout::value_scales_offset() const {
-  return values_offset() + kKvBlockPositions * value_row_bytes();
-}
-
-int64_t KvLayout::block_bytes() const {
-  return value_scales_offset() + scales_bytes();
+KvLayout::KvLayout(DType dtype, int64_t head_dim)
+    : dtype_(dtype),
+      head_dim_(head_dim),
+      elem_bytes_(static_cast<int64_t>(DTypeBytes(dtype))),
+      value_stride_elems_(RoundUp(head_dim, kVectorElems)) {
+  const int64_t scales_bytes = dtype == DType::kI8 ? kKvBlockPositions * 4 : 0;
+  key_scales_offset_ =
+      RoundUp(head_dim * kKvBlockPositions * elem_bytes_, kCacheLineBytes);
+  values_offset_ = key_scales_offset_ + scales_bytes;
+  value_scales_offset_ = values_offset_ + kKvBlockPositions * value_row_bytes();
+  block_bytes_ = value_scales_offset_ + scales_bytes;
 }
 
 CheckedU64 KvLayout::RegionBytes(int64_t positions) const {

@@ -40,33 +40,33 @@ class KvLayout {
   DType dtype() const { return dtype_; }
   int64_t head_dim() const { return head_dim_; }
   // head_dim rounded up to 16; the elements after head_dim are 0.
-  int64_t value_stride_elems() const;
+  int64_t value_stride_elems() const { return value_stride_elems_; }
 
   // Offsets in a block. Those of scales are meaningless without them.
   int64_t KeyOffset(int64_t dim, int64_t position) const {
-    return (dim * kKvBlockPositions + position) * elem_bytes();
+    return (dim * kKvBlockPositions + position) * elem_bytes_;
   }
-  int64_t key_scales_offset() const;
-  int64_t values_offset() const;
-  int64_t value_row_bytes() const {
-    return value_stride_elems() * elem_bytes();
-  }
-  int64_t value_scales_offset() const;
-  int64_t block_bytes() const;  // a multiple of 64
+  int64_t key_scales_offset() const { return key_scales_offset_; }
+  int64_t values_offset() const { return values_offset_; }
+  int64_t value_row_bytes() const { return value_stride_elems_ * elem_bytes_; }
+  int64_t value_scales_offset() const { return value_scales_offset_; }
+  int64_t block_bytes() const { return block_bytes_; }  // a multiple of 64
 
   // Of a region for `positions` positions; invalid when it cannot be
   // represented.
   CheckedU64 RegionBytes(int64_t positions) const;
 
  private:
-  KvLayout() = default;
-  int64_t elem_bytes() const {
-    return static_cast<int64_t>(DTypeBytes(dtype_));
-  }
-  int64_t scales_bytes() const;  // of the keys or values of a block
+  KvLayout(DType dtype, int64_t head_dim);
 
-  DType dtype_ = DType::kF32;
-  int64_t head_dim_ = 0;
+  DType dtype_;
+  int64_t head_dim_;
+  int64_t elem_bytes_;
+  int64_t value_stride_elems_;
+  int64_t key_scales_offset_;
+  int64_t values_offset_;
+  int64_t value_scales_offset_;
+  int64_t block_bytes_;
 };
 
 }  // namespace qeff

@@ -107,10 +107,10 @@ inline ExactOutput AttendExactly(const KvLayout& layout, const uint8_t* region,
   }
   const double u = 0x1p-24;
   const double chunks = static_cast<double>(query / 256 - begin / 256 + 1);
-  const double e = (static_cast<double>(n) + 4) * u * most + 2 * u * most_bias +
+  const double e = (static_cast<double>(n) + 4) * u * most + 3 * u * most_bias +
                    2 * u * (max - min);
   // Twice the square covers what the first order leaves out.
-  const double factor = 2 * e + (266 + 12 * chunks) * u;
+  const double factor = 2 * e + (270 + 12 * chunks) * u;
   for (double& bound : output.bounds) bound *= factor + 2 * factor * factor;
   return output;
 }

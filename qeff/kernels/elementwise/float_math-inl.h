@@ -34,36 +34,34 @@ HWY_INLINE hn::Vec<DF> Polynomial(DF df, hn::Vec<DF> x,
   return sum;
 }
 
-// e^(x + low) = fraction * 2^exponent with fraction in (0.7, 1.42), for |x|
-// below 2^13 and a `low` that is small beside x. NaN gives a NaN fraction.
-//
-// x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 is in two parts, of which n times
-// the first is exact. e^r = 1 + r + r^2 q(r), where q makes the largest
-// relative error least, 3.1e-9 (found with Remez's algorithm). What rounding
-// adds is the error of r, at most a quarter of 2^-24, and of two additions.
+// x = n ln 2 + r with |r| <= ln 2 / 2, for |x| below 2^13. `shifted` is
+// 1.5 * 2^23 + n, whose low bits are the integer n. ln 2 is in two parts, of
+// which n times the first is exact.
 template <class DF>
-struct ScaledExp {
-  HWY_INLINE ScaledExp(DF df, hn::Vec<DF> x, hn::Vec<DF> low) {
-    constexpr float kQ[] = {0.499999934319f, 0.166665203986f, 0.0416683908224f,
-                            0.00836874514868f, 0.00138145384521f};
-    const hn::RebindToSigned<DF> di;
-    // 1.5 * 2^23: floats of this size are whole numbers.
-    const auto round = hn::Set(df, 12582912.0f);
-    const auto shifted = hn::Add(hn::Mul(x, hn::Set(df, 1.44269504f)), round);
-    const auto n = hn::Sub(shifted, round);
-    auto r = hn::Sub(x, hn::Mul(n, hn::Set(df, 0.693359375f)));
+struct ReducedExponent {
+  HWY_INLINE ReducedExponent(DF df, hn::Vec<DF> x) {
+    const auto base = hn::Set(df, 12582912.0f);
+    shifted = hn::Add(hn::Mul(x, hn::Set(df, 1.44269504f)), base);
+    const auto n = hn::Sub(shifted, base);
+    r = hn::Sub(x, hn::Mul(n, hn::Set(df, 0.693359375f)));
     r = hn::Sub(r, hn::Mul(n, hn::Set(df, -2.12194440e-4f)));
-    r = hn::Add(r, low);
-    const auto tail = hn::Mul(hn::Mul(r, r), Polynomial(df, r, kQ));
-    fraction = hn::Add(hn::Set(df, 1.0f), hn::Add(r, tail));
-    exponent = hn::Sub(hn::BitCast(di, shifted), hn::BitCast(di, round));
   }
 
-  hn::Vec<DF> fraction;
-  hn::Vec<hn::RebindToSigned<DF>> exponent;
+  hn::Vec<DF> shifted;
+  hn::Vec<DF> r;
 };
 
-// 2^n for n in [-126, 127].
+// e^r = 1 + r + r^2 q(r), where q makes the largest relative error for
+// |r| <= ln 2 / 2 least, 3.1e-9 (found with Remez's algorithm). NaN stays.
+template <class DF>
+HWY_INLINE hn::Vec<DF> ExpOfReduced(DF df, hn::Vec<DF> r) {
+  constexpr float kQ[] = {0.499999934319f, 0.166665203986f, 0.0416683908224f,
+                          0.00836874514868f, 0.00138145384521f};
+  const auto tail = hn::Mul(hn::Mul(r, r), Polynomial(df, r, kQ));
+  return hn::Add(hn::Set(df, 1.0f), hn::Add(r, tail));
+}
+
+// 2^n, where n in [-126, 127] are the low bits.
 template <class DF>
 HWY_INLINE hn::Vec<DF> PowerOfTwo(DF df, hn::Vec<hn::RebindToSigned<DF>> n) {
   const hn::RebindToSigned<DF> di;
@@ -71,18 +69,21 @@ HWY_INLINE hn::Vec<DF> PowerOfTwo(DF df, hn::Vec<hn::RebindToSigned<DF>> n) {
 }
 
 // e^(x + low) over the whole range: infinity above 88.73, subnormal below
-// -87.3, 0 below -104. `low` is small beside x, and 0 beyond those ends.
+// -87.3, 0 below -104. `low` is small beside x.
 template <class DF>
 HWY_INLINE hn::Vec<DF> ExpOfSum(DF df, hn::Vec<DF> x, hn::Vec<DF> low) {
+  const hn::RebindToSigned<DF> di;
   const auto least = hn::Set(df, -104.0f), most = hn::Set(df, 89.0f);
   x = hn::IfThenElse(hn::Lt(x, least), least, x);
   x = hn::IfThenElse(hn::Gt(x, most), most, x);
-  const ScaledExp<DF> exp(df, x, low);
+  const ReducedExponent<DF> reduced(df, x);
+  const auto fraction = ExpOfReduced(df, hn::Add(reduced.r, low));
   // 2^129 and 2^-150 are no floats: two factors. Only the second rounds.
-  const auto half = hn::ShiftRight<1>(exp.exponent);
-  const auto rest = hn::Sub(exp.exponent, half);
-  return hn::Mul(hn::Mul(exp.fraction, PowerOfTwo(df, half)),
-                 PowerOfTwo(df, rest));
+  const auto n = hn::Sub(hn::BitCast(di, reduced.shifted),
+                         hn::Set(di, 0x4B400000));  // bits of 1.5 * 2^23
+  const auto half = hn::ShiftRight<1>(n);
+  return hn::Mul(hn::Mul(fraction, PowerOfTwo(df, half)),
+                 PowerOfTwo(df, hn::Sub(n, half)));
 }
 
 template <class DF>
@@ -90,13 +91,24 @@ HWY_INLINE hn::Vec<DF> Exp(DF df, hn::Vec<DF> x) {
   return ExpOfSum(df, x, hn::Zero(df));
 }
 
-// e^x for x <= 0, but 0 below -87 (e^-87 is 1.6e-38, the last normal numbers):
-// what a softmax needs.
+// 2^x for x <= 0, but 0 below -126, the last exponent of normal numbers: the
+// weights of a softmax. The relative error is below 1.7 * 2^-23, of which 0.8
+// is the polynomial's (found with Remez's algorithm); 2^0 is 1.
 template <class DF>
-HWY_INLINE hn::Vec<DF> ExpNotPositive(DF df, hn::Vec<DF> x) {
-  const ScaledExp<DF> exp(df, x, hn::Zero(df));
-  const auto result = hn::Mul(exp.fraction, PowerOfTwo(df, exp.exponent));
-  return hn::IfThenElse(hn::Lt(x, hn::Set(df, -87.0f)), hn::Zero(df), result);
+HWY_INLINE hn::Vec<DF> PowerOfTwoNotPositive(DF df, hn::Vec<DF> x) {
+  constexpr float kQ[] = {0.693146977478f, 0.240222419232f, 0.0555073387201f,
+                          0.00967152327048f, 0.00132647135753f};
+  const hn::RebindToSigned<DF> di;
+  // Whole numbers of this size have those of n + 127 in their low bits.
+  const auto base = hn::Set(df, 12582912.0f + 127.0f);
+  const auto shifted = hn::Add(x, base);
+  const auto r = hn::Sub(x, hn::Sub(shifted, base));
+  const auto fraction =
+      hn::Add(hn::Set(df, 1.0f), hn::Mul(r, Polynomial(df, r, kQ)));
+  const auto power =
+      hn::BitCast(df, hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
+  const auto result = hn::Mul(fraction, power);
+  return hn::IfThenElse(hn::Lt(x, hn::Set(df, -126.0f)), hn::Zero(df), result);
 }
 
 // x / (1 + e^-u). With e^-|u| neither end overflows.
