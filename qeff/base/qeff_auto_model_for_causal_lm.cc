@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "qeff/compile/compile_in_memory.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -52,15 +51,13 @@ absl::StatusOr<GenerateResult> QEFFAutoModelForCausalLM::Generate(
   QEFF_ASSIGN_OR_RETURN(
       Sampler sampler,
       Sampler::Create(config.sampling, tokenizer->vocab_size()));
-  if (device_model_ == nullptr) {
-    QEFF_ASSIGN_OR_RETURN(device_model_, CompileInMemory(transformer()));
-  }
   EngineOptions engine_options;
   engine_options.context_length =
       prompt_tokens + std::min(std::max<int64_t>(config.max_new_tokens, 1),
                                spec().max_positions - prompt_tokens);
+  engine_options.activations = config.compile.activations;
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        Engine::Create(device_model_, pool(), engine_options));
+                        CreateEngine(config.compile, engine_options));
 
   GenerateOptions options;
   options.max_new_tokens = config.max_new_tokens;
@@ -72,6 +69,16 @@ absl::StatusOr<GenerateResult> QEFFAutoModelForCausalLM::Generate(
   callbacks.flush = [&] { return decoder.Flush(); };
   callbacks.on_text = std::move(on_text);
   return qeff::Generate(tokens, options, callbacks, engine.get(), &sampler);
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> QEFFAutoModelForCausalLM::CreateEngine(
+    const CompileOptions& compile, const EngineOptions& options) {
+  if (device_model_ == nullptr || !(compiled_with_ == compile)) {
+    QEFF_ASSIGN_OR_RETURN(device_model_,
+                          CompileInMemory(transformer(), compile, pool()));
+    compiled_with_ = compile;
+  }
+  return Engine::Create(device_model_, pool(), options);
 }
 
 absl::StatusOr<Matrix<float>> QEFFAutoModelForCausalLM::Logits(

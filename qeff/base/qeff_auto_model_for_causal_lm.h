@@ -22,6 +22,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "qeff/base/qeff_base_model.h"
+#include "qeff/compile/compile_in_memory.h"
+#include "qeff/device/engine.h"
 #include "qeff/device/generate.h"
 #include "qeff/device/model.h"
 #include "qeff/tensor/tensor.h"
@@ -35,6 +37,7 @@ struct GenerationConfig {
   SamplerOptions sampling;  // greedy by default
   // Generation ends before the first of these would be shown.
   std::vector<std::string> stop_strings;
+  CompileOptions compile;  // how the engine gets the weights
 };
 
 class QEFFAutoModelForCausalLM : public QEFFBaseModel {
@@ -46,12 +49,19 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
 
   // Continues `prompt` on the device engine until max_new_tokens, an
   // end-of-sequence token, a stop string or max_positions. `on_text`, unless
-  // null, gets the text as it grows. The first call packs the model for the
-  // engine. Errors: kInvalidArgument for an empty prompt of a model without
-  // BOS, or a prompt that fills max_positions; those of Generate.
+  // null, gets the text as it grows. The first call, and one with other
+  // CompileOptions, packs the model for the engine. Errors: kInvalidArgument
+  // for an empty prompt of a model without BOS, or a prompt that fills
+  // max_positions; those of Generate.
   absl::StatusOr<GenerateResult> Generate(
       absl::string_view prompt, const GenerationConfig& config,
       std::function<absl::Status(absl::string_view)> on_text = nullptr);
+
+  // An engine for this model, packed with `compile` unless it already is: the
+  // next call with other options lets go of what only older engines use.
+  // Errors: those of CompileInMemory and Engine::Create.
+  absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(
+      const CompileOptions& compile, const EngineOptions& options);
 
   // Logits at every position, [tokens, vocab_size], by the host forward.
   absl::StatusOr<Matrix<float>> Logits(absl::Span<const int32_t> tokens);
@@ -69,6 +79,7 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
   std::unique_ptr<HostForward> forward_;             // made on first use
   std::unique_ptr<Tokenizer> tokenizer_;             // made on first use
   std::shared_ptr<const DeviceModel> device_model_;  // made on first use
+  CompileOptions compiled_with_;                     // what it was made with
 };
 
 }  // namespace qeff

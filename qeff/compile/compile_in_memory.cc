@@ -13,10 +13,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "qeff/compile/pack_matrix.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/matvec/matvec.h"
 #include "qeff/spec/transformer_spec.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/util/check.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -47,10 +50,29 @@ DeviceNorm ToDevice(NormWeights norm) {
   return DeviceNorm{std::move(norm.weight), std::move(norm.bias)};
 }
 
+// The same rows of a quantized matrix.
+QuantizedRowsView Rows(const QuantizedMatrix& matrix, int64_t first,
+                       int64_t count) {
+  QuantizedRowsView view = matrix.codes;
+  const auto part = [&](absl::Span<const uint8_t> all, size_t row_bytes) {
+    return all.subspan(static_cast<size_t>(first) * row_bytes,
+                       static_cast<size_t>(count) * row_bytes);
+  };
+  const size_t groups = static_cast<size_t>(matrix.groups);
+  view.packed = part(view.packed, static_cast<size_t>(matrix.row_bytes));
+  view.scales = part(view.scales, groups * DTypeBytes(view.scale_dtype));
+  if (!view.zeros.empty()) view.zeros = part(view.zeros, groups);
+  return view;
+}
+
 class Compiler {
  public:
-  explicit Compiler(const Transformer& transformer)
-      : transformer_(transformer), spec_(transformer.spec()) {}
+  Compiler(const Transformer& transformer, const CompileOptions& options,
+           ThreadPool* pool)
+      : transformer_(transformer),
+        spec_(transformer.spec()),
+        options_(options),
+        pool_(pool) {}
 
   absl::StatusOr<std::shared_ptr<const DeviceModel>> Run() {
     auto model = std::make_shared<DeviceModel>();
@@ -62,28 +84,29 @@ class Compiler {
     }
     QEFF_ASSIGN_OR_RETURN(NormWeights norm, transformer_.LoadFinalNorm());
     model->final_norm = ToDevice(std::move(norm));
-    if (!spec_.tied_lm_head) {
-      const ModuleRow row = {&transformer_.map().lm_head, 0};
-      QEFF_ASSIGN_OR_RETURN(model->lm_head,
-                            CompileLinear(-1, LinearRole::kLmHead, row));
-    }
+    QEFF_RETURN_IF_ERROR(AddLmHead(model.get()));
     return model;
   }
 
  private:
+  bool fast() const { return options_.activations == Activations::kFast; }
+
   absl::Status AddEmbeddings(DeviceModel* model) {
-    model->token_embedding = Borrow(transformer_.map().token_embedding, 0,
-                                    spec_.vocab_size, spec_.hidden_size);
-    if (model->token_embedding.empty()) {
-      QEFF_ASSIGN_OR_RETURN(Matrix<float> matrix,
-                            transformer_.LoadTokenEmbedding());
-      model->token_embedding = OwnedMatrix(std::move(matrix));
-    }
+    QEFF_ASSIGN_OR_RETURN(model->token_embedding, TokenEmbedding());
     if (spec_.position != PositionKind::kLearned) return absl::OkStatus();
     QEFF_ASSIGN_OR_RETURN(Matrix<float> positions,
                           transformer_.LoadPositionEmbedding());
     model->position_embedding = OwnedMatrix(std::move(positions));
     return absl::OkStatus();
+  }
+
+  absl::StatusOr<DeviceMatrix> TokenEmbedding() {
+    DeviceMatrix matrix = Borrow(transformer_.map().token_embedding, 0,
+                                 spec_.vocab_size, spec_.hidden_size);
+    if (!matrix.empty()) return matrix;
+    QEFF_ASSIGN_OR_RETURN(Matrix<float> values,
+                          transformer_.LoadTokenEmbedding());
+    return OwnedMatrix(std::move(values));
   }
 
   absl::StatusOr<DeviceBlock> CompileBlock(int64_t index) {
@@ -99,34 +122,99 @@ class Compiler {
         {LinearRole::kV, &block.v},       {LinearRole::kO, &block.o},
         {LinearRole::kGate, &block.gate}, {LinearRole::kUp, &block.up},
         {LinearRole::kDown, &block.down}};
+    const BlockNames& names =
+        transformer_.map().blocks[static_cast<size_t>(index)];
     for (const auto& [role, linear] : linears) {
       if (role == LinearRole::kGate && !spec_.gated_ffn) continue;
-      const BlockNames& names =
-          transformer_.map().blocks[static_cast<size_t>(index)];
-      QEFF_ASSIGN_OR_RETURN(
-          *linear, CompileLinear(index, role, FindModule(names, spec_, role)));
+      const auto place = FindModule(names, spec_, role);
+      QEFF_CHECK(place.has_value());
+      QEFF_ASSIGN_OR_RETURN(*linear, CompileLinear(index, role, *place));
     }
+    if (packed_) transformer_.ReleaseBlock(index);
     return block;
   }
 
-  // The matrix where it is mapped, if the engine can use it as it is.
   absl::StatusOr<DeviceLinear> CompileLinear(int64_t block, LinearRole role,
-                                             absl::optional<ModuleRow> place) {
+                                             const ModuleRow& place) {
     DeviceLinear linear;
-    if (place.has_value() && !place->module->transposed) {
-      const Shape shape = transformer_.LinearShape(block, role);
-      linear.weight = Borrow(absl::StrCat(place->module->module, ".weight"),
-                             place->first_row, shape[0], shape[1]);
-    }
-    if (linear.weight.empty()) {
-      QEFF_ASSIGN_OR_RETURN(LinearWeights weights,
-                            transformer_.LoadLinear(block, role));
-      linear.weight = OwnedMatrix(std::move(weights.weight));
-      linear.bias = std::move(weights.bias);
-    } else if (place->module->has_bias) {
-      QEFF_ASSIGN_OR_RETURN(linear.bias, ReadBias(*place, linear.weight.rows));
+    const Shape shape = transformer_.LinearShape(block, role);
+    QEFF_ASSIGN_OR_RETURN(linear.weight, CompileWeight(block, role, place));
+    if (place.module->has_bias) {
+      QEFF_ASSIGN_OR_RETURN(linear.bias, ReadBias(place, shape[0]));
     }
     return linear;
+  }
+
+  absl::StatusOr<DeviceMatrix> CompileWeight(int64_t block, LinearRole role,
+                                             const ModuleRow& place) {
+    const Shape shape = transformer_.LinearShape(block, role);
+    if (HasCodes(*place.module)) {
+      QEFF_ASSIGN_OR_RETURN(
+          const QuantizedMatrix matrix,
+          ReadQuantizedMatrix(transformer_.checkpoint(), place.module->module,
+                              *transformer_.quantization()));
+      return FromCodes(Rows(matrix, place.first_row, shape[0]), shape[0]);
+    }
+    if (!place.module->transposed) {
+      DeviceMatrix matrix =
+          Borrow(absl::StrCat(place.module->module, ".weight"), place.first_row,
+                 shape[0], shape[1]);
+      if (!matrix.empty() && fast() && matrix.view().dtype == DType::kBF16) {
+        packed_ = true;
+        return PackBF16({DType::kBF16, shape, matrix.bytes}, pool_);
+      }
+      if (!matrix.empty()) return matrix;
+    }
+    QEFF_ASSIGN_OR_RETURN(LinearWeights weights,
+                          transformer_.LoadLinear(block, role));
+    return OwnedMatrix(std::move(weights.weight));
+  }
+
+  DeviceMatrix FromCodes(const QuantizedRowsView& rows, int64_t num_rows) {
+    packed_ = true;
+    return fast() && CanPack(rows, num_rows)
+               ? PackQuantized(rows, num_rows, pool_)
+               : DequantizeToRows(rows, num_rows, pool_);
+  }
+
+  bool HasCodes(const LinearModule& module) const {
+    return transformer_.quantization().has_value() &&
+           HasQuantizedWeight(transformer_.checkpoint(), module.module);
+  }
+
+  bool QuantizesLmHead() const {
+    if (options_.lm_head == LmHeadRule::kAuto) {
+      return transformer_.quantization().has_value();
+    }
+    return options_.lm_head == LmHeadRule::kQuantize;
+  }
+
+  absl::Status AddLmHead(DeviceModel* model) {
+    const LinearModule& module = transformer_.map().lm_head;
+    const bool codes = !spec_.tied_lm_head && HasCodes(module);
+    if (codes || !QuantizesLmHead()) {
+      if (spec_.tied_lm_head) return absl::OkStatus();
+      QEFF_ASSIGN_OR_RETURN(
+          model->lm_head, CompileLinear(-1, LinearRole::kLmHead, {&module, 0}));
+      return absl::OkStatus();
+    }
+    DeviceMatrix weights = model->token_embedding;
+    if (!spec_.tied_lm_head) {
+      weights = Borrow(absl::StrCat(module.module, ".weight"), 0,
+                       spec_.vocab_size, spec_.hidden_size);
+    }
+    if (weights.empty()) {
+      QEFF_ASSIGN_OR_RETURN(LinearWeights loaded,
+                            transformer_.LoadLinear(-1, LinearRole::kLmHead));
+      weights = OwnedMatrix(std::move(loaded.weight));
+    }
+    const TensorView view{weights.view().dtype,
+                          Shape({weights.rows, weights.cols}), weights.bytes};
+    QEFF_ASSIGN_OR_RETURN(
+        const QuantizedCopy copy,
+        QuantizedCopy::Make(options_.lm_head_scheme, view, pool_), "lm_head");
+    model->lm_head.weight = FromCodes(copy.view(), copy.num_rows());
+    return absl::OkStatus();
   }
 
   absl::StatusOr<std::vector<float>> ReadBias(const ModuleRow& place,
@@ -156,14 +244,28 @@ class Compiler {
 
   const Transformer& transformer_;
   const TransformerSpec& spec_;
+  const CompileOptions options_;
+  ThreadPool* const pool_;
+  bool packed_ = false;  // something, so that mapped pages are done with
 };
 
 }  // namespace
 
+absl::Status ParseLmHead(absl::string_view text, CompileOptions* options) {
+  options->lm_head = text == "auto"   ? LmHeadRule::kAuto
+                     : text == "keep" ? LmHeadRule::kKeep
+                                      : LmHeadRule::kQuantize;
+  if (options->lm_head != LmHeadRule::kQuantize) return absl::OkStatus();
+  QEFF_ASSIGN_OR_RETURN(options->lm_head_scheme, ParseQuantScheme(text),
+                        "lm_head: expected auto, keep or a scheme");
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::shared_ptr<const DeviceModel>> CompileInMemory(
-    const Transformer& transformer) {
+    const Transformer& transformer, const CompileOptions& options,
+    ThreadPool* pool) {
   try {
-    return Compiler(transformer).Run();
+    return Compiler(transformer, options, pool).Run();
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("out of memory");
   }

@@ -5,30 +5,67 @@
 //
 //   QEFF_ASSIGN_OR_RETURN(auto checkpoint, Checkpoint::Open(folder));
 //   QEFF_ASSIGN_OR_RETURN(auto transformer, Transformer::Load(checkpoint));
-//   QEFF_ASSIGN_OR_RETURN(auto model, CompileInMemory(*transformer));
+//   QEFF_ASSIGN_OR_RETURN(auto model,
+//                         CompileInMemory(*transformer, {}, pool));
 //   QEFF_ASSIGN_OR_RETURN(auto engine, Engine::Create(model, pool, {1024}));
 
 #ifndef QEFF_COMPILE_COMPILE_IN_MEMORY_H_
 #define QEFF_COMPILE_COMPILE_IN_MEMORY_H_
 
+#include <cstdint>
 #include <memory>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "qeff/device/engine_options.h"
 #include "qeff/device/model.h"
+#include "qeff/format/quant_scheme.h"
+#include "qeff/parallel/thread_pool.h"
 #include "qeff/transformer/transformer.h"
 
 namespace qeff {
 
-// Returns the weights of `transformer` in the layout of the engine. A matrix
-// that the checkpoint holds as float32, bf16 or f16 with one row an output is
-// used where it is mapped (the result keeps the checkpoint open); any other
-// (GPT-2's transposed ones, quantized ones, float64) is copied as float32.
-// Values are neither rounded nor looked at. Biases and norms are copied.
-// Errors: kResourceExhausted when memory is out, and those of reading a
-// quantized tensor.
-// Cost: the copies; none for the mapped ones, which the first token reads.
+// What becomes of lm_head, which the checkpoint may hold as float or codes.
+enum class LmHeadRule : uint8_t {
+  // kQuantize to int8 when the checkpoint has quantized layers, else kKeep:
+  // the logits of a float model stay those of its weights.
+  kAuto,
+  kKeep,      // as the checkpoint has it; a tied one stays the embedding
+  kQuantize,  // to CompileOptions::lm_head_scheme, unless it is codes already
+};
+
+struct CompileOptions {
+  LmHeadRule lm_head = LmHeadRule::kAuto;
+  QuantScheme lm_head_scheme{/*bits=*/8, /*group_size=*/0};
+  // kFast packs matrices for the integer and bf16 products. kFloat32 keeps
+  // float weights where they are mapped and codes as float32 rows.
+  Activations activations = Activations::kFast;
+
+  friend bool operator==(const CompileOptions& a, const CompileOptions& b) {
+    return a.lm_head == b.lm_head && a.lm_head_scheme == b.lm_head_scheme &&
+           a.activations == b.activations;
+  }
+};
+
+// Parses what --lm_head takes: "auto", "keep" or a scheme. Errors:
+// kInvalidArgument.
+absl::Status ParseLmHead(absl::string_view text, CompileOptions* options);
+
+// Returns the weights of `transformer` in the layouts of the engine. With
+// kFast, symmetric codes of 4 and 8 bits and bf16 matrices with one row an
+// output are packed; of the rest, a matrix that the checkpoint holds as
+// float32, bf16 or f16 with one row an output is used where it is mapped (the
+// result keeps the checkpoint open), and any other (GPT-2's transposed ones,
+// other codes, float64) is copied as float32. The values of weights change for
+// nothing but a quantized lm_head. Biases and norms are copied.
+// Errors: kResourceExhausted when memory is out, those of reading a quantized
+// tensor, and kDataLoss for an lm_head to quantize that is not finite.
+// Cost: the copies, on all threads; none for the mapped ones, which the first
+// token reads. Pages of the checkpoint that were packed are let go of.
 absl::StatusOr<std::shared_ptr<const DeviceModel>> CompileInMemory(
-    const Transformer& transformer);
+    const Transformer& transformer, const CompileOptions& options,
+    ThreadPool* pool);
 
 }  // namespace qeff
 

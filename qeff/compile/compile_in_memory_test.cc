@@ -21,6 +21,12 @@
 namespace qeff {
 namespace {
 
+CompileOptions ExactOptions() {
+  CompileOptions options;
+  options.activations = Activations::kFloat32;
+  return options;
+}
+
 // Collects the tensors of a checkpoint.
 class TensorList {
  public:
@@ -203,7 +209,7 @@ class CompileInMemoryTest : public ::testing::TestWithParam<DType> {
     auto transformer = Transformer::Load(*checkpoint);
     EXPECT_TRUE(transformer.ok()) << transformer.status();
     if (!transformer.ok()) return nullptr;
-    auto model = CompileInMemory(**transformer);
+    auto model = CompileInMemory(**transformer, ExactOptions(), pool_.get());
     EXPECT_TRUE(model.ok()) << model.status();
     return model.ok() ? *model : nullptr;
   }

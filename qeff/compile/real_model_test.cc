@@ -28,6 +28,12 @@
 namespace qeff {
 namespace {
 
+CompileOptions ExactOptions() {
+  CompileOptions options;
+  options.activations = Activations::kFloat32;
+  return options;
+}
+
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   EXPECT_TRUE(file.good()) << path;
@@ -54,7 +60,8 @@ class RealModelTest : public ::testing::TestWithParam<std::string> {
 
   std::unique_ptr<Engine> Open(const std::string& folder,
                                int64_t context_length) {
-    const auto model = CompileInMemory(*Load(folder));
+    const auto model =
+        CompileInMemory(*Load(folder), ExactOptions(), pool_.get());
     EXPECT_TRUE(model.ok()) << model.status();
     auto engine = Engine::Create(*model, pool_.get(), {context_length});
     EXPECT_TRUE(engine.ok()) << engine.status();

@@ -160,6 +160,65 @@ TEST_P(EngineFeatureTest, PiecesGiveTheSameBitsAsTheWhole) {
   EXPECT_EQ(Copy(pieces->Append(tokens)), expected);
 }
 
+TEST_P(EngineFeatureTest, ChunksAndSlotsDoNotChangeBits) {
+  const auto model = RandomModel(spec_, 9);
+  const std::vector<int32_t> tokens = SomeTokens(20, spec_.vocab_size);
+  const absl::Span<const int32_t> all = tokens;
+  const auto alone = MakeEngine(model, pool_.get());
+  const std::vector<float> long_one = Copy(alone->Append(tokens));
+  alone->Reset();
+  const std::vector<float> short_one = Copy(alone->Append(all.subspan(5, 4)));
+  for (int64_t chunk : {1, 3, 7, 40}) {
+    EngineOptions options;
+    options.context_length = 20;
+    options.batch_size = 3;
+    options.prefill_chunk = chunk;
+    const auto engine = *Engine::Create(model, pool_.get(), options);
+    // A slot that others do not see, then two that grow side by side.
+    ASSERT_TRUE(engine->Run({{1, all.subspan(2, 9)}}).ok());
+    ASSERT_TRUE(
+        engine->Run({{2, all.subspan(5, 1)}, {0, all.subspan(0, 11)}}).ok());
+    const auto logits =
+        engine->Run({{0, all.subspan(11)}, {2, all.subspan(6, 3)}});
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    ASSERT_EQ(logits->rows(), 2);
+    const size_t vocab = static_cast<size_t>(spec_.vocab_size);
+    EXPECT_EQ(Copy(absl::MakeConstSpan(logits->row(0), vocab)), long_one);
+    EXPECT_EQ(Copy(absl::MakeConstSpan(logits->row(1), vocab)), short_one);
+    EXPECT_EQ(engine->position(0), 20);
+    EXPECT_EQ(engine->position(2), 4);
+    // A slot begins anew while the others stay.
+    engine->Reset(0);
+    EXPECT_EQ(engine->position(2), 4);
+    EXPECT_EQ(Copy(engine->Append(tokens)), long_one);
+  }
+}
+
+TEST_P(EngineFeatureTest, ScoreGivesTheLogitsOfEveryToken) {
+  const auto model = RandomModel(spec_, 10);
+  const std::vector<int32_t> tokens = SomeTokens(12, spec_.vocab_size);
+  const auto steps = MakeEngine(model, pool_.get());
+  std::vector<std::vector<float>> expected;
+  for (int32_t token : tokens) expected.push_back(Copy(steps->Append({token})));
+  EngineOptions options;
+  options.context_length = 12;
+  options.prefill_chunk = 5;
+  const auto engine = *Engine::Create(model, pool_.get(), options);
+  std::vector<std::vector<float>> found;
+  ASSERT_TRUE(engine
+                  ->Score({0, tokens},
+                          [&](int64_t first, MatrixView<const float> logits) {
+                            EXPECT_EQ(first,
+                                      static_cast<int64_t>(found.size()));
+                            for (int64_t r = 0; r < logits.rows(); ++r) {
+                              found.emplace_back(logits.row(r),
+                                                 logits.row(r) + logits.cols());
+                            }
+                          })
+                  .ok());
+  EXPECT_EQ(found, expected);
+}
+
 TEST_P(EngineFeatureTest, SameBitsForAnyNumberOfThreadsAndTarget) {
   const auto model = RandomModel(spec_, 3);
   const std::vector<int32_t> tokens = SomeTokens(9, spec_.vocab_size);
@@ -239,6 +298,32 @@ TEST_F(EngineTest, RefusesBadTokensAndKeepsItsState) {
   EXPECT_EQ(Copy(engine->Append({3})), expected);
   EXPECT_TRUE(engine->Append({4}).ok());
   EXPECT_FALSE(engine->Append({4}).ok());
+}
+
+TEST_F(EngineTest, RefusesBadSlotsAndOptions) {
+  const auto model = RandomModel(SmallSpec(), 5);
+  EngineOptions options;
+  options.context_length = 4;
+  options.batch_size = 2;
+  const auto engine = *Engine::Create(model, pool_.get(), options);
+  const std::vector<int32_t> two = {1, 2};
+  const auto error = [&](absl::Span<const SlotTokens> inputs) {
+    return std::string(engine->Run(inputs).status().message());
+  };
+  EXPECT_EQ(error({{2, two}}), "slot: expected 0 to 1, found 2");
+  EXPECT_EQ(error({{-1, two}}), "slot: expected 0 to 1, found -1");
+  EXPECT_EQ(error({{1, two}, {1, two}}), "slot 1 is named twice");
+  EXPECT_EQ(error({{1, two}, {0, {}}}), "no tokens to append");
+  EXPECT_EQ(error({}), "no tokens to append");
+  EXPECT_EQ(engine->position(1), 0);
+
+  options.batch_size = 0;
+  EXPECT_EQ(Engine::Create(model, pool_.get(), options).status().message(),
+            "batch_size: expected 1 to 65536, found 0");
+  options.batch_size = 1;
+  options.prefill_chunk = 1 << 17;
+  EXPECT_EQ(Engine::Create(model, pool_.get(), options).status().message(),
+            "prefill_chunk: expected 1 to 65536, found 131072");
 }
 
 TEST_F(EngineTest, BoundsTheContext) {

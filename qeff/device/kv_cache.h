@@ -29,6 +29,8 @@ class KvCache {
   // Throws std::bad_alloc. Preconditions: `spec` is valid and Bytes too.
   KvCache(const TransformerSpec& spec, int64_t context_length);
 
+  int64_t context_length() const { return context_length_; }
+
   // Stores one position: `k` and `v` are [kv heads, head_dim].
   void Store(int64_t layer, int64_t position, absl::Span<const float> k,
              absl::Span<const float> v);

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How an engine runs a model; what a package carries as its defaults.
+
+#ifndef QEFF_DEVICE_ENGINE_OPTIONS_H_
+#define QEFF_DEVICE_ENGINE_OPTIONS_H_
+
+#include <cstdint>
+
+#include "qeff/tensor/dtype.h"
+
+namespace qeff {
+
+// What the inputs of linear layers are rounded to.
+enum class Activations : uint8_t {
+  // What the weights are made for: 8-bit codes, one scale a token, with integer
+  // weights; bf16 with packed bf16 weights; float32 with rows of floats.
+  kFast,
+  // Float32 throughout: slow, for evaluation.
+  kFloat32,
+};
+
+struct EngineOptions {
+  // Tokens that fit a slot: prompt and generated ones together.
+  int64_t context_length = 0;
+  // Slots: sequences that run side by side.
+  int64_t batch_size = 1;
+  // Tokens that go through a block together, of one prompt or of several
+  // slots. More read the weights less often and need more memory.
+  int64_t prefill_chunk = 32;
+  Activations activations = Activations::kFast;
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_DEVICE_ENGINE_OPTIONS_H_

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/device/linear_runner.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <variant>
+
+#include "qeff/device/ops.h"
+#include "qeff/kernels/matmul_bf16/matmul_bf16.h"
+#include "qeff/kernels/matmul_bf16/pack_bf16_activations.h"
+#include "qeff/kernels/matmul_int/matmul_int.h"
+#include "qeff/kernels/matmul_int/quantize_activations.h"
+#include "qeff/util/check.h"
+#include "qeff/util/checked.h"
+
+namespace qeff {
+namespace internal_device {
+namespace {
+
+// Fewer bytes of weights are not worth another thread: one reads 256 KiB in
+// about 13 us, which is what waking a thread takes.
+constexpr int64_t kMinBytesPerRange = 256 * 1024;
+
+// Rows that stay in L2 while all tokens are multiplied with them.
+constexpr int64_t kBytesInCache = 128 * 1024;
+
+int64_t SpanElems(const MatrixView<const float>& m) {
+  return (m.rows() - 1) * m.stride_elems() + m.cols();
+}
+
+absl::Span<const float> Elems(MatrixView<const float> m) {
+  return absl::MakeConstSpan(m.data(), static_cast<size_t>(SpanElems(m)));
+}
+
+absl::Span<float> Elems(MatrixView<float> m) {
+  return absl::MakeSpan(m.data(), static_cast<size_t>(SpanElems(m)));
+}
+
+template <class T>
+void GrowTo(int64_t size, AlignedArray<T>* array) {
+  if (static_cast<int64_t>(array->size()) >= size) return;
+  *array = AlignedArray<T>(static_cast<size_t>(size));
+}
+
+absl::Span<uint8_t> First(int64_t size, AlignedArray<uint8_t>* array) {
+  QEFF_CHECK(size <= static_cast<int64_t>(array->size()));
+  return array->span().subspan(0, static_cast<size_t>(size));
+}
+
+}  // namespace
+
+void LinearRunner::Reserve(const DeviceMatrix& weight, int64_t max_tokens) {
+  // A layout of fewer tokens needs no more bytes.
+  if (const auto* layout = std::get_if<PackedIntLayout>(&weight.layout)) {
+    GrowTo(ActivationLayout(max_tokens, *layout).total_bytes(), &codes_);
+  } else if (std::holds_alternative<PackedBF16Layout>(weight.layout)) {
+    GrowTo(BF16ActivationLayout(max_tokens, weight.cols).total_bytes(), &bf16_);
+    if (activations_ == Activations::kFloat32) {
+      GrowTo(max_tokens * (weight.cols + weight.rows), &rest_);
+    }
+  }
+}
+
+void LinearRunner::SetInput(MatrixView<const float> x) {
+  x_ = x;
+  codes_group_elems_ = 0;
+  bf16_made_ = false;
+}
+
+void LinearRunner::Multiply(const DeviceMatrix& weight, MatrixView<float> y) {
+  QEFF_CHECK(weight.cols == x_.cols() && weight.rows == y.cols() &&
+             x_.rows() == y.rows());
+  if (const auto* ints = std::get_if<PackedIntLayout>(&weight.layout)) {
+    MultiplyInt(*ints, weight, y);
+  } else if (const auto* bf16 = std::get_if<PackedBF16Layout>(&weight.layout)) {
+    activations_ == Activations::kFast ? MultiplyBF16(*bf16, weight, y)
+                                       : MultiplyBF16Exactly(*bf16, weight, y);
+  } else {
+    MultiplyRows(weight, y);
+  }
+}
+
+void LinearRunner::Multiply(const DeviceLinear& linear, MatrixView<float> y) {
+  Multiply(linear.weight, y);
+  if (linear.bias.empty()) return;
+  for (int64_t t = 0; t < y.rows(); ++t) {
+    Add(linear.bias, absl::MakeSpan(y.row(t), linear.bias.size()));
+  }
+}
+
+void LinearRunner::MultiplyRows(const DeviceMatrix& weight,
+                                MatrixView<float> y) {
+  const WeightRows rows = weight.view();
+  const int64_t row_bytes =
+      weight.cols * static_cast<int64_t>(DTypeBytes(rows.dtype));
+  const int64_t block = std::max<int64_t>(1, kBytesInCache / row_bytes);
+  const int64_t grain = BalancedGrain(weight.rows, pool_->num_threads(),
+                                      CeilDiv(kMinBytesPerRange, row_bytes));
+  pool_->ParallelFor(weight.rows, grain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; r += block) {
+      const int64_t count = std::min(block, end - r);
+      for (int64_t t = 0; t < y.rows(); ++t) {
+        MatVec(rows.Rows(r, count),
+               absl::MakeConstSpan(x_.row(t), static_cast<size_t>(x_.cols())),
+               absl::MakeSpan(y.row(t) + r, static_cast<size_t>(count)));
+      }
+    }
+  });
+}
+
+void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
+                               const DeviceMatrix& weight,
+                               MatrixView<float> y) {
+  const ActivationLayout activations(x_.rows(), layout);
+  const absl::Span<uint8_t> codes = First(activations.total_bytes(), &codes_);
+  if (codes_group_elems_ != layout.group_elems()) {
+    QuantizeActivations(activations, Elems(x_), x_.stride_elems(), codes,
+                        *pool_);
+    codes_group_elems_ = layout.group_elems();
+  }
+  MatMulInt(PackedIntWeights{layout, weight.bytes},
+            QuantizedActivations{activations, codes}, Elems(y),
+            y.stride_elems(), *pool_);
+}
+
+void LinearRunner::MultiplyBF16(const PackedBF16Layout& layout,
+                                const DeviceMatrix& weight,
+                                MatrixView<float> y) {
+  const BF16ActivationLayout activations(x_.rows(), weight.cols);
+  const absl::Span<uint8_t> packed = First(activations.total_bytes(), &bf16_);
+  if (!bf16_made_) {
+    PackBF16Activations(activations, Elems(x_), x_.stride_elems(), packed,
+                        *pool_);
+    bf16_made_ = true;
+  }
+  MatMulBF16(PackedBF16Weights{layout, weight.bytes},
+             BF16Activations{activations, packed}, Elems(y), y.stride_elems(),
+             *pool_);
+}
+
+// Each part leaves less than 2^-8 of what it is taken from, so that three
+// hold all 24 bits of a float.
+void LinearRunner::MultiplyBF16Exactly(const PackedBF16Layout& layout,
+                                       const DeviceMatrix& weight,
+                                       MatrixView<float> y) {
+  const int64_t tokens = x_.rows(), cols = x_.cols();
+  const BF16ActivationLayout activations(tokens, cols);
+  const absl::Span<uint8_t> packed = First(activations.total_bytes(), &bf16_);
+  QEFF_CHECK(static_cast<int64_t>(rest_.size()) >= tokens * (cols + y.cols()));
+  const MatrixView<float> rest(rest_.data(), tokens, cols);
+  const MatrixView<float> product(rest_.data() + tokens * cols, tokens,
+                                  y.cols());
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::copy_n(x_.row(t), cols, rest.row(t));
+    std::fill_n(y.row(t), y.cols(), 0.0f);
+  }
+  for (int part = 0; part < 3; ++part) {
+    PackBF16Activations(activations, Elems(rest), cols, packed, *pool_);
+    MatMulBF16(PackedBF16Weights{layout, weight.bytes},
+               BF16Activations{activations, packed}, Elems(product),
+               product.stride_elems(), *pool_);
+    for (float& value : Elems(rest)) value -= BF16ToFloat(FloatToBF16(value));
+    for (int64_t t = 0; t < tokens; ++t) {
+      Add(absl::MakeConstSpan(product.row(t), static_cast<size_t>(y.cols())),
+          absl::MakeSpan(y.row(t), static_cast<size_t>(y.cols())));
+    }
+  }
+  bf16_made_ = false;
+}
+
+}  // namespace internal_device
+}  // namespace qeff
