@@ -1,21 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Attention of one layer of llama-1b (32 heads, 4 key-value heads of 64):
-// prefill in GFLOP/s, decoding in bytes of cache a second beside a plain read.
-// Arguments: threads, positions before the tokens, tokens. A step takes its
-// turn over several layers, so that decoding finds nothing in the caches.
+// Attention of one layer of llama-1b (32 heads, 4 key-value heads of 64),
+// beside the limits of the machine: float32 multiplications and additions for
+// prefill, reading for decoding. Every figure is a median over rounds in which
+// limits and attention take turns, so that other work on the machine slows all
+// of them alike.
+//
+//   attention_benchmark [threads [milliseconds per cell]]
+//
+// One thread is measured in CPU time, which does not count what others do.
+// Prefill also has its share of the time that the layer's int8 products take
+// at 65 % of the peak of 8-bit dot products. Decoding takes turns over 256 MiB
+// of layers, so that keys and values come from memory.
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <functional>
 #include <memory>
 #include <vector>
 
-#include "benchmark/benchmark.h"
+#include "hwy/highway.h"
 #include "qeff/kernels/attention/attend.h"
+#include "qeff/kernels/attention/attention_peak.h"
 #include "qeff/kernels/attention/attention_testutil.h"
 #include "qeff/kernels/attention/kv_layout.h"
 #include "qeff/kernels/attention/store_kv.h"
 #include "qeff/kernels/matmul_int/matmul_int_peak.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/tensor/dtype.h"
 #include "qeff/util/aligned.h"
 
 namespace qeff {
@@ -24,58 +39,128 @@ namespace {
 constexpr int64_t kKvHeads = 4;
 constexpr int64_t kHeads = 8;  // a key-value head
 constexpr int64_t kHeadDim = 64;
+constexpr double kLayerWeights = 44.0e6;
+constexpr double kProductsOfPeak = 0.65;
 constexpr int64_t kColdBytes = int64_t{256} << 20;
+
+struct Case {
+  DType dtype;
+  int64_t before;  // positions before the tokens
+  int64_t tokens;
+};
+constexpr Case kPrefills[] = {
+    {DType::kF32, 0, 256},  {DType::kF16, 0, 256},    {DType::kI8, 0, 256},
+    {DType::kF32, 0, 32},   {DType::kF32, 7936, 256}, {DType::kF16, 7936, 256},
+    {DType::kI8, 7936, 256}};
+constexpr Case kDecodes[] = {{DType::kF32, 8191, 1}, {DType::kF16, 8191, 1},
+                             {DType::kI8, 8191, 1},  {DType::kF32, 255, 1},
+                             {DType::kF16, 255, 1},  {DType::kI8, 255, 1}};
+
+double Now(clockid_t clock) {
+  timespec now;
+  clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) +
+         static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+// On `pool`, which runs `body`.
+double SecondsOf(const ThreadPool& pool, const std::function<void()>& body) {
+  const clockid_t clock =
+      pool.num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+  const double start = Now(clock);
+  body();
+  return Now(clock) - start;
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Seconds that `body` takes on all threads at once, four times each.
+double SecondsOnAll(ThreadPool& pool, const std::function<void()>& body) {
+  return SecondsOf(pool, [&] {
+    pool.ParallelFor(int64_t{4} * pool.num_threads(), 1,
+                     [&](int64_t, int64_t, int) { body(); });
+  });
+}
+
+// Operations a second.
+double FloatPeak(ThreadPool& pool) {
+  constexpr int64_t kSteps = 20000;
+  const double seconds = SecondsOnAll(pool, [] { RunMultiplyAdds(kSteps); });
+  return 4.0 * pool.num_threads() * kSteps *
+         static_cast<double>(OperationsOfMultiplyAdds()) / seconds;
+}
+
+double Int8Peak(ThreadPool& pool) {
+  constexpr int64_t kSteps = 20000;
+  const double seconds = SecondsOnAll(pool, [] { RunDotProducts(kSteps); });
+  return 4.0 * pool.num_threads() * kSteps *
+         static_cast<double>(OperationsOfDotProducts()) / seconds;
+}
+
+// Bytes a second, the faster of the two ways to read.
+double Bandwidth(ThreadPool& pool, const AlignedArray<uint8_t>& memory) {
+  constexpr int64_t kPart = 1 << 18;
+  const int64_t parts = static_cast<int64_t>(memory.size()) / kPart;
+  double seconds[2];
+  for (int i = 0; i < 2; ++i) {
+    seconds[i] = SecondsOf(pool, [&] {
+      pool.ParallelFor(parts, 8, [&](int64_t begin, int64_t end, int) {
+        ReadMemory(memory.data() + begin * kPart, (end - begin) * kPart,
+                   i == 1);
+      });
+    });
+  }
+  return static_cast<double>(parts * kPart) / std::min(seconds[0], seconds[1]);
+}
 
 // The caches of several layers, and one layer's queries.
 class Layers {
  public:
-  Layers(DType dtype, int threads, int64_t before, int64_t tokens,
-         int64_t cold_bytes)
-      : pool_(*CreateThreadPool(threads)),
-        layout_(*KvLayout::Create(dtype, kHeadDim)),
-        before_(before),
-        tokens_(tokens),
-        region_bytes_(
-            static_cast<int64_t>(layout_.RegionBytes(before + tokens).value())),
+  Layers(const Case& c, int64_t cold_bytes, ThreadPool& pool)
+      : case_(c),
+        pool_(pool),
+        layout_(*KvLayout::Create(c.dtype, kHeadDim)),
+        region_bytes_(static_cast<int64_t>(
+            layout_.RegionBytes(c.before + c.tokens).value())),
         layers_(1 + cold_bytes / (kKvHeads * region_bytes_)),
-        cache_(static_cast<size_t>(layers_ * kKvHeads * region_bytes_)),
-        q_(RandomFloats(tokens * kStride, 3)),
+        cache_(static_cast<size_t>(layers_ * layer_bytes())),
+        q_(RandomFloats(c.tokens * kStride, 3)),
         out_(q_.size()),
         scratch_bytes_(AttendScratchBytes(layout_)),
-        scratch_(static_cast<size_t>(threads * scratch_bytes_)) {
-    const std::vector<float> kv = RandomFloats((before + tokens) * kHeadDim, 1);
-    pool_->ParallelFor(layers_ * kKvHeads, 1,
-                       [&](int64_t begin, int64_t end, int) {
-                         for (int64_t i = begin; i < end; ++i) {
-                           StoreKv(layout_, Region(i), 0, before + tokens, kv,
-                                   kHeadDim, kv, kHeadDim);
-                         }
-                       });
+        scratch_(static_cast<size_t>(pool.num_threads() * scratch_bytes_)) {
+    const int64_t positions = c.before + c.tokens;
+    const std::vector<float> kv = RandomFloats(positions * kHeadDim, 1);
+    for (int64_t i = 0; i < layers_ * kKvHeads; ++i) {
+      StoreKv(layout_, Region(i), 0, positions, kv, kHeadDim, kv, kHeadDim);
+    }
   }
 
-  void Run(int64_t layer) {
-    // 16 parts a key-value head, the last of which are the longest.
-    const int64_t parts = std::min<int64_t>(16, tokens_);
-    pool_->ParallelFor(kKvHeads * parts, 1,
-                       [&](int64_t begin, int64_t end, int thread) {
-                         for (int64_t i = begin; i < end; ++i) {
-                           const int64_t part = parts - 1 - i / kKvHeads;
-                           RunPart(layer, i % kKvHeads, part * tokens_ / parts,
-                                   (part + 1) * tokens_ / parts, thread);
-                         }
-                       });
+  // All key-value heads; tokens in 16 parts, the longest first.
+  void Attend(int64_t layer) {
+    const int64_t parts = std::min<int64_t>(16, case_.tokens);
+    pool_.ParallelFor(
+        kKvHeads * parts, 1, [&](int64_t begin, int64_t end, int thread) {
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t part = parts - 1 - i / kKvHeads;
+            AttendPart(layer, i % kKvHeads, part * case_.tokens / parts,
+                       (part + 1) * case_.tokens / parts, thread);
+          }
+        });
   }
 
   void Store() {
-    pool_->ParallelFor(kKvHeads, 1, [&](int64_t begin, int64_t end, int) {
+    pool_.ParallelFor(kKvHeads, 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
-        StoreKv(layout_, Region(i), before_, tokens_, q_, kStride, q_, kStride);
+        StoreKv(layout_, Region(i), case_.before, case_.tokens, q_, kStride, q_,
+                kStride);
       }
     });
   }
 
   int64_t layers() const { return layers_; }
-  ThreadPool& pool() { return *pool_; }
   const AlignedArray<uint8_t>& cache() const { return cache_; }
   int64_t layer_bytes() const { return kKvHeads * region_bytes_; }
 
@@ -87,105 +172,101 @@ class Layers {
                                  static_cast<size_t>(region_bytes_));
   }
 
-  void RunPart(int64_t layer, int64_t kv_head, int64_t begin, int64_t end,
-               int thread) {
+  void AttendPart(int64_t layer, int64_t kv_head, int64_t begin, int64_t end,
+                  int thread) {
     AttendOptions options;
     options.heads = kHeads;
     options.scale = 0.125f;
     const size_t at =
         static_cast<size_t>(begin * kStride + kv_head * kHeads * kHeadDim);
     AttendTokens part;
-    part.first_position = before_ + begin;
+    part.first_position = case_.before + begin;
     part.tokens = end - begin;
     part.q = absl::MakeConstSpan(q_).subspan(at);
     part.out = absl::MakeSpan(out_).subspan(at);
     part.q_stride_elems = part.out_stride_elems = kStride;
-    Attend(layout_, Region(layer * kKvHeads + kv_head), options, part,
-           scratch_.span().subspan(static_cast<size_t>(thread * scratch_bytes_),
-                                   static_cast<size_t>(scratch_bytes_)));
+    qeff::Attend(
+        layout_, Region(layer * kKvHeads + kv_head), options, part,
+        scratch_.span().subspan(static_cast<size_t>(thread * scratch_bytes_),
+                                static_cast<size_t>(scratch_bytes_)));
   }
 
-  std::unique_ptr<ThreadPool> pool_;
-  KvLayout layout_;
-  int64_t before_;
-  int64_t tokens_;
-  int64_t region_bytes_;
-  int64_t layers_;
+  const Case case_;
+  ThreadPool& pool_;
+  const KvLayout layout_;
+  const int64_t region_bytes_;
+  const int64_t layers_;
   AlignedArray<uint8_t> cache_;
   std::vector<float> q_;
   std::vector<float> out_;
-  int64_t scratch_bytes_;
+  const int64_t scratch_bytes_;
   AlignedArray<uint8_t> scratch_;
 };
 
-void BM_Prefill(benchmark::State& state, DType dtype) {
-  const int64_t before = state.range(1), tokens = state.range(2);
-  Layers layers(dtype, static_cast<int>(state.range(0)), before, tokens, 0);
-  for (auto _ : state) layers.Run(0);
-  // Two products of a multiplication and an addition for each pair.
-  const double pairs =
-      static_cast<double>(tokens) *
-      (static_cast<double>(before) + static_cast<double>(tokens + 1) / 2);
-  state.counters["GFLOP/s"] = benchmark::Counter(
-      4e-9 * pairs * static_cast<double>(kKvHeads * kHeads * kHeadDim) *
-          static_cast<double>(state.iterations()),
-      benchmark::Counter::kIsRate);
-}
-
-void BM_Decode(benchmark::State& state, DType dtype) {
-  Layers layers(dtype, static_cast<int>(state.range(0)), state.range(1), 1,
-                kColdBytes);
-  int64_t layer = 0;
-  for (auto _ : state) layers.Run(layer++ % layers.layers());
-  state.SetBytesProcessed(state.iterations() * layers.layer_bytes());
-}
-
-void BM_Read(benchmark::State& state) {
-  Layers layers(DType::kF32, static_cast<int>(state.range(0)), state.range(1),
-                1, kColdBytes);
-  const int64_t part = layers.layer_bytes() / kKvHeads;
-  int64_t layer = 0;
-  for (auto _ : state) {
-    const uint8_t* data =
-        layers.cache().data() + layer++ % layers.layers() * kKvHeads * part;
-    layers.pool().ParallelFor(kKvHeads, 1,
-                              [&](int64_t begin, int64_t end, int) {
-                                for (int64_t i = begin; i < end; ++i) {
-                                  ReadMemory(data + i * part, part, true);
-                                }
-                              });
+void PrintPrefill(const Case& c, double seconds, ThreadPool& pool) {
+  Layers layers(c, 0, pool);
+  std::vector<double> times, peaks, int8_peaks, stores;
+  for (double spent = 0; spent < seconds || times.size() < 5;) {
+    times.push_back(SecondsOf(pool, [&] { layers.Attend(0); }));
+    stores.push_back(SecondsOf(pool, [&] { layers.Store(); }));
+    peaks.push_back(FloatPeak(pool));
+    int8_peaks.push_back(Int8Peak(pool));
+    spent += times.back();
   }
-  state.SetBytesProcessed(state.iterations() * layers.layer_bytes());
+  const double tokens = static_cast<double>(c.tokens);
+  const double pairs =
+      tokens * (static_cast<double>(c.before) + (tokens + 1) / 2);
+  // Two products of a multiplication and an addition for each pair.
+  const double rate = 4 * pairs * kKvHeads * kHeads * kHeadDim / Median(times);
+  const double products =
+      2 * kLayerWeights * tokens / (kProductsOfPeak * Median(int8_peaks));
+  std::printf("%-5s %6d %6d %9.0f %8.1f %6.0f%% %9.1f%% %9.1f%%\n",
+              DTypeName(c.dtype).data(), static_cast<int>(c.before),
+              static_cast<int>(c.tokens), Median(times) * 1e6, rate / 1e9,
+              100 * rate / Median(peaks), 100 * Median(times) / products,
+              100 * Median(stores) / products);
 }
 
-void BM_Store(benchmark::State& state, DType dtype) {
-  Layers layers(dtype, static_cast<int>(state.range(0)), state.range(1),
-                state.range(2), 0);
-  for (auto _ : state) layers.Store();
+void PrintDecode(const Case& c, double seconds, ThreadPool& pool) {
+  Layers layers(c, kColdBytes, pool);
+  std::vector<double> times, bandwidths;
+  const double n = static_cast<double>(layers.layers());
+  for (double spent = 0; spent < seconds || times.size() < 5;) {
+    const double time = SecondsOf(pool, [&] {
+      for (int64_t i = 0; i < layers.layers(); ++i) layers.Attend(i);
+    });
+    times.push_back(time / n);
+    bandwidths.push_back(Bandwidth(pool, layers.cache()));
+    spent += time;
+  }
+  const double rate = static_cast<double>(layers.layer_bytes()) / Median(times);
+  std::printf("%-5s %6d %6d %9.1f %8.1f %6.0f%%\n", DTypeName(c.dtype).data(),
+              static_cast<int>(c.before), static_cast<int>(c.tokens),
+              Median(times) * 1e6, rate / 1e9, 100 * rate / Median(bandwidths));
 }
 
-void PrefillShapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"threads", "before", "tokens"})->UseRealTime();
-  b->Unit(benchmark::kMicrosecond);
-  b->Args({1, 0, 256})->Args({2, 0, 256})->Args({2, 7936, 256});
+void PrintAll(int threads, double seconds) {
+  const std::unique_ptr<ThreadPool> pool = *CreateThreadPool(threads);
+  std::vector<double> peaks;
+  for (int i = 0; i < 9; ++i) peaks.push_back(FloatPeak(*pool));
+  std::printf(
+      "peak %.0f GFLOP/s, %d threads, %s\n", Median(peaks) / 1e9, threads,
+      hwy::TargetName(hwy::SupportedTargets() & -hwy::SupportedTargets()));
+  std::printf("%-5s %6s %6s %9s %8s %7s %10s %10s\n", "cache", "before",
+              "tokens", "us/layer", "GFLOP/s", "of peak", "of int8", "storing");
+  for (const Case& c : kPrefills) PrintPrefill(c, seconds, *pool);
+  std::printf("%-5s %6s %6s %9s %8s %7s\n", "cache", "before", "tokens",
+              "us/layer", "GB/s", "of read");
+  for (const Case& c : kDecodes) PrintDecode(c, seconds, *pool);
 }
-
-void DecodeShapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"threads", "before"})->UseRealTime();
-  b->Unit(benchmark::kMicrosecond);
-  b->Args({1, 8191})->Args({2, 8191})->Args({2, 255});
-}
-
-BENCHMARK_CAPTURE(BM_Prefill, f32, DType::kF32)->Apply(PrefillShapes);
-BENCHMARK_CAPTURE(BM_Prefill, f16, DType::kF16)->Apply(PrefillShapes);
-BENCHMARK_CAPTURE(BM_Prefill, int8, DType::kI8)->Apply(PrefillShapes);
-BENCHMARK_CAPTURE(BM_Store, f32, DType::kF32)->Args({1, 0, 256});
-BENCHMARK_CAPTURE(BM_Store, f16, DType::kF16)->Args({1, 0, 256});
-BENCHMARK_CAPTURE(BM_Store, int8, DType::kI8)->Args({1, 0, 256});
-BENCHMARK_CAPTURE(BM_Decode, f32, DType::kF32)->Apply(DecodeShapes);
-BENCHMARK_CAPTURE(BM_Decode, f16, DType::kF16)->Apply(DecodeShapes);
-BENCHMARK_CAPTURE(BM_Decode, int8, DType::kI8)->Apply(DecodeShapes);
-BENCHMARK(BM_Read)->Apply(DecodeShapes);
 
 }  // namespace
 }  // namespace qeff
+
+int main(int argc, char** argv) {
+  const int threads =
+      argc > 1 ? std::atoi(argv[1]) : qeff::NumAvailableProcessors();
+  const double milliseconds = argc > 2 ? std::atof(argv[2]) : 200;
+  qeff::PrintAll(std::max(1, threads), milliseconds / 1e3);
+  return 0;
+}
