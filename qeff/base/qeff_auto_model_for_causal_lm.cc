@@ -51,10 +51,12 @@ absl::StatusOr<GenerateResult> QEFFAutoModelForCausalLM::Generate(
   QEFF_ASSIGN_OR_RETURN(
       Sampler sampler,
       Sampler::Create(config.sampling, tokenizer->vocab_size()));
-  EngineOptions engine_options;
-  engine_options.context_length =
-      prompt_tokens + std::min(std::max<int64_t>(config.max_new_tokens, 1),
-                               spec().max_positions - prompt_tokens);
+  EngineOptions engine_options = config.engine;
+  if (engine_options.context_length == 0) {
+    engine_options.context_length =
+        prompt_tokens + std::min(std::max<int64_t>(config.max_new_tokens, 1),
+                                 spec().max_positions - prompt_tokens);
+  }
   engine_options.activations = config.compile.activations;
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         CreateEngine(config.compile, engine_options));

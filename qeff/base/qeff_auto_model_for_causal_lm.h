@@ -38,6 +38,9 @@ struct GenerationConfig {
   // Generation ends before the first of these would be shown.
   std::vector<std::string> stop_strings;
   CompileOptions compile;  // how the engine gets the weights
+  // How it runs them. context_length 0: as long as prompt and new tokens need,
+  // up to max_positions. Activations are those of `compile`.
+  EngineOptions engine;
 };
 
 class QEFFAutoModelForCausalLM : public QEFFBaseModel {

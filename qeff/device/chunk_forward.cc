@@ -7,8 +7,11 @@
 #include <cstddef>
 #include <utility>
 
-#include "qeff/device/ops.h"
-#include "qeff/kernels/matvec/matvec.h"
+#include "qeff/kernels/attention/attend.h"
+#include "qeff/kernels/attention/store_kv.h"
+#include "qeff/kernels/elementwise/activate.h"
+#include "qeff/kernels/elementwise/arithmetic.h"
+#include "qeff/kernels/elementwise/norm.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
 
@@ -19,9 +22,13 @@ namespace {
 // Logits of more tokens at once would not be made faster, only take memory.
 constexpr int64_t kLogitRows = 32;
 
-// Less work than this, in bytes of keys and values read, is not worth another
-// thread.
-constexpr int64_t kMinBytesPerRange = 256 * 1024;
+// Tokens of a call of Attend: enough that it reads the cache once for many
+// queries, and few enough that threads share a prompt.
+constexpr int64_t kAttendTokens = 32;
+
+// Positions times heads that are not worth another thread: attention to them
+// takes about the 13 us of waking one.
+constexpr int64_t kMinPositionHeads = 4096;
 
 absl::Span<float> Row(MatrixView<float> m, int64_t row) {
   return absl::MakeSpan(m.row(row), static_cast<size_t>(m.cols()));
@@ -46,11 +53,12 @@ int64_t ChunkForward::MaxLogitRows(const EngineOptions& options) {
 }
 
 ChunkForward::ChunkForward(const DeviceModel& model,
-                           const EngineOptions& options, ThreadPool* pool)
+                           const EngineOptions& options, KvCache* cache,
+                           ThreadPool* pool)
     : model_(model),
       spec_(model.spec),
       pool_(pool),
-      slopes_(static_cast<size_t>(spec_.num_heads), 0.0f),
+      cache_(cache),
       linears_(options.activations, pool),
       hidden_(options.prefill_chunk, spec_.hidden_size),
       normed_(options.prefill_chunk, spec_.hidden_size),
@@ -63,18 +71,18 @@ ChunkForward::ChunkForward(const DeviceModel& model,
       gate_(spec_.gated_ffn ? options.prefill_chunk : 0, spec_.ffn_size),
       logit_input_(MaxLogitRows(options), spec_.hidden_size),
       logits_(MaxLogitRows(options), spec_.vocab_size),
-      scores_(new float[static_cast<size_t>(pool->num_threads()) *
-                        static_cast<size_t>(options.context_length)]) {
-  for (int64_t slot = 0; slot < options.batch_size; ++slot) {
-    caches_.emplace_back(spec_, options.context_length);
-  }
+      attend_scratch_bytes_(AttendScratchBytes(cache->layout())) {
+  attend_scratch_ = AlignedArray<uint8_t>(
+      static_cast<size_t>(attend_scratch_bytes_ * pool->num_threads()));
+  slot_ranges_.reserve(static_cast<size_t>(options.prefill_chunk));
+  attend_ranges_.reserve(static_cast<size_t>(options.prefill_chunk));
   if (spec_.position == PositionKind::kRope) {
     frequencies_ = RopeFrequencies(spec_);
     cosines_ = Matrix<float>(options.prefill_chunk, spec_.head_dim / 2);
     sines_ = Matrix<float>(options.prefill_chunk, spec_.head_dim / 2);
   } else if (spec_.position == PositionKind::kAlibi) {
     const std::vector<double> slopes = AlibiSlopes(spec_);
-    std::copy(slopes.begin(), slopes.end(), slopes_.begin());
+    slopes_.assign(slopes.begin(), slopes.end());
   }
   ReserveLinears();
 }
@@ -105,6 +113,7 @@ MatrixView<const float> ChunkForward::Run(absl::Span<const ChunkToken> tokens) {
   tokens_ = tokens;
   Embed();
   SetRotation();
+  SplitAttention();
   for (size_t i = 0; i < model_.blocks.size(); ++i) {
     RunBlock(model_.blocks[i], static_cast<int64_t>(i));
   }
@@ -119,7 +128,7 @@ void ChunkForward::Embed() {
     if (spec_.position != PositionKind::kLearned) continue;
     const absl::Span<float> position = Row(Used(&projected_), t);
     ReadRow(model_.position_embedding, token.position, position);
-    Add(position, hidden);
+    AddInPlace(position, hidden);
   }
 }
 
@@ -134,10 +143,15 @@ void ChunkForward::SetRotation() {
   }
 }
 
+void ChunkForward::NormRow(const DeviceNorm& norm, absl::Span<const float> x,
+                           absl::Span<float> out) const {
+  const auto normalize = spec_.norm == NormKind::kRmsNorm ? RmsNorm : LayerNorm;
+  normalize(spec_.norm_epsilon, norm.weight, norm.bias, x, out);
+}
+
 void ChunkForward::Norm(const DeviceNorm& norm) {
   ForTokens([&](int64_t t) {
-    Normalize(spec_.norm, spec_.norm_epsilon, norm, Row(Used(&hidden_), t),
-              Row(Used(&normed_), t));
+    NormRow(norm, Row(Used(&hidden_), t), Row(Used(&normed_), t));
   });
 }
 
@@ -145,7 +159,7 @@ void ChunkForward::Norm(const DeviceNorm& norm) {
 void ChunkForward::AddProduct(const DeviceLinear& linear) {
   linears_.Multiply(linear, Used(&projected_));
   ForTokens([&](int64_t t) {
-    Add(Row(Used(&projected_), t), Row(Used(&hidden_), t));
+    AddInPlace(Row(Used(&projected_), t), Row(Used(&hidden_), t));
   });
 }
 
@@ -175,62 +189,107 @@ void ChunkForward::FinishQkv(const DeviceBlock& block, int64_t token) {
   const absl::Span<float> k = Row(Used(&k_), token);
   if (spec_.clip_qkv > 0) {
     const float limit = static_cast<float>(spec_.clip_qkv);
-    Clamp(limit, q);
-    Clamp(limit, k);
-    Clamp(limit, Row(Used(&v_), token));
+    ClampInPlace(limit, q);
+    ClampInPlace(limit, k);
+    ClampInPlace(limit, Row(Used(&v_), token));
   }
   if (spec_.qk_norm) {
-    NormalizeHeads(spec_.norm_epsilon, block.q_norm, q);
-    NormalizeHeads(spec_.norm_epsilon, block.k_norm, k);
+    RmsNormHeads(spec_.norm_epsilon, block.q_norm, q);
+    RmsNormHeads(spec_.norm_epsilon, block.k_norm, k);
   }
   if (spec_.position == PositionKind::kRope) {
     const absl::Span<float> cosines = Row(Used(&cosines_), token);
     const absl::Span<float> sines = Row(Used(&sines_), token);
-    Rotate(cosines, sines, q);
-    Rotate(cosines, sines, k);
+    RotateHeads(cosines, sines, q);
+    RotateHeads(cosines, sines, k);
+  }
+}
+
+// The tokens of each slot, and those in pieces.
+void ChunkForward::SplitAttention() {
+  slot_ranges_.clear();
+  attend_ranges_.clear();
+  for (int64_t begin = 0, end; begin < num_tokens(); begin = end) {
+    const int64_t slot = tokens_[static_cast<size_t>(begin)].slot;
+    end = begin + 1;
+    while (end < num_tokens() &&
+           tokens_[static_cast<size_t>(end)].slot == slot) {
+      ++end;
+    }
+    slot_ranges_.push_back({begin, end});
+    for (int64_t t = begin; t < end; t += kAttendTokens) {
+      attend_ranges_.push_back({t, std::min(end, t + kAttendTokens)});
+    }
   }
 }
 
 void ChunkForward::RunAttention(int64_t layer) {
-  int64_t positions = 0;  // that all tokens see
-  for (int64_t t = 0; t < num_tokens(); ++t) {
-    const ChunkToken& token = tokens_[static_cast<size_t>(t)];
-    caches_[static_cast<size_t>(token.slot)].Store(
-        layer, token.position, Row(Used(&k_), t), Row(Used(&v_), t));
-    positions += token.position + 1;
-  }
-  const int64_t tasks = num_tokens() * spec_.num_heads;
-  const int64_t head_bytes =
-      CeilDiv(positions, num_tokens()) * spec_.head_dim * 8;
-  const int64_t grain = BalancedGrain(tasks, pool_->num_threads(),
-                                      CeilDiv(kMinBytesPerRange, head_bytes));
-  const int64_t context_length = caches_[0].context_length();
-  pool_->ParallelFor(tasks, grain, [&](int64_t begin, int64_t end, int thread) {
-    float* scores = scores_.get() + thread * context_length;
-    for (int64_t i = begin; i < end; ++i) {
-      RunHead(layer, i / spec_.num_heads, i % spec_.num_heads, scores);
-    }
-  });
+  const int64_t kv_heads = spec_.num_kv_heads;
+  // Calls body(range, kv_head, thread) for all of both.
+  const auto for_heads = [&](const std::vector<TokenRange>& ranges,
+                             int64_t min_grain, const auto& body) {
+    const int64_t count = static_cast<int64_t>(ranges.size()) * kv_heads;
+    const int64_t grain = BalancedGrain(count, pool_->num_threads(), min_grain);
+    pool_->ParallelFor(count, grain,
+                       [&](int64_t begin, int64_t end, int thread) {
+                         for (int64_t i = begin; i < end; ++i) {
+                           body(ranges[static_cast<size_t>(i / kv_heads)],
+                                i % kv_heads, thread);
+                         }
+                       });
+  };
+  const int64_t tokens_per_range =
+      CeilDiv<int64_t>(num_tokens(), static_cast<int64_t>(slot_ranges_.size()));
+  for_heads(slot_ranges_, CeilDiv(kAttendTokens, tokens_per_range),
+            [&](const TokenRange& range, int64_t kv_head, int) {
+              StoreHead(layer, range, kv_head);
+            });
+  const int64_t group = spec_.num_heads / kv_heads;
+  int64_t positions = 1;
+  for (const ChunkToken& token : tokens_) positions += token.position;
+  const int64_t per_range =
+      CeilDiv<int64_t>(positions, static_cast<int64_t>(attend_ranges_.size()));
+  for_heads(attend_ranges_, CeilDiv(kMinPositionHeads, per_range * group),
+            [&](const TokenRange& range, int64_t kv_head, int thread) {
+              AttendHead(layer, range, kv_head, thread);
+            });
 }
 
-void ChunkForward::RunHead(int64_t layer, int64_t token, int64_t head,
-                           float* scores) {
-  const ChunkToken& place = tokens_[static_cast<size_t>(token)];
-  const KvCache& cache = caches_[static_cast<size_t>(place.slot)];
-  const int64_t kv_head = head / (spec_.num_heads / spec_.num_kv_heads);
-  const int64_t end = place.position + 1;
-  const int64_t begin = spec_.sliding_window > 0
-                            ? std::max<int64_t>(0, end - spec_.sliding_window)
-                            : 0;
-  const size_t head_dim = static_cast<size_t>(spec_.head_dim);
-  const size_t first = static_cast<size_t>(head) * head_dim;
-  const absl::Span<float> weights(scores, static_cast<size_t>(end - begin));
-  MatVec(cache.Keys(layer, kv_head, begin, end),
-         Row(Used(&q_), token).subspan(first, head_dim), weights);
-  ScaledSoftmax(static_cast<float>(spec_.attention_scale),
-                slopes_[static_cast<size_t>(head)], weights);
-  MatVec(cache.Values(layer, kv_head, begin, end), weights,
-         Row(Used(&attended_), token).subspan(first, head_dim));
+void ChunkForward::StoreHead(int64_t layer, const TokenRange& range,
+                             int64_t kv_head) {
+  const ChunkToken& first = tokens_[static_cast<size_t>(range.begin)];
+  const size_t offset =
+      static_cast<size_t>(range.begin * k_.cols() + kv_head * spec_.head_dim);
+  StoreKv(cache_->layout(), cache_->Region(layer, first.slot, kv_head),
+          first.position, range.end - range.begin, k_.span().subspan(offset),
+          k_.cols(), v_.span().subspan(offset), v_.cols());
+}
+
+void ChunkForward::AttendHead(int64_t layer, const TokenRange& range,
+                              int64_t kv_head, int thread) {
+  const ChunkToken& first = tokens_[static_cast<size_t>(range.begin)];
+  AttendOptions options;
+  options.heads = spec_.num_heads / spec_.num_kv_heads;
+  options.scale = static_cast<float>(spec_.attention_scale);
+  options.sliding_window = spec_.sliding_window;
+  if (!slopes_.empty()) {
+    options.slopes = absl::MakeConstSpan(slopes_).subspan(
+        static_cast<size_t>(kv_head * options.heads),
+        static_cast<size_t>(options.heads));
+  }
+  const size_t offset = static_cast<size_t>(
+      range.begin * q_.cols() + kv_head * options.heads * spec_.head_dim);
+  AttendTokens tokens;
+  tokens.first_position = first.position;
+  tokens.tokens = range.end - range.begin;
+  tokens.q = q_.span().subspan(offset);
+  tokens.out = attended_.span().subspan(offset);
+  tokens.q_stride_elems = tokens.out_stride_elems = q_.cols();
+  Attend(cache_->layout(), cache_->Region(layer, first.slot, kv_head), options,
+         tokens,
+         attend_scratch_.span().subspan(
+             static_cast<size_t>(thread * attend_scratch_bytes_),
+             static_cast<size_t>(attend_scratch_bytes_)));
 }
 
 // up = act(Gate x) * (Up x), or act(Up x).
@@ -240,10 +299,8 @@ void ChunkForward::RunFfn(const DeviceBlock& block) {
   if (spec_.gated_ffn) linears_.Multiply(block.gate, Used(&gate_));
   ForTokens([&](int64_t t) {
     const absl::Span<float> up = Row(Used(&up_), t);
-    if (!spec_.gated_ffn) return Activate(spec_.activation, up);
-    const absl::Span<float> gate = Row(Used(&gate_), t);
-    Activate(spec_.activation, gate);
-    Multiply(gate, up);
+    if (!spec_.gated_ffn) return ActivateInPlace(spec_.activation, up);
+    ActivateGate(spec_.activation, Row(Used(&gate_), t), up);
   });
 }
 
@@ -253,8 +310,7 @@ MatrixView<const float> ChunkForward::Logits(MatrixView<const float> hidden) {
   const MatrixView<float> input(logit_input_.data(), count, spec_.hidden_size);
   for (int64_t t = 0; t < count; ++t) {
     const absl::Span<const float> row(hidden.row(t), logit_input_.cols());
-    Normalize(spec_.norm, spec_.norm_epsilon, model_.final_norm, row,
-              Row(input, t));
+    NormRow(model_.final_norm, row, Row(input, t));
   }
   const MatrixView<float> logits(logits_.data(), count, spec_.vocab_size);
   linears_.SetInput(input);

@@ -17,6 +17,7 @@
 #include "qeff/device/model.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/util/aligned.h"
 
 namespace qeff {
 namespace internal_device {
@@ -35,9 +36,9 @@ class ChunkForward {
   static int64_t MaxLogitRows(const EngineOptions& options);
 
   // Throws std::bad_alloc. Preconditions: the model is valid and fits the
-  // options; both, and `pool`, outlive this.
+  // options, as does `cache`; model, `cache` and `pool` outlive this.
   ChunkForward(const DeviceModel& model, const EngineOptions& options,
-               ThreadPool* pool);
+               KvCache* cache, ThreadPool* pool);
 
   // Runs `tokens`, at most prefill_chunk, and stores their keys and values.
   // Those of a slot have consecutive positions, in order, and all earlier
@@ -50,6 +51,12 @@ class ChunkForward {
   MatrixView<const float> Logits(MatrixView<const float> hidden);
 
  private:
+  // Consecutive tokens of one slot: [begin, end) of the chunk.
+  struct TokenRange {
+    int64_t begin;
+    int64_t end;
+  };
+
   void ReserveLinears();
   void Embed();
   void SetRotation();
@@ -57,9 +64,15 @@ class ChunkForward {
   void RunQkv(const DeviceBlock& block);
   void FinishQkv(const DeviceBlock& block, int64_t token);
   void RunAttention(int64_t layer);
-  void RunHead(int64_t layer, int64_t token, int64_t head, float* scores);
+  void SplitAttention();
+  void StoreHead(int64_t layer, const TokenRange& range, int64_t kv_head);
+  void AttendHead(int64_t layer, const TokenRange& range, int64_t kv_head,
+                  int thread);
   void RunFfn(const DeviceBlock& block);
   void AddProduct(const DeviceLinear& linear);
+  // out = norm(x).
+  void NormRow(const DeviceNorm& norm, absl::Span<const float> x,
+               absl::Span<float> out) const;
   void Norm(const DeviceNorm& norm);
 
   // Calls body(t) for every token of the chunk on some thread.
@@ -75,8 +88,8 @@ class ChunkForward {
   const TransformerSpec& spec_;
   ThreadPool* const pool_;
   std::vector<double> frequencies_;  // [head_dim / 2] with rope
-  std::vector<float> slopes_;        // [num_heads], 0 without ALiBi
-  std::vector<KvCache> caches_;      // [slots]
+  std::vector<float> slopes_;        // [num_heads] with ALiBi
+  KvCache* const cache_;
   LinearRunner linears_;
 
   // Of the tokens that run: [prefill_chunk, ...].
@@ -88,7 +101,11 @@ class ChunkForward {
   Matrix<float> up_, gate_;                    // ffn_size
   Matrix<float> logit_input_;                  // [max rows, hidden_size]
   Matrix<float> logits_;                       // [max rows, vocab_size]
-  std::unique_ptr<float[]> scores_;            // [num_threads, context_length]
+  AlignedArray<uint8_t> attend_scratch_;       // of each thread
+  int64_t attend_scratch_bytes_;               // of one
+
+  std::vector<TokenRange> slot_ranges_;    // all of a slot's tokens
+  std::vector<TokenRange> attend_ranges_;  // what one call of Attend takes
 };
 
 }  // namespace internal_device

@@ -11,7 +11,6 @@
 #include "qeff/device/chunk_forward.h"
 #include "qeff/device/kv_cache.h"
 #include "qeff/util/check.h"
-#include "qeff/util/checked.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -46,10 +45,11 @@ absl::Status CheckOptions(const TransformerSpec& spec,
 class Engine::Impl {
  public:
   Impl(std::shared_ptr<const DeviceModel> model, ThreadPool* pool,
-       const EngineOptions& options)
+       const EngineOptions& options, std::unique_ptr<KvCache> cache)
       : model_(std::move(model)),
         options_(options),
-        forward_(*model_, options_, pool),
+        cache_(std::move(cache)),
+        forward_(*model_, options_, cache_.get(), pool),
         positions_(static_cast<size_t>(options.batch_size), 0),
         last_hidden_(options.batch_size, model_->spec.hidden_size) {
     chunk_.reserve(static_cast<size_t>(options.prefill_chunk));
@@ -95,6 +95,7 @@ class Engine::Impl {
 
   const std::shared_ptr<const DeviceModel> model_;
   const EngineOptions options_;
+  const std::unique_ptr<KvCache> cache_;
   ChunkForward forward_;
   std::vector<int64_t> positions_;  // [slots]
   std::vector<ChunkToken> chunk_;
@@ -190,21 +191,15 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   QEFF_CHECK(model != nullptr && pool != nullptr);
   QEFF_RETURN_IF_ERROR(ValidateModel(*model));
   QEFF_RETURN_IF_ERROR(CheckOptions(model->spec, options));
-  const CheckedU64 bytes =
-      KvCache::Bytes(model->spec, options.context_length) * options.batch_size;
-  if (!bytes.AtMost(static_cast<uint64_t>(INT64_MAX))) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("context_length ", options.context_length,
-                     ": the cache exceeds the address space"));
-  }
+  QEFF_ASSIGN_OR_RETURN(std::unique_ptr<KvCache> cache,
+                        KvCache::Create(model->spec, options));
   try {
-    return std::unique_ptr<Engine>(
-        new Engine(std::make_unique<Impl>(std::move(model), pool, options)));
+    return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(
+        std::move(model), pool, options, std::move(cache))));
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("context_length ", options.context_length, ", batch_size ",
-                     options.batch_size, ": no memory for ", bytes.value(),
-                     " bytes of keys and values"));
+        absl::StrCat("prefill_chunk ", options.prefill_chunk,
+                     ": no memory for activations"));
   }
 }
 

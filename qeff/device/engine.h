@@ -41,12 +41,14 @@ struct SlotTokens {
 class Engine {
  public:
   // Allocates everything that the engine will need: the cache of a slot takes
-  // num_layers * context_length * kv_size * 8 bytes (address space at once,
-  // memory as positions are used). `pool` must outlive the engine.
+  // num_layers * context_length * kv_size * 8 bytes in float32, 4 in f16 and
+  // about 2 in int8 (address space at once, memory as positions are used; see
+  // KvLayout). `pool` must outlive the engine.
   // Errors: kInvalidArgument when the model is not valid (ValidateModel), or an
   // option is out of range: context_length below 1, above 2^24, or above
   // max_positions of a model with learned positions; batch_size or
-  // prefill_chunk below 1 or above 2^16. kResourceExhausted when memory is
+  // prefill_chunk below 1 or above 2^16; a kv_cache of
+  // another type. kResourceExhausted when memory is
   // out, naming the bytes. Positions beyond max_positions are allowed with
   // rope and ALiBi: what a model does there is its own matter.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(

@@ -29,6 +29,9 @@ struct EngineOptions {
   // slots. More read the weights less often and need more memory.
   int64_t prefill_chunk = 32;
   Activations activations = Activations::kFast;
+  // What keys and values are kept as: kF32, kF16 or kI8 (one scale a position
+  // and head).
+  DType kv_cache = DType::kF32;
 };
 
 }  // namespace qeff

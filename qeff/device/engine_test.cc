@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -191,6 +192,27 @@ TEST_P(EngineFeatureTest, ChunksAndSlotsDoNotChangeBits) {
     engine->Reset(0);
     EXPECT_EQ(engine->position(2), 4);
     EXPECT_EQ(Copy(engine->Append(tokens)), long_one);
+  }
+}
+
+// f16 rounds keys and values to 2^-12 of their size, int8 to 2^-8 of the
+// largest element of their head: of what attention adds to the residuals.
+TEST_P(EngineFeatureTest, SmallCachesAreNear) {
+  const auto model = RandomModel(spec_, 11);
+  const std::vector<int32_t> tokens = SomeTokens(30, spec_.vocab_size);
+  const auto expected = ReferenceLogits(*model, tokens);
+  const absl::Span<const int32_t> all = tokens;
+  for (const auto& [dtype, bound] :
+       {std::pair(DType::kF16, 1e-3), std::pair(DType::kI8, 2e-2)}) {
+    EngineOptions options;
+    options.context_length = 30;
+    options.kv_cache = dtype;
+    const auto engine = *Engine::Create(model, pool_.get(), options);
+    const std::vector<float> logits = Copy(engine->Append(tokens));
+    EXPECT_LT(RelativeError(logits, expected.back()), bound);
+    engine->Reset();
+    ASSERT_TRUE(engine->Append(all.subspan(0, 7)).ok());
+    EXPECT_EQ(Copy(engine->Append(all.subspan(7))), logits);
   }
 }
 

@@ -2,64 +2,56 @@
 
 #include "qeff/device/kv_cache.h"
 
-#include <algorithm>
+#include <cstddef>
+#include <new>
+#include <string>
 
-#include "qeff/util/check.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "qeff/util/aligned.h"
+#include "qeff/util/checked.h"
+#include "qeff/util/status.h"
 
 namespace qeff {
-namespace {
 
-// Not zeroed: the system gives pages of a large array when they are written.
-std::unique_ptr<float[]> Uninitialized(uint64_t bytes) {
-  return std::unique_ptr<float[]>(
-      new float[static_cast<size_t>(bytes / sizeof(float))]);
+void KvCache::Free::operator()(uint8_t* bytes) const {
+  ::operator delete[](bytes, std::align_val_t(kAlignment));
 }
 
-const uint8_t* AsBytes(const float* p) {
-  return reinterpret_cast<const uint8_t*>(p);
-}
-
-}  // namespace
-
-CheckedU64 KvCache::Bytes(const TransformerSpec& spec, int64_t context_length) {
-  return CheckedU64(spec.num_layers) * context_length * spec.kv_size() * 2 *
-         sizeof(float);
-}
-
-KvCache::KvCache(const TransformerSpec& spec, int64_t context_length)
-    : num_kv_heads_(spec.num_kv_heads),
-      head_dim_(spec.head_dim),
-      context_length_(context_length),
-      keys_(Uninitialized(Bytes(spec, context_length).value() / 2)),
-      values_(Uninitialized(Bytes(spec, context_length).value() / 2)) {}
-
-void KvCache::Store(int64_t layer, int64_t position, absl::Span<const float> k,
-                    absl::Span<const float> v) {
-  QEFF_DCHECK(position >= 0 && position < context_length_);
-  for (int64_t head = 0; head < num_kv_heads_; ++head) {
-    const int64_t offset = Offset(layer, head);
-    std::copy_n(k.data() + head * head_dim_, head_dim_,
-                keys_.get() + offset + position * head_dim_);
-    float* column = values_.get() + offset + position;
-    for (int64_t i = 0; i < head_dim_; ++i) {
-      column[i * context_length_] =
-          v[static_cast<size_t>(head * head_dim_ + i)];
-    }
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(
+    const TransformerSpec& spec, const EngineOptions& options) {
+  QEFF_ASSIGN_OR_RETURN(const KvLayout layout,
+                        KvLayout::Create(options.kv_cache, spec.head_dim),
+                        "kv_cache");
+  const CheckedU64 region = layout.RegionBytes(options.context_length);
+  const CheckedU64 total =
+      region * spec.num_layers * options.batch_size * spec.num_kv_heads;
+  const std::string what =
+      absl::StrCat("context_length ", options.context_length, ", batch_size ",
+                   options.batch_size, ": ");
+  if (!total.AtMost(static_cast<uint64_t>(INT64_MAX))) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(what, "the cache exceeds the address space"));
   }
+  auto cache = std::unique_ptr<KvCache>(
+      new KvCache(layout, options.batch_size, spec.num_kv_heads,
+                  static_cast<int64_t>(region.value())));
+  // Not zeroed: the system gives pages of a large array when they are written.
+  cache->bytes_.reset(static_cast<uint8_t*>(
+      ::operator new[](static_cast<size_t>(total.value()),
+                       std::align_val_t(kAlignment), std::nothrow)));
+  if (cache->bytes_ == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        what, "no memory for ", total.value(), " bytes of keys and values"));
+  }
+  return cache;
 }
 
-WeightRows KvCache::Keys(int64_t layer, int64_t kv_head, int64_t begin,
-                         int64_t end) const {
-  const float* first = keys_.get() + Offset(layer, kv_head) + begin * head_dim_;
-  return WeightRows{DType::kF32, AsBytes(first), end - begin, head_dim_,
-                    head_dim_};
-}
-
-WeightRows KvCache::Values(int64_t layer, int64_t kv_head, int64_t begin,
-                           int64_t end) const {
-  const float* first = values_.get() + Offset(layer, kv_head) + begin;
-  return WeightRows{DType::kF32, AsBytes(first), head_dim_, end - begin,
-                    context_length_};
+absl::Span<uint8_t> KvCache::Region(int64_t layer, int64_t slot,
+                                    int64_t kv_head) {
+  const int64_t index = (layer * slots_ + slot) * kv_heads_ + kv_head;
+  return absl::MakeSpan(bytes_.get() + index * region_bytes_,
+                        static_cast<size_t>(region_bytes_));
 }
 
 }  // namespace qeff

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <variant>
 
-#include "qeff/device/ops.h"
+#include "qeff/kernels/elementwise/arithmetic.h"
 #include "qeff/kernels/matmul_bf16/matmul_bf16.h"
 #include "qeff/kernels/matmul_bf16/pack_bf16_activations.h"
 #include "qeff/kernels/matmul_int/matmul_int.h"
@@ -85,7 +85,7 @@ void LinearRunner::Multiply(const DeviceLinear& linear, MatrixView<float> y) {
   Multiply(linear.weight, y);
   if (linear.bias.empty()) return;
   for (int64_t t = 0; t < y.rows(); ++t) {
-    Add(linear.bias, absl::MakeSpan(y.row(t), linear.bias.size()));
+    AddInPlace(linear.bias, absl::MakeSpan(y.row(t), linear.bias.size()));
   }
 }
 
@@ -162,7 +162,8 @@ void LinearRunner::MultiplyBF16Exactly(const PackedBF16Layout& layout,
                product.stride_elems(), *pool_);
     for (float& value : Elems(rest)) value -= BF16ToFloat(FloatToBF16(value));
     for (int64_t t = 0; t < tokens; ++t) {
-      Add(absl::MakeConstSpan(product.row(t), static_cast<size_t>(y.cols())),
+      AddInPlace(
+          absl::MakeConstSpan(product.row(t), static_cast<size_t>(y.cols())),
           absl::MakeSpan(y.row(t), static_cast<size_t>(y.cols())));
     }
   }
