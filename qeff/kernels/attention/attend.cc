@@ -10,8 +10,6 @@
 // This comment keeps clang-format from sorting these among the others.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
-#include <limits>
 
 #include "qeff/kernels/attention/attend_state.h"
 #include "qeff/kernels/attention/attend_tile-inl.h"
