@@ -42,6 +42,9 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();
 
+  // Where the file is until Commit: to read back what was written.
+  std::string temporary_path() const { return temporary_.path(); }
+
   // As OutputFile's.
   absl::Status Resize(uint64_t size_bytes) { return file_.Resize(size_bytes); }
   absl::Status Write(uint64_t offset_bytes, absl::Span<const uint8_t> bytes) {
