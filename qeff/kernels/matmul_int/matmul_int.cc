@@ -4,267 +4,155 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "qeff/kernels/matmul_int/matmul_int.cc"
-#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 // This comment keeps clang-format from sorting these among the others.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
-#include "qeff/kernels/convert/convert-inl.h"
-#include "qeff/kernels/matmul_int/dot-inl.h"
+#include "qeff/kernels/matmul_int/multiply_part-inl.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
-#include "qeff/tensor/dtype.h"
+#include "qeff/parallel/thread_pool.h"
 #include "qeff/util/check.h"
-
-#ifndef QEFF_KERNELS_MATMUL_INT_MATMUL_INT_ONCE_
-#define QEFF_KERNELS_MATMUL_INT_MATMUL_INT_ONCE_
-namespace qeff {
-namespace internal_matmul_int {
-
-// Bytes between two words of a row.
-constexpr int64_t kWordRowBytes = kPanelRows * 4;
-
-// A call of MatMulInt, in numbers that the inner loops use.
-struct Product {
-  const uint8_t* weights;
-  int64_t panel_bytes;
-  int64_t rows;
-  int64_t groups;
-  int64_t group_steps;
-  int64_t last_group_steps;
-  int64_t scales_bytes;
-  int bits;
-  DType scale_dtype;
-  const ActivationLayout* layout;
-  const uint8_t* activations;
-  float* y;
-  int64_t stride_elems;
-};
-
-// The part of it that one tile of tokens and one panel make.
-struct Tile {
-  const uint8_t* panel;
-  int64_t ahead_bytes;  // to fetch weights in advance; 0: they are in cache
-  const uint8_t* codes;
-  const int32_t* sums;
-  const float* scales;
-  int64_t tokens;
-  float* y;      // of the first token and row
-  int64_t rows;  // of the panel that are in the matrix
-};
-
-}  // namespace internal_matmul_int
-}  // namespace qeff
-#endif  // QEFF_KERNELS_MATMUL_INT_MATMUL_INT_ONCE_
+#include "qeff/util/checked.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace qeff {
 namespace internal_matmul_int {
 namespace HWY_NAMESPACE {
 
-using F32 = hn::RebindToFloat<I32>;
-using VF = hn::Vec<F32>;
-
-// Sums that stay in registers: kVectors vectors of rows for each token.
-constexpr int kVectors = 2;
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-constexpr int kTokensAtOnce = static_cast<int>(kMaxTileTokens);
-#else
-constexpr int kTokensAtOnce = 4;  // 16 registers
-#endif
-
-HWY_INLINE VF LoadScales(DType dtype, const uint8_t* from) {
-  switch (dtype) {
-    case DType::kF16:
-      return ::qeff::HWY_NAMESPACE::F16Bytes::LoadNumbers(F32(), from);
-    case DType::kBF16:
-      return ::qeff::HWY_NAMESPACE::BF16Bytes::Load(F32(), from);
-    default:
-      return ::qeff::HWY_NAMESPACE::F32Bytes::Load(F32(), from);
-  }
-}
-
-// sums[t][v] += words of rows v times word of token t.
-template <int kTokens>
-HWY_INLINE void MultiplyWord(const VU (&words)[kVectors], const uint8_t* x,
-                             VI (&sums)[kTokens][kVectors]) {
-  const WeightWord w0(words[0]), w1(words[1]);
-  HWY_UNROLL(12)
-  for (int t = 0; t < kTokens; ++t) {
-    int32_t word;
-    std::memcpy(&word, x + 4 * t, sizeof(word));
-    const TokenWord token(word);
-    sums[t][0] = Dot(sums[t][0], w0, token);
-    sums[t][1] = Dot(sums[t][1], w1, token);
-  }
-}
-
-HWY_INLINE VU LoadWords(const uint8_t* from) {
-  return hn::Load(U32(), reinterpret_cast<const uint32_t*>(from));
-}
-
-// One step of eight columns; `x_stride_bytes` separates words of a token.
-template <int kBits, int kTokens>
-HWY_INLINE void MultiplyStep(const uint8_t* w, const uint8_t* x,
-                             int64_t x_stride_bytes,
-                             VI (&sums)[kTokens][kVectors]) {
-  constexpr int kVectorBytes = 4 * kLanes;
-  if (kBits == 8) {
-    HWY_UNROLL(2)
-    for (int half = 0; half < 2; ++half) {
-      const VU words[kVectors] = {LoadWords(w), LoadWords(w + kVectorBytes)};
-      MultiplyWord<kTokens>(words, x, sums);
-      w += kWordRowBytes;
-      x += x_stride_bytes;
-    }
-  } else {
-    const auto mask = hn::Set(U32(), 0x0F0F0F0Fu);
-    const VU both[kVectors] = {LoadWords(w), LoadWords(w + kVectorBytes)};
-    const VU low[kVectors] = {hn::And(both[0], mask), hn::And(both[1], mask)};
-    MultiplyWord<kTokens>(low, x, sums);
-    const VU high[kVectors] = {hn::And(hn::ShiftRight<4>(both[0]), mask),
-                               hn::And(hn::ShiftRight<4>(both[1]), mask)};
-    MultiplyWord<kTokens>(high, x + x_stride_bytes, sums);
-  }
-}
-
-// Writes totals * scale for the rows that are in the matrix, `rows` of them at
-// most.
-HWY_INLINE void ScaleAndStore(const float* totals, float scale, int64_t rows,
-                              float* y) {
-  const VF vscale = hn::Set(F32(), scale);
-  const VF y0 = hn::Mul(hn::Load(F32(), totals), vscale);
-  const VF y1 = hn::Mul(hn::Load(F32(), totals + kLanes), vscale);
-  if (rows >= kVectors * kLanes) {
-    hn::StoreU(y0, F32(), y);
-    hn::StoreU(y1, F32(), y + kLanes);
-  } else if (rows > 0) {
-    HWY_ALIGN float some[kVectors * kLanes];
-    hn::Store(y0, F32(), some);
-    hn::Store(y1, F32(), some + kLanes);
-    std::memcpy(y, some, static_cast<size_t>(rows) * sizeof(float));
-  }
-}
-
-// Rows [row, row + kVectors * kLanes) of the panel times tokens
-// [token, token + kTokens) of the tile.
-template <int kBits, int kTokens>
-HWY_NOINLINE void MultiplyTile(const Product& product, const Tile& tile,
-                               int64_t row, int64_t token) {
-  constexpr int64_t kStepBytes = kPanelRows * kBits;
-  constexpr int kRows = kVectors * kLanes;
-  const int64_t x_stride_bytes = 4 * (kLanes == 16 ? kTokens : tile.tokens);
-  HWY_ALIGN float totals[kTokens * kRows];
-  HWY_UNROLL(24)
-  for (int i = 0; i < kTokens * kVectors; ++i) {
-    hn::Store(hn::Zero(F32()), F32(), totals + i * kLanes);
-  }
-  // The lines to be written at the end: a tenth of the time of wide matrices.
-  float* y = tile.y + token * product.stride_elems + row;
-  for (int t = 0; t < kTokens; ++t) {
-    hwy::Prefetch(y + t * product.stride_elems);
-    hwy::Prefetch(y + t * product.stride_elems + kRows - 1);
-  }
-  const uint8_t* w = tile.panel;
-  const uint8_t* x = tile.codes + 4 * token;
-  const int32_t* offsets = tile.sums + token;
-  const int64_t scale_bytes = product.scales_bytes / kPanelRows;
-  for (int64_t g = 0; g < product.groups; ++g, offsets += tile.tokens) {
-    VI sums[kTokens][kVectors];
-    HWY_UNROLL(12)
-    for (int t = 0; t < kTokens; ++t) {
-      // Codes are unsigned: 2^(bits-1) times the sum of x is too much.
-      auto offset = hn::Set(I32(), offsets[t]);
-      if (kBits == 8) offset = hn::ShiftLeft<4>(offset);
-      sums[t][0] = sums[t][1] = offset;
-    }
-    const int64_t steps =
-        g + 1 < product.groups ? product.group_steps : product.last_group_steps;
-    for (int64_t s = 0; s < steps; ++s) {
-      HWY_UNROLL(4)
-      for (int line = 0; line < kStepBytes; line += 64) {
-        hwy::Prefetch(w + tile.ahead_bytes + line);
-      }
-      MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, sums);
-      w += kStepBytes;
-      x += 2 * x_stride_bytes;
-    }
-    const uint8_t* scales = w + row * scale_bytes;
-    const VF scale0 = LoadScales(product.scale_dtype, scales);
-    const VF scale1 =
-        LoadScales(product.scale_dtype, scales + kLanes * scale_bytes);
-    HWY_UNROLL(12)
-    for (int t = 0; t < kTokens; ++t) {
-      float* total = totals + t * kRows;
-      const VF d0 = hn::ConvertTo(F32(), sums[t][0]);
-      const VF d1 = hn::ConvertTo(F32(), sums[t][1]);
-      hn::Store(hn::Add(hn::Load(F32(), total), hn::Mul(d0, scale0)), F32(),
-                total);
-      hn::Store(hn::Add(hn::Load(F32(), total + kLanes), hn::Mul(d1, scale1)),
-                F32(), total + kLanes);
-    }
-    w += product.scales_bytes;
-  }
-  for (int t = 0; t < kTokens; ++t) {
-    ScaleAndStore(totals + t * kRows, tile.scales[token + t], tile.rows - row,
-                  y + t * product.stride_elems);
-  }
-}
-
-// Calls MultiplyTile with as many tokens as there are, at most kTokens.
-template <int kBits, int kTokens>
-HWY_INLINE void MultiplyTokens(const Product& product, const Tile& tile,
-                               int64_t row, int64_t token, int64_t tokens) {
-  if constexpr (kTokens > 1) {
-    if (tokens < kTokens) {
-      return MultiplyTokens<kBits, kTokens - 1>(product, tile, row, token,
-                                                tokens);
-    }
-  }
-  MultiplyTile<kBits, kTokens>(product, tile, row, token);
-}
-
-template <int kBits>
-HWY_INLINE void MultiplyPanel(const Product& product, const Tile& tile) {
-  for (int64_t row = 0; row < kPanelRows; row += kVectors * kLanes) {
-    for (int64_t token = 0; token < tile.tokens; token += kTokensAtOnce) {
-      MultiplyTokens<kBits, kTokensAtOnce>(product, tile, row, token,
-                                           tile.tokens - token);
-    }
-  }
-}
-
-// Weights are fetched this far ahead while they come from memory: 4 KiB are
-// enough for one token, 8 KiB give eight tokens a tenth more, further nothing.
+// Panels with long groups are read by turns while they come from memory:
+// hardware follows several streams further ahead than one. Of what plain
+// reading gives, int8 rows with one scale took 83 % for one token and 58 % for
+// eight with one stream, 83 and 86 % with four. Where scales stand in between,
+// turns only cost: int4_g128 lost a third. So they do where later tiles find
+// the panels in the cache: a tenth of the peak with 16 tokens (Zen 5).
+constexpr int64_t kStreams = 4;
+constexpr int64_t kLongGroupBytes = 8192;
+// Bytes of a panel that are a turn.
+constexpr int64_t kPartBytes = 1024;
+// Weights are fetched this far ahead, of one stream and of several.
 constexpr int64_t kAheadBytes = 8192;
+constexpr int64_t kAheadBytesOfStreams = 4096;
 
-// Panels [panel_begin, panel_end) times tiles [tile_begin, tile_end). A panel
-// stays in L2 while all its tiles go by: weights are read once.
+HWY_INLINE int64_t StreamsOf(const Product& product) {
+  const bool decode = product.layout->tiles() == 1;
+  return decode && product.GroupBytes() >= kLongGroupBytes ? kStreams : 1;
+}
+
+// Calls multiply(part) for parts of a panel, from left to right. `streams`
+// panels take turns, and `streams` * panel_bytes later begin the next.
+template <class Multiply>
+HWY_INLINE void ForEachPart(const Product& product, int64_t streams,
+                            int64_t ahead_bytes, const Multiply& multiply) {
+  const int64_t group_bytes = product.GroupBytes();
+  const auto call = [&](Part part) {
+    const int64_t offset =
+        part.group_begin * group_bytes + part.step_begin * product.step_bytes;
+    part.ahead_bytes = ahead_bytes;
+    if (ahead_bytes > 0 && offset + ahead_bytes >= product.panel_bytes) {
+      part.ahead_bytes += (streams - 1) * product.panel_bytes;
+    }
+    multiply(part);
+  };
+  if (group_bytes < kLongGroupBytes) {
+    const int64_t at_once = std::max<int64_t>(1, kPartBytes / group_bytes);
+    for (int64_t g = 0; g < product.groups; g += at_once) {
+      call({g, std::min(g + at_once, product.groups), 0, product.group_steps,
+            0});
+    }
+    return;
+  }
+  const int64_t at_once = kPartBytes / product.step_bytes;
+  for (int64_t g = 0; g < product.groups; ++g) {
+    for (int64_t s = 0; s < product.StepsOf(g); s += at_once) {
+      call({g, g + 1, s, s + at_once, 0});
+    }
+  }
+}
+
+// Panels [panel, panel + streams), which come from memory, times a tile.
+template <int kBits>
+HWY_INLINE void MultiplyCold(const Product& product, const Tile& tile,
+                             int64_t panel, int64_t streams,
+                             PanelState* states) {
+  const uint8_t* w = product.weights + panel * product.panel_bytes;
+  for (int64_t i = 0; i < streams; ++i) {
+    BeginPanel(product, tile, (panel + i) * kPanelRows, states[i]);
+  }
+  const auto multiply = [&](const Part& part) {
+    for (int64_t i = 0; i < streams; ++i) {
+      MultiplyPanel<kBits>(product, tile, part, w + i * product.panel_bytes,
+                           states[i]);
+    }
+  };
+  if (streams > 1 || kLanes < 16) {
+    ForEachPart(product, streams, kAheadBytesOfStreams, multiply);
+  } else {
+    multiply({0, product.groups, 0, product.group_steps, kAheadBytes});
+  }
+  for (int64_t i = 0; i < streams; ++i) {
+    EndPanel(product, tile, (panel + i) * kPanelRows, states[i]);
+  }
+}
+
+// A panel that is in the cache times a tile.
+template <int kBits>
+HWY_INLINE void MultiplyHot(const Product& product, const Tile& tile,
+                            int64_t panel, PanelState& state) {
+  const uint8_t* w = product.weights + panel * product.panel_bytes;
+  BeginPanel(product, tile, panel * kPanelRows, state);
+  const auto multiply = [&](const Part& part) {
+    MultiplyPanel<kBits>(product, tile, part, w, state);
+  };
+  if (kLanes == 16) {
+    multiply({0, product.groups, 0, product.group_steps, 0});
+  } else {
+    // A part is used several times while it is in L1.
+    ForEachPart(product, 1, 0, multiply);
+  }
+  EndPanel(product, tile, panel * kPanelRows, state);
+}
+
+Tile TileOf(const Product& product, int64_t index) {
+  const ActivationLayout& layout = *product.layout;
+  const uint8_t* x = product.activations;
+  const int64_t first = layout.TileBegin(index);
+  Tile tile;
+  tile.codes = x + layout.CodesOffset(index);
+  tile.sums = reinterpret_cast<const int32_t*>(x + layout.SumsOffset(index));
+  tile.scales =
+      reinterpret_cast<const float*>(x + layout.ScalesOffset()) + first;
+  tile.tokens = layout.TileTokens(index);
+  tile.y = product.y + first * product.stride_elems;
+  return tile;
+}
+
+// Panels [panel_begin, panel_end) times tiles [tile_begin, tile_end). Panels
+// stay in L2 while all their tiles go by: weights are read once.
+template <int kBits>
+void MultiplyBlockOf(const Product& product, int64_t panel_begin,
+                     int64_t panel_end, int64_t tile_begin, int64_t tile_end) {
+  PanelState states[kStreams];
+  const int64_t at_once = StreamsOf(product);
+  for (int64_t p = panel_begin; p < panel_end; p += at_once) {
+    const int64_t streams = std::min(at_once, panel_end - p);
+    MultiplyCold<kBits>(product, TileOf(product, tile_begin), p, streams,
+                        states);
+    for (int64_t i = 0; i < streams; ++i) {
+      for (int64_t tile = tile_begin + 1; tile < tile_end; ++tile) {
+        MultiplyHot<kBits>(product, TileOf(product, tile), p + i, states[0]);
+      }
+    }
+  }
+}
+
 void MultiplyBlock(const Product& product, int64_t panel_begin,
                    int64_t panel_end, int64_t tile_begin, int64_t tile_end) {
-  const ActivationLayout& layout = *product.layout;
-  Tile tile;
-  for (int64_t p = panel_begin; p < panel_end; ++p) {
-    tile.panel = product.weights + p * product.panel_bytes;
-    tile.rows = std::min(kPanelRows, product.rows - p * kPanelRows);
-    tile.ahead_bytes = kAheadBytes;
-    for (int64_t i = tile_begin; i < tile_end; ++i) {
-      const int64_t first = layout.TileBegin(i);
-      tile.codes = product.activations + layout.CodesOffset(i);
-      tile.sums = reinterpret_cast<const int32_t*>(product.activations +
-                                                   layout.SumsOffset(i));
-      tile.scales = reinterpret_cast<const float*>(product.activations +
-                                                   layout.ScalesOffset()) +
-                    first;
-      tile.tokens = layout.TileTokens(i);
-      tile.y = product.y + first * product.stride_elems + p * kPanelRows;
-      product.bits == 4 ? MultiplyPanel<4>(product, tile)
-                        : MultiplyPanel<8>(product, tile);
-      tile.ahead_bytes = 0;
-    }
-  }
+  product.bits == 4 ? MultiplyBlockOf<4>(product, panel_begin, panel_end,
+                                         tile_begin, tile_end)
+                    : MultiplyBlockOf<8>(product, panel_begin, panel_end,
+                                         tile_begin, tile_end);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -300,6 +188,7 @@ Product MakeProduct(const PackedIntWeights& weights,
   product.groups = layout.groups();
   product.group_steps = layout.GroupSteps(0);
   product.last_group_steps = layout.GroupSteps(product.groups - 1);
+  product.step_bytes = layout.step_bytes();
   product.scales_bytes = layout.scales_bytes();
   product.bits = layout.bits();
   product.scale_dtype = layout.scale_dtype();
@@ -308,6 +197,14 @@ Product MakeProduct(const PackedIntWeights& weights,
   product.y = y;
   product.stride_elems = stride_elems;
   return product;
+}
+
+// Whole runs of panels that take turns, where there are enough for all threads.
+int64_t Grain(int64_t panels, int threads) {
+  constexpr int64_t kTogether = 4;
+  const int64_t grain = BalancedGrain(panels, threads, 1);
+  const int64_t runs = RoundUp(grain, kTogether);
+  return runs * threads <= panels ? runs : grain;
 }
 
 }  // namespace internal_matmul_int
@@ -339,7 +236,8 @@ void MatMulInt(const PackedIntWeights& weights,
                                   run * tiles / runs, (run + 1) * tiles / runs);
   };
   if (runs == 1) {
-    pool.ParallelFor(panels, BalancedGrain(panels, pool.num_threads(), 1),
+    pool.ParallelFor(panels,
+                     internal_matmul_int::Grain(panels, pool.num_threads()),
                      [&](int64_t begin, int64_t end, int /*thread*/) {
                        multiply(begin, end, 0);
                      });

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Per-target: the product of a part of the columns of a panel with some tokens
+// of a tile. Sums stay in registers within a part, and in a PanelState between
+// parts.
+
+// What all targets share.
+#ifndef QEFF_KERNELS_MATMUL_INT_MULTIPLY_PART_ONCE_
+#define QEFF_KERNELS_MATMUL_INT_MULTIPLY_PART_ONCE_
+
+#include <cstdint>
+
+#include "hwy/base.h"
+#include "qeff/kernels/matmul_int/packed_int_layout.h"
+#include "qeff/tensor/dtype.h"
+
+namespace qeff {
+namespace internal_matmul_int {
+
+// Bytes between two words of a row.
+constexpr int64_t kWordRowBytes = kPanelRows * 4;
+
+// A call of MatMulInt, in numbers that the inner loops use.
+struct Product {
+  const uint8_t* weights;
+  int64_t panel_bytes;
+  int64_t rows;
+  int64_t groups;
+  int64_t group_steps;
+  int64_t last_group_steps;
+  int64_t step_bytes;
+  int64_t scales_bytes;
+  int bits;
+  DType scale_dtype;
+  const ActivationLayout* layout;
+  const uint8_t* activations;
+  float* y;
+  int64_t stride_elems;
+
+  int64_t StepsOf(int64_t group) const {
+    return group + 1 < groups ? group_steps : last_group_steps;
+  }
+  int64_t GroupBytes() const { return group_steps * step_bytes + scales_bytes; }
+};
+
+// The activations of one tile of tokens.
+struct Tile {
+  const uint8_t* codes;
+  const int32_t* sums;
+  const float* scales;
+  int64_t tokens;
+  float* y;  // of the first token and row 0
+};
+
+// Columns of a panel: whole groups, or some steps of one group.
+struct Part {
+  int64_t group_begin;
+  int64_t group_end;
+  int64_t step_begin;   // in each of the groups
+  int64_t step_end;     // the same; a shorter last group ends sooner
+  int64_t ahead_bytes;  // to fetch weights in advance; 0: they are in cache
+};
+
+// Of one panel and tile; element (t, r) is at t * kPanelRows + r.
+struct PanelState {
+  HWY_ALIGN int32_t sums[kMaxTileTokens * kPanelRows];  // of an open group
+  HWY_ALIGN float totals[kMaxTileTokens * kPanelRows];  // of the groups before
+};
+
+}  // namespace internal_matmul_int
+}  // namespace qeff
+#endif  // QEFF_KERNELS_MATMUL_INT_MULTIPLY_PART_ONCE_
+
+#if defined(QEFF_KERNELS_MATMUL_INT_MULTIPLY_PART_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef QEFF_KERNELS_MATMUL_INT_MULTIPLY_PART_INL_H_
+#undef QEFF_KERNELS_MATMUL_INT_MULTIPLY_PART_INL_H_
+#else
+#define QEFF_KERNELS_MATMUL_INT_MULTIPLY_PART_INL_H_
+#endif
+
+#include <cstring>
+
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+#include "qeff/kernels/convert/convert-inl.h"
+#include "qeff/kernels/matmul_int/dot-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace qeff {
+namespace internal_matmul_int {
+namespace HWY_NAMESPACE {
+
+using F32 = hn::RebindToFloat<I32>;
+using VF = hn::Vec<F32>;
+
+// Sums that stay in registers: kVectors vectors of rows for each token.
+constexpr int kVectors = 2;
+constexpr int kRowsAtOnce = kVectors * kLanes;
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+constexpr int kTokensAtOnce = static_cast<int>(kMaxTileTokens);
+#else
+constexpr int kTokensAtOnce = 4;  // 16 registers
+#endif
+
+HWY_INLINE VF LoadScales(DType dtype, const uint8_t* from) {
+  switch (dtype) {
+    case DType::kF16:
+      return ::qeff::HWY_NAMESPACE::F16Bytes::LoadNumbers(F32(), from);
+    case DType::kBF16:
+      return ::qeff::HWY_NAMESPACE::BF16Bytes::Load(F32(), from);
+    default:
+      return ::qeff::HWY_NAMESPACE::F32Bytes::Load(F32(), from);
+  }
+}
+
+// sums[t][v] += words of rows v times word of token t.
+template <int kTokens>
+HWY_INLINE void MultiplyWord(const VU (&words)[kVectors], const uint8_t* x,
+                             VI (&sums)[kTokens][kVectors]) {
+  const WeightWord w0(words[0]), w1(words[1]);
+  HWY_UNROLL(12)
+  for (int t = 0; t < kTokens; ++t) {
+    int32_t word;
+    std::memcpy(&word, x + 4 * t, sizeof(word));
+    const TokenWord token(word);
+    sums[t][0] = Dot(sums[t][0], w0, token);
+    sums[t][1] = Dot(sums[t][1], w1, token);
+  }
+}
+
+HWY_INLINE VU LoadWords(const uint8_t* from) {
+  return hn::Load(U32(), reinterpret_cast<const uint32_t*>(from));
+}
+
+// One step of eight columns; `x_stride_bytes` separates words of a token.
+template <int kBits, int kTokens>
+HWY_INLINE void MultiplyStep(const uint8_t* w, const uint8_t* x,
+                             int64_t x_stride_bytes,
+                             VI (&sums)[kTokens][kVectors]) {
+  constexpr int kVectorBytes = 4 * kLanes;
+  if (kBits == 8) {
+    HWY_UNROLL(2)
+    for (int half = 0; half < 2; ++half) {
+      const VU words[kVectors] = {LoadWords(w), LoadWords(w + kVectorBytes)};
+      MultiplyWord<kTokens>(words, x, sums);
+      w += kWordRowBytes;
+      x += x_stride_bytes;
+    }
+  } else {
+    const auto mask = hn::Set(U32(), 0x0F0F0F0Fu);
+    const VU both[kVectors] = {LoadWords(w), LoadWords(w + kVectorBytes)};
+    const VU low[kVectors] = {hn::And(both[0], mask), hn::And(both[1], mask)};
+    MultiplyWord<kTokens>(low, x, sums);
+    const VU high[kVectors] = {hn::And(hn::ShiftRight<4>(both[0]), mask),
+                               hn::And(hn::ShiftRight<4>(both[1]), mask)};
+    MultiplyWord<kTokens>(high, x + x_stride_bytes, sums);
+  }
+}
+
+// sums = what the codes of a group, which are unsigned, make too much:
+// -2^(bits-1) times the sum of the codes of each token. `offsets` is -8 times
+// the latter.
+template <int kBits, int kTokens>
+HWY_INLINE void BeginGroup(const int32_t* offsets,
+                           VI (&sums)[kTokens][kVectors]) {
+  HWY_UNROLL(12)
+  for (int t = 0; t < kTokens; ++t) {
+    auto offset = hn::Set(I32(), offsets[t]);
+    if (kBits == 8) offset = hn::ShiftLeft<4>(offset);
+    sums[t][0] = sums[t][1] = offset;
+  }
+}
+
+// totals += sums * scales, for each token; kPanelRows floats separate tokens.
+template <int kTokens>
+HWY_INLINE void EndGroup(const VI (&sums)[kTokens][kVectors], DType scale_dtype,
+                         const uint8_t* scales, int64_t scale_bytes,
+                         float* totals) {
+  const VF scale0 = LoadScales(scale_dtype, scales);
+  const VF scale1 = LoadScales(scale_dtype, scales + kLanes * scale_bytes);
+  HWY_UNROLL(12)
+  for (int t = 0; t < kTokens; ++t) {
+    float* total = totals + t * kPanelRows;
+    const VF d0 = hn::Mul(hn::ConvertTo(F32(), sums[t][0]), scale0);
+    const VF d1 = hn::Mul(hn::ConvertTo(F32(), sums[t][1]), scale1);
+    hn::Store(hn::Add(hn::Load(F32(), total), d0), F32(), total);
+    hn::Store(hn::Add(hn::Load(F32(), total + kLanes), d1), F32(),
+              total + kLanes);
+  }
+}
+
+template <int kTokens>
+HWY_INLINE void LoadSums(const int32_t* from, VI (&sums)[kTokens][kVectors]) {
+  HWY_UNROLL(12)
+  for (int t = 0; t < kTokens; ++t) {
+    sums[t][0] = hn::Load(I32(), from + t * kPanelRows);
+    sums[t][1] = hn::Load(I32(), from + t * kPanelRows + kLanes);
+  }
+}
+
+template <int kTokens>
+HWY_INLINE void StoreSums(const VI (&sums)[kTokens][kVectors], int32_t* to) {
+  HWY_UNROLL(12)
+  for (int t = 0; t < kTokens; ++t) {
+    hn::Store(sums[t][0], I32(), to + t * kPanelRows);
+    hn::Store(sums[t][1], I32(), to + t * kPanelRows + kLanes);
+  }
+}
+
+// Rows [row, row + kRowsAtOnce) of `panel` times tokens [token, token +
+// kTokens) of the tile, over the columns of `part`.
+template <int kBits, int kTokens>
+HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
+                               const Part& part, const uint8_t* panel,
+                               int64_t row, int64_t token, PanelState& state) {
+  constexpr int64_t kStepBytes = kPanelRows * kBits;
+  const int64_t x_stride_bytes = 4 * (kLanes == 16 ? kTokens : tile.tokens);
+  int32_t* open = state.sums + token * kPanelRows + row;
+  float* totals = state.totals + token * kPanelRows + row;
+  const uint8_t* w = panel + part.group_begin * product.GroupBytes() +
+                     part.step_begin * kStepBytes;
+  const uint8_t* x =
+      tile.codes + 4 * token +
+      (part.group_begin * product.group_steps + part.step_begin) * 2 *
+          x_stride_bytes;
+  const int64_t scale_bytes = product.scales_bytes / kPanelRows;
+  for (int64_t g = part.group_begin; g < part.group_end; ++g) {
+    VI sums[kTokens][kVectors];
+    if (part.step_begin == 0) {
+      BeginGroup<kBits>(tile.sums + g * tile.tokens + token, sums);
+    } else {
+      LoadSums(open, sums);
+    }
+    const int64_t steps = product.StepsOf(g);
+    const int64_t end = HWY_MIN(part.step_end, steps);
+    for (int64_t s = part.step_begin; s < end; ++s) {
+      HWY_UNROLL(4)
+      for (int line = 0; line < kStepBytes; line += 64) {
+        hwy::Prefetch(w + part.ahead_bytes + line);
+      }
+      MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, sums);
+      w += kStepBytes;
+      x += 2 * x_stride_bytes;
+    }
+    if (end < steps) {
+      StoreSums(sums, open);
+      return;
+    }
+    EndGroup(sums, product.scale_dtype, w + row * scale_bytes, scale_bytes,
+             totals);
+    w += product.scales_bytes;
+  }
+}
+
+// Calls MultiplyPart with as many tokens as there are, at most kTokens.
+template <int kBits, int kTokens>
+HWY_INLINE void MultiplyTokens(const Product& product, const Tile& tile,
+                               const Part& part, const uint8_t* panel,
+                               int64_t row, int64_t token, PanelState& state) {
+  if constexpr (kTokens > 1) {
+    if (tile.tokens - token < kTokens) {
+      return MultiplyTokens<kBits, kTokens - 1>(product, tile, part, panel, row,
+                                                token, state);
+    }
+  }
+  MultiplyPart<kBits, kTokens>(product, tile, part, panel, row, token, state);
+}
+
+// All rows of `panel` times all tokens of the tile.
+template <int kBits>
+HWY_INLINE void MultiplyPanel(const Product& product, const Tile& tile,
+                              const Part& part, const uint8_t* panel,
+                              PanelState& state) {
+  for (int64_t row = 0; row < kPanelRows; row += kRowsAtOnce) {
+    for (int64_t token = 0; token < tile.tokens; token += kTokensAtOnce) {
+      MultiplyTokens<kBits, kTokensAtOnce>(product, tile, part, panel, row,
+                                           token, state);
+    }
+  }
+}
+
+// Sets totals to 0, and fetches the lines of `y` that are to be written at the
+// end: a tenth of the time of wide matrices.
+HWY_INLINE void BeginPanel(const Product& product, const Tile& tile,
+                           int64_t row, PanelState& state) {
+  std::memset(state.totals, 0,
+              static_cast<size_t>(tile.tokens * kPanelRows) * sizeof(float));
+  for (int64_t t = 0; t < tile.tokens; ++t) {
+    hwy::Prefetch(tile.y + t * product.stride_elems + row);
+    hwy::Prefetch(tile.y + t * product.stride_elems + row + kPanelRows - 1);
+  }
+}
+
+// Writes totals * scale for the rows from `row` on that are in the matrix.
+HWY_INLINE void EndPanel(const Product& product, const Tile& tile, int64_t row,
+                         const PanelState& state) {
+  const int64_t rows = HWY_MIN(kPanelRows, product.rows - row);
+  for (int64_t t = 0; t < tile.tokens; ++t) {
+    const VF scale = hn::Set(F32(), tile.scales[t]);
+    const float* totals = state.totals + t * kPanelRows;
+    float* y = tile.y + t * product.stride_elems + row;
+    HWY_ALIGN float some[kPanelRows];
+    float* to = rows == kPanelRows ? y : some;
+    for (int64_t r = 0; r < kPanelRows; r += kLanes) {
+      hn::StoreU(hn::Mul(hn::Load(F32(), totals + r), scale), F32(), to + r);
+    }
+    if (rows < kPanelRows) {
+      std::memcpy(y, some, static_cast<size_t>(rows) * sizeof(float));
+    }
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace internal_matmul_int
+}  // namespace qeff
+HWY_AFTER_NAMESPACE();
+
+#endif  // QEFF_KERNELS_MATMUL_INT_MULTIPLY_PART_INL_H_
