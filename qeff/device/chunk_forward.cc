@@ -59,7 +59,7 @@ ChunkForward::ChunkForward(const DeviceModel& model,
       spec_(model.spec),
       pool_(pool),
       cache_(cache),
-      linears_(options.activations, pool),
+      linears_(options.activations, pool, &times_),
       hidden_(options.prefill_chunk, spec_.hidden_size),
       normed_(options.prefill_chunk, spec_.hidden_size),
       projected_(options.prefill_chunk, spec_.hidden_size),
@@ -111,9 +111,11 @@ MatrixView<const float> ChunkForward::Run(absl::Span<const ChunkToken> tokens) {
   QEFF_CHECK(!tokens.empty() &&
              static_cast<int64_t>(tokens.size()) <= hidden_.rows());
   tokens_ = tokens;
+  times_.Start();
   Embed();
   SetRotation();
   SplitAttention();
+  times_.Add(Op::kEmbed);
   for (size_t i = 0; i < model_.blocks.size(); ++i) {
     RunBlock(model_.blocks[i], static_cast<int64_t>(i));
   }
@@ -153,14 +155,17 @@ void ChunkForward::Norm(const DeviceNorm& norm) {
   ForTokens([&](int64_t t) {
     NormRow(norm, Row(Used(&hidden_), t), Row(Used(&normed_), t));
   });
+  times_.Add(Op::kNorm);
 }
 
 // hidden += W x + b.
 void ChunkForward::AddProduct(const DeviceLinear& linear) {
   linears_.Multiply(linear, Used(&projected_));
+  times_.Add(Op::kProduct);
   ForTokens([&](int64_t t) {
     AddInPlace(Row(Used(&projected_), t), Row(Used(&hidden_), t));
   });
+  times_.Add(Op::kNorm);
 }
 
 void ChunkForward::RunBlock(const DeviceBlock& block, int64_t layer) {
@@ -181,7 +186,9 @@ void ChunkForward::RunQkv(const DeviceBlock& block) {
   linears_.Multiply(block.q, Used(&q_));
   linears_.Multiply(block.k, Used(&k_));
   linears_.Multiply(block.v, Used(&v_));
+  times_.Add(Op::kProduct);
   ForTokens([&](int64_t t) { FinishQkv(block, t); });
+  times_.Add(Op::kRope);
 }
 
 void ChunkForward::FinishQkv(const DeviceBlock& block, int64_t token) {
@@ -253,6 +260,7 @@ void ChunkForward::RunAttention(int64_t layer) {
             [&](const TokenRange& range, int64_t kv_head, int thread) {
               AttendHead(layer, range, kv_head, thread);
             });
+  times_.Add(Op::kAttention);
 }
 
 void ChunkForward::StoreHead(int64_t layer, const TokenRange& range,
@@ -297,17 +305,20 @@ void ChunkForward::RunFfn(const DeviceBlock& block) {
   linears_.SetInput(Used(&normed_));
   linears_.Multiply(block.up, Used(&up_));
   if (spec_.gated_ffn) linears_.Multiply(block.gate, Used(&gate_));
+  times_.Add(Op::kProduct);
   ForTokens([&](int64_t t) {
     const absl::Span<float> up = Row(Used(&up_), t);
     if (!spec_.gated_ffn) return ActivateInPlace(spec_.activation, up);
     ActivateGate(spec_.activation, Row(Used(&gate_), t), up);
   });
+  times_.Add(Op::kActivation);
 }
 
 MatrixView<const float> ChunkForward::Logits(MatrixView<const float> hidden) {
   const int64_t count = hidden.rows();
   QEFF_CHECK(count >= 1 && count <= logits_.rows());
   const MatrixView<float> input(logit_input_.data(), count, spec_.hidden_size);
+  times_.Start();
   for (int64_t t = 0; t < count; ++t) {
     const absl::Span<const float> row(hidden.row(t), logit_input_.cols());
     NormRow(model_.final_norm, row, Row(input, t));
@@ -315,6 +326,7 @@ MatrixView<const float> ChunkForward::Logits(MatrixView<const float> hidden) {
   const MatrixView<float> logits(logits_.data(), count, spec_.vocab_size);
   linears_.SetInput(input);
   linears_.Multiply(Head(model_), logits);
+  times_.Add(Op::kLogits);
   return logits;
 }
 

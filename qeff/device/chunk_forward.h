@@ -15,6 +15,7 @@
 #include "qeff/device/kv_cache.h"
 #include "qeff/device/linear_runner.h"
 #include "qeff/device/model.h"
+#include "qeff/device/op_times.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/util/aligned.h"
@@ -49,6 +50,8 @@ class ChunkForward {
   // [hidden.rows(), vocab_size] logits of hidden states as Run returns them, at
   // most MaxLogitRows; valid until the next call.
   MatrixView<const float> Logits(MatrixView<const float> hidden);
+
+  const OpTimes& times() const { return times_; }
 
  private:
   // Consecutive tokens of one slot: [begin, end) of the chunk.
@@ -90,6 +93,7 @@ class ChunkForward {
   std::vector<double> frequencies_;  // [head_dim / 2] with rope
   std::vector<float> slopes_;        // [num_heads] with ALiBi
   KvCache* const cache_;
+  OpTimes times_;
   LinearRunner linears_;
 
   // Of the tokens that run: [prefill_chunk, ...].

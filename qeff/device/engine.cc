@@ -68,6 +68,7 @@ class Engine::Impl {
   int64_t position(int64_t slot) const { return positions_[CheckedSlot(slot)]; }
   const EngineOptions& options() const { return options_; }
   const DeviceModel& model() const { return *model_; }
+  const OpTimes& times() const { return forward_.times(); }
 
  private:
   absl::Status CheckInput(const SlotTokens& input) const;
@@ -232,5 +233,6 @@ void Engine::Reset() { impl_->Reset(); }
 int64_t Engine::position(int64_t slot) const { return impl_->position(slot); }
 const EngineOptions& Engine::options() const { return impl_->options(); }
 const DeviceModel& Engine::model() const { return impl_->model(); }
+const OpTimes& Engine::times() const { return impl_->times(); }
 
 }  // namespace qeff

@@ -26,6 +26,7 @@
 #include "absl/types/span.h"
 #include "qeff/device/engine_options.h"
 #include "qeff/device/model.h"
+#include "qeff/device/op_times.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 
@@ -97,6 +98,9 @@ class Engine {
   const EngineOptions& options() const;
   int64_t context_length() const { return options().context_length; }
   const DeviceModel& model() const;
+
+  // Where the time since Create went.
+  const OpTimes& times() const;
 
  private:
   class Impl;

@@ -118,6 +118,7 @@ void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
     QuantizeActivations(activations, Elems(x_), x_.stride_elems(), codes,
                         *pool_);
     codes_group_elems_ = layout.group_elems();
+    times_->Add(Op::kQuantize);
   }
   MatMulInt(PackedIntWeights{layout, weight.bytes},
             QuantizedActivations{activations, codes}, Elems(y),
@@ -133,6 +134,7 @@ void LinearRunner::MultiplyBF16(const PackedBF16Layout& layout,
     PackBF16Activations(activations, Elems(x_), x_.stride_elems(), packed,
                         *pool_);
     bf16_made_ = true;
+    times_->Add(Op::kQuantize);
   }
   MatMulBF16(PackedBF16Weights{layout, weight.bytes},
              BF16Activations{activations, packed}, Elems(y), y.stride_elems(),

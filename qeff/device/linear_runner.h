@@ -12,6 +12,7 @@
 #include "absl/types/span.h"
 #include "qeff/device/engine_options.h"
 #include "qeff/device/model.h"
+#include "qeff/device/op_times.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/util/aligned.h"
@@ -22,9 +23,10 @@ namespace internal_device {
 // Not thread-safe. Allocates only in Reserve.
 class LinearRunner {
  public:
-  // `pool` must outlive it.
-  LinearRunner(Activations activations, ThreadPool* pool)
-      : activations_(activations), pool_(pool) {}
+  // `pool` and `times` must outlive it. Making codes and bf16 is
+  // added to `times` as kQuantize.
+  LinearRunner(Activations activations, ThreadPool* pool, OpTimes* times)
+      : activations_(activations), pool_(pool), times_(times) {}
 
   // Makes room for inputs of up to `max_tokens` tokens to `weight`. Throws
   // std::bad_alloc.
@@ -53,6 +55,7 @@ class LinearRunner {
 
   const Activations activations_;
   ThreadPool* const pool_;
+  OpTimes* const times_;
   MatrixView<const float> x_;
   int64_t codes_group_elems_ = 0;  // that `codes_` were made for; 0: none yet
   bool bf16_made_ = false;
