@@ -23,16 +23,14 @@ const loadStart = performance.now();
 const model = await llama.loadModel({ modelPath, gpuLayers: 0 });
 const loadMs = performance.now() - loadStart;
 
-async function makeSequence(contextSize, batchSize) {
-  const context = await model.createContext({
+function makeContext(contextSize, batchSize) {
+  return model.createContext({
     contextSize, batchSize, sequences: 1,
     threads: { ideal: threads, min: threads },
   });
-  return context.getSequence();
 }
 
-// Appends `tokens` and takes the best next one after the last: the logits of
-// one position, as an engine needs them.
+// Appends `tokens` and returns the best next one after the last.
 async function append(sequence, tokens) {
   const last = tokens.length - 1;
   const greedy = { generateNext: { token: true, options: { temperature: 0 } } };
@@ -53,32 +51,47 @@ function randomTokens(count, seed) {
   });
 }
 
-async function measure(sequence, prefill, decode, seed) {
-  await sequence.clearHistory();
-  if (sequence.nextTokenIndex !== 0) throw new Error('a prefix was kept');
-  const tokens = randomTokens(prefill + decode, seed);
+// Milliseconds of one llama_decode of `tokens` at `position`, with the logits
+// of the last, which is what an engine computes for a token. The public calls
+// of node-llama-cpp add 2 ms of sampling and locks to it, 5 % of a token.
+async function timeDecode(binding, tokens, position) {
+  binding.initBatch(tokens.length);
+  binding.addToBatch(0, position, Uint32Array.from(tokens),
+                     Uint32Array.of(tokens.length - 1));
   const start = performance.now();
-  await append(sequence, tokens.slice(0, prefill));
-  const middle = performance.now();
-  if (sequence.nextTokenIndex !== prefill) throw new Error('not all is new');
-  for (let i = 0; i < decode; ++i) {
-    await append(sequence, [tokens[prefill + i]]);
+  await binding.decodeBatch();
+  return performance.now() - start;
+}
+
+// Tokens per second of the prefill and of the decode.
+async function measure(binding, prefill, decode, seed) {
+  binding.disposeSequence(0);
+  if (binding.getSequenceKvCacheMaxPosition(0) !== -1) {
+    throw new Error('a prefix was kept');
   }
-  const end = performance.now();
-  return [1000 * prefill / (middle - start), 1000 * decode / (end - middle)];
+  const tokens = randomTokens(prefill + decode, seed);
+  const prefillMs = await timeDecode(binding, tokens.slice(0, prefill), 0);
+  let decodeMs = 0;
+  for (let i = prefill; i < prefill + decode; ++i) {
+    decodeMs += await timeDecode(binding, [tokens[i]], i);
+  }
+  if (binding.getSequenceKvCacheMaxPosition(0) !== prefill + decode - 1) {
+    throw new Error('not every token was computed');
+  }
+  return [1000 * prefill / prefillMs, 1000 * decode / decodeMs];
 }
 
 async function bench(prefill, decode, repeats) {
-  const sequence = await makeSequence(prefill + decode, prefill);
+  const context = await makeContext(prefill + decode, prefill);
+  const binding = context._ctx;
+  binding.setThreads(threads);
   const result = {
     prefill_tokens_per_second: [], decode_tokens_per_second: [],
-    load_ms: loadMs, threads: sequence.context.currentThreads,
-    batch: sequence.context.batchSize,
-    flash_attention: sequence.context.flashAttention,
+    load_ms: loadMs, threads: binding.getThreads(), batch: context.batchSize,
   };
-  await measure(sequence, prefill, 4, 99);  // warms up
+  await measure(binding, prefill, 4, 99);  // warms up
   for (let i = 0; i < repeats; ++i) {
-    const [p, d] = await measure(sequence, prefill, decode, 1000 + i);
+    const [p, d] = await measure(binding, prefill, decode, 1000 + i);
     result.prefill_tokens_per_second.push(p);
     result.decode_tokens_per_second.push(d);
   }
@@ -87,7 +100,8 @@ async function bench(prefill, decode, repeats) {
 }
 
 async function generate(count, text) {
-  const sequence = await makeSequence(count + 8, count + 8);
+  const context = await makeContext(count + 8, count + 8);
+  const sequence = context.getSequence();
   const bos = model.tokens.bos;
   const tokens = [bos, ...model.tokenize(text)];
   let next = await append(sequence, tokens);

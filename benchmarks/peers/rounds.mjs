@@ -40,7 +40,8 @@ function runEngine(scheme) {
       fs.mkdtempSync(path.join(os.tmpdir(), 'qeff-peers-')), 'result.json');
   try {
     execFileSync(engine, [`--shape=${shape}`, `--scheme=${scheme}`,
-      `--threads=${threads}`, `--json=${file}`],
+      `--threads=${threads}`, `--prefill=${prefill}`, `--decode=${decode}`,
+      '--rounds=1', `--json=${file}`],
     { stdio: ['ignore', 'ignore', 'inherit'] });
     const result = JSON.parse(fs.readFileSync(file, 'utf8'));
     return phases.map((phase) => result[phase]);
