@@ -9,6 +9,7 @@
 // This comment keeps clang-format from sorting these among the others.
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "qeff/kernels/matmul_int/multiply_part-inl.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
@@ -65,7 +66,12 @@ HWY_INLINE void ForEachPart(const Product& product, int64_t streams,
   }
   const int64_t at_once = kPartBytes / product.step_bytes;
   for (int64_t g = 0; g < product.groups; ++g) {
-    for (int64_t s = 0; s < product.StepsOf(g); s += at_once) {
+    // The last group may have fewer.
+    const int64_t steps =
+        std::min(product.group_steps,
+                 CeilDiv(product.UnitsOf(g) * kUnitElems * product.bits * 4,
+                         product.step_bytes));
+    for (int64_t s = 0; s < steps; s += at_once) {
       call({g, g + 1, s, s + at_once, 0});
     }
   }
@@ -149,10 +155,20 @@ void MultiplyBlockOf(const Product& product, int64_t panel_begin,
 
 void MultiplyBlock(const Product& product, int64_t panel_begin,
                    int64_t panel_end, int64_t tile_begin, int64_t tile_end) {
-  product.bits == 4 ? MultiplyBlockOf<4>(product, panel_begin, panel_end,
-                                         tile_begin, tile_end)
-                    : MultiplyBlockOf<8>(product, panel_begin, panel_end,
-                                         tile_begin, tile_end);
+  const auto multiply = [&](auto bits) {
+    MultiplyBlockOf<decltype(bits)::value>(product, panel_begin, panel_end,
+                                           tile_begin, tile_end);
+  };
+  switch (product.bits) {
+    case 2:
+      return multiply(std::integral_constant<int, 2>());
+    case 3:
+      return multiply(std::integral_constant<int, 3>());
+    case 4:
+      return multiply(std::integral_constant<int, 4>());
+    default:
+      return multiply(std::integral_constant<int, 8>());
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -186,10 +202,14 @@ Product MakeProduct(const PackedIntWeights& weights,
   product.panel_bytes = layout.panel_bytes();
   product.rows = layout.rows();
   product.groups = layout.groups();
+  product.group_units = CeilDiv(layout.GroupCols(0), kUnitElems);
+  product.last_group_units =
+      CeilDiv(layout.GroupCols(product.groups - 1), kUnitElems);
   product.group_steps = layout.GroupSteps(0);
-  product.last_group_steps = layout.GroupSteps(product.groups - 1);
   product.step_bytes = layout.step_bytes();
   product.scales_bytes = layout.scales_bytes();
+  product.zeros_offset =
+      layout.asymmetric() ? layout.panel_bytes() - layout.zeros_bytes() : 0;
   product.bits = layout.bits();
   product.scale_dtype = layout.scale_dtype();
   product.layout = &activations.layout;

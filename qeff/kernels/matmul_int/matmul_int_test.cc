@@ -32,10 +32,11 @@ struct Case {
   int64_t group;
   int64_t tokens;
   DType scale_dtype = DType::kBF16;
+  bool asymmetric = false;
 
   std::string Name() const {
-    return absl::StrCat("int", bits, "_g", group, " [", rows, ", ", cols,
-                        "] x ", tokens);
+    return absl::StrCat("int", bits, asymmetric ? "a_g" : "_g", group, " [",
+                        rows, ", ", cols, "] x ", tokens);
   }
 };
 
@@ -49,8 +50,8 @@ class MatMulIntTest : public ::testing::Test {
   // between rows of the result is untouched.
   void Check(const Case& c, uint64_t seed, const std::vector<float>& x) {
     SCOPED_TRACE(absl::StrCat(c.Name(), ", seed ", seed));
-    const auto layout =
-        PackedIntLayout::Create(c.bits, c.rows, c.cols, c.group, c.scale_dtype);
+    const auto layout = PackedIntLayout::Create(c.bits, c.rows, c.cols, c.group,
+                                                c.scale_dtype, c.asymmetric);
     ASSERT_TRUE(layout.ok());
     const RandomIntMatrix matrix(*layout, seed);
     const auto packed = matrix.Pack();
@@ -76,7 +77,15 @@ class MatMulIntTest : public ::testing::Test {
     }
   }
 
-  void CheckRandom(const Case& c, uint64_t seed) {
+  // Without and with zero points.
+  void CheckRandom(Case c, uint64_t seed) {
+    for (bool asymmetric : {false, true}) {
+      c.asymmetric = asymmetric;
+      CheckOne(c, seed);
+    }
+  }
+
+  void CheckOne(const Case& c, uint64_t seed) {
     const Random random(seed, 2);
     std::vector<float> x(static_cast<size_t>(c.tokens * c.cols));
     for (size_t i = 0; i < x.size(); ++i) x[i] = random.NormalAt(i);
@@ -107,7 +116,7 @@ class MatMulIntTest : public ::testing::Test {
 };
 
 TEST_F(MatMulIntTest, EveryNumberOfTokens) {
-  for (int bits : {4, 8}) {
+  for (int bits : {2, 3, 4, 8}) {
     for (int64_t tokens = 1; tokens <= 26; ++tokens) {
       CheckRandom({bits, 37, 72, 32, tokens}, 1);
     }
@@ -115,7 +124,7 @@ TEST_F(MatMulIntTest, EveryNumberOfTokens) {
 }
 
 TEST_F(MatMulIntTest, EveryNumberOfRows) {
-  for (int bits : {4, 8}) {
+  for (int bits : {2, 3, 4, 8}) {
     for (int64_t rows = 1; rows <= 66; ++rows) {
       CheckRandom({bits, rows, 40, 0, 1 + rows % 5}, 2);
     }
@@ -123,7 +132,7 @@ TEST_F(MatMulIntTest, EveryNumberOfRows) {
 }
 
 TEST_F(MatMulIntTest, EveryNumberOfColumns) {
-  for (int bits : {4, 8}) {
+  for (int bits : {2, 3, 4, 8}) {
     for (int64_t cols = 1; cols <= 80; ++cols) {
       for (int64_t group : {0, 8, 32, 64}) {
         CheckRandom({bits, 33, cols, group, 1 + cols % 13}, 3);
@@ -133,7 +142,7 @@ TEST_F(MatMulIntTest, EveryNumberOfColumns) {
 }
 
 TEST_F(MatMulIntTest, EveryTypeOfScales) {
-  for (int bits : {4, 8}) {
+  for (int bits : {2, 3, 4, 8}) {
     for (DType dtype : {DType::kF16, DType::kBF16, DType::kF32}) {
       CheckRandom({bits, 35, 100, 32, 3, dtype}, 4);
     }
@@ -144,6 +153,17 @@ TEST_F(MatMulIntTest, EveryTypeOfScales) {
 TEST_F(MatMulIntTest, LongRows) {
   CheckRandom({8, 33, 5632, 0, 2}, 5);
   CheckRandom({4, 33, 5632, 128, 13}, 6);
+  for (int bits : {2, 3, 4}) CheckRandom({bits, 33, 5000, 0, 13}, 7);
+}
+
+// Panels of long groups take turns, four at a time.
+TEST_F(MatMulIntTest, SeveralPanelsOfLongGroups) {
+  for (int bits : {2, 3, 4, 8}) {
+    for (int64_t rows : {32, 97, 300}) {
+      CheckRandom({bits, rows, 1100, 0, 3}, 11);
+      CheckRandom({bits, rows, 4200, 1024, 1}, 12);
+    }
+  }
 }
 
 // The largest sum of products in magnitude, 2^17 * 127 * 128, fits.

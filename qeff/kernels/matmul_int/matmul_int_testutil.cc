@@ -23,6 +23,13 @@ RandomIntMatrix::RandomIntMatrix(const PackedIntLayout& layout, uint64_t seed)
   for (size_t i = 0; i < codes_.size(); ++i) {
     codes_[i] = static_cast<uint8_t>(random.At(i) >> (64 - bits));
   }
+  if (layout.asymmetric()) {
+    const Random zero_random(seed, 2);
+    zeros_.resize(static_cast<size_t>(layout.rows() * layout.groups()));
+    for (size_t i = 0; i < zeros_.size(); ++i) {
+      zeros_[i] = static_cast<uint8_t>(zero_random.At(i) >> (64 - bits));
+    }
+  }
   dense_.resize(static_cast<size_t>(layout.rows()) * row_bytes);
   for (size_t r = 0; r < static_cast<size_t>(layout.rows()); ++r) {
     PackCodes(bits, absl::MakeConstSpan(codes_).subspan(r * cols, cols),
@@ -48,6 +55,7 @@ QuantizedRowsView RandomIntMatrix::view() const {
   view.scale_dtype = layout_.scale_dtype();
   view.packed = dense_;
   view.scales = scales_;
+  view.zeros = zeros_;
   return view;
 }
 
@@ -55,9 +63,11 @@ ReferenceRow RandomIntMatrix::Row(int64_t row) const {
   ReferenceRow result;
   result.group_elems = layout_.group_elems();
   for (int64_t c = 0; c < layout_.cols(); ++c) {
+    const size_t group =
+        static_cast<size_t>(row * layout_.groups() + c / layout_.group_elems());
+    const int zero = zeros_.empty() ? 1 << (layout_.bits() - 1) : zeros_[group];
     result.codes.push_back(
-        codes_[static_cast<size_t>(row * layout_.cols() + c)] -
-        (1 << (layout_.bits() - 1)));
+        codes_[static_cast<size_t>(row * layout_.cols() + c)] - zero);
   }
   const size_t scale_bytes = DTypeBytes(layout_.scale_dtype());
   for (int64_t g = 0; g < layout_.groups(); ++g) {

@@ -16,7 +16,8 @@
 namespace qeff {
 
 // Every code is drawn with the same probability, so that extreme sums occur;
-// scales are of either sign and of `layout.scale_dtype()`.
+// so is every zero point; scales are of either sign and of
+// `layout.scale_dtype()`.
 class RandomIntMatrix {
  public:
   RandomIntMatrix(const PackedIntLayout& layout, uint64_t seed);
@@ -26,6 +27,8 @@ class RandomIntMatrix {
   QuantizedRowsView view() const;
   const std::vector<uint8_t>& codes() const { return codes_; }  // row-major
   const std::vector<uint8_t>& scales() const { return scales_; }
+  // Empty when symmetric.
+  const std::vector<uint8_t>& zeros() const { return zeros_; }
 
   ReferenceRow Row(int64_t row) const;
   AlignedArray<uint8_t> Pack() const;
@@ -35,6 +38,7 @@ class RandomIntMatrix {
   std::vector<uint8_t> codes_;
   std::vector<uint8_t> dense_;
   std::vector<uint8_t> scales_;
+  std::vector<uint8_t> zeros_;
 };
 
 }  // namespace qeff

@@ -26,10 +26,12 @@ struct Product {
   int64_t panel_bytes;
   int64_t rows;
   int64_t groups;
+  int64_t group_units;  // of kUnitElems columns
+  int64_t last_group_units;
   int64_t group_steps;
-  int64_t last_group_steps;
   int64_t step_bytes;
   int64_t scales_bytes;
+  int64_t zeros_offset;  // in a panel; 0: zero is 2^(bits-1)
   int bits;
   DType scale_dtype;
   const ActivationLayout* layout;
@@ -37,8 +39,8 @@ struct Product {
   float* y;
   int64_t stride_elems;
 
-  int64_t StepsOf(int64_t group) const {
-    return group + 1 < groups ? group_steps : last_group_steps;
+  int64_t UnitsOf(int64_t group) const {
+    return group + 1 < groups ? group_units : last_group_units;
   }
   int64_t GroupBytes() const { return group_steps * step_bytes + scales_bytes; }
 };
@@ -133,42 +135,108 @@ HWY_INLINE VU LoadWords(const uint8_t* from) {
   return hn::Load(U32(), reinterpret_cast<const uint32_t*>(from));
 }
 
-// One step of eight columns; `x_stride_bytes` separates words of a token.
-template <int kBits, int kTokens>
-HWY_INLINE void MultiplyStep(const uint8_t* w, const uint8_t* x,
+// Units of a step.
+template <int kBits>
+constexpr int64_t kStepUnits = kBits == 3   ? 4
+                               : kBits == 2 ? 2
+                                            : 1;
+
+// A step of 8 bits: two words of memory.
+template <int kTokens>
+HWY_INLINE void MultiplyInt8(const uint8_t* w, const uint8_t* x,
                              int64_t x_stride_bytes,
                              VI (&sums)[kTokens][kVectors]) {
-  constexpr int kVectorBytes = 4 * kLanes;
-  if (kBits == 8) {
-    HWY_UNROLL(2)
-    for (int half = 0; half < 2; ++half) {
-      const VU words[kVectors] = {LoadWords(w), LoadWords(w + kVectorBytes)};
-      MultiplyWord<kTokens>(words, x, sums);
-      w += kWordRowBytes;
-      x += x_stride_bytes;
-    }
-  } else {
-    const auto mask = hn::Set(U32(), 0x0F0F0F0Fu);
-    const VU both[kVectors] = {LoadWords(w), LoadWords(w + kVectorBytes)};
-    const VU low[kVectors] = {hn::And(both[0], mask), hn::And(both[1], mask)};
-    MultiplyWord<kTokens>(low, x, sums);
-    const VU high[kVectors] = {hn::And(hn::ShiftRight<4>(both[0]), mask),
-                               hn::And(hn::ShiftRight<4>(both[1]), mask)};
-    MultiplyWord<kTokens>(high, x + x_stride_bytes, sums);
+  HWY_UNROLL(2)
+  for (int half = 0; half < 2; ++half) {
+    const VU words[kVectors] = {LoadWords(w), LoadWords(w + 4 * kLanes)};
+    MultiplyWord<kTokens>(words, x, sums);
+    w += kWordRowBytes;
+    x += x_stride_bytes;
   }
 }
 
-// sums = what the codes of a group, which are unsigned, make too much:
-// -2^(bits-1) times the sum of the codes of each token. `offsets` is -8 times
-// the latter.
+// A step of 4 bits: one word of memory.
+template <int kTokens>
+HWY_INLINE void MultiplyInt4(const uint8_t* w, const uint8_t* x,
+                             int64_t x_stride_bytes,
+                             VI (&sums)[kTokens][kVectors]) {
+  const auto mask = hn::Set(U32(), 0x0F0F0F0Fu);
+  const VU both[kVectors] = {LoadWords(w), LoadWords(w + 4 * kLanes)};
+  const VU low[kVectors] = {hn::And(both[0], mask), hn::And(both[1], mask)};
+  MultiplyWord<kTokens>(low, x, sums);
+  const VU high[kVectors] = {hn::And(hn::ShiftRight<4>(both[0]), mask),
+                             hn::And(hn::ShiftRight<4>(both[1]), mask)};
+  MultiplyWord<kTokens>(high, x + x_stride_bytes, sums);
+}
+
+// The first `count` words of a step of 2 bits, or of half of one of 3 bits,
+// whose third bits are in `top`: each byte's lowest belongs to the next word.
 template <int kBits, int kTokens>
-HWY_INLINE void BeginGroup(const int32_t* offsets,
+HWY_INLINE void MultiplyInt2(const uint8_t* w, const uint8_t* x,
+                             int64_t x_stride_bytes, int64_t count,
+                             VU (&top)[kVectors],
+                             VI (&sums)[kTokens][kVectors]) {
+  const auto mask = hn::Set(U32(), 0x03030303u);
+  VU rest[kVectors] = {LoadWords(w), LoadWords(w + 4 * kLanes)};
+  for (int64_t i = 0; i < count; ++i, x += x_stride_bytes) {
+    VU words[kVectors];
+    HWY_UNROLL(2)
+    for (int v = 0; v < kVectors; ++v) {
+      words[v] = hn::And(rest[v], mask);
+      rest[v] = hn::ShiftRight<2>(rest[v]);
+      if (kBits == 3) {
+        const auto bit = hn::And(top[v], hn::Set(U32(), 0x01010101u));
+        words[v] = hn::Or(words[v], hn::ShiftLeft<2>(bit));
+        top[v] = hn::ShiftRight<1>(top[v]);
+      }
+    }
+    MultiplyWord<kTokens>(words, x, sums);
+  }
+}
+
+// The first `units` units of a step, all of them if kBits is 4 or 8.
+// `x_stride_bytes` separates words of a token.
+template <int kBits, int kTokens>
+HWY_INLINE void MultiplyStep(const uint8_t* w, const uint8_t* x,
+                             int64_t x_stride_bytes, int64_t units,
+                             VI (&sums)[kTokens][kVectors]) {
+  if (kBits == 8) return MultiplyInt8(w, x, x_stride_bytes, sums);
+  if (kBits == 4) return MultiplyInt4(w, x, x_stride_bytes, sums);
+  const uint8_t* top_bits = w + (kBits == 3 ? 2 * kWordRowBytes : 0);
+  VU top[kVectors] = {LoadWords(top_bits), LoadWords(top_bits + 4 * kLanes)};
+  for (int64_t begin = 0; begin < units; begin += 2) {
+    const int64_t words = 2 * HWY_MIN(int64_t{2}, units - begin);
+    MultiplyInt2<kBits>(w, x, x_stride_bytes, words, top, sums);
+    w += kWordRowBytes;
+    x += 4 * x_stride_bytes;
+  }
+}
+
+HWY_INLINE VI LoadZeros(const uint8_t* from) {
+  return hn::PromoteTo(I32(), hn::LoadU(hn::Rebind<uint8_t, I32>(), from));
+}
+
+// sums = what the codes of a group, which are unsigned, make too much: minus
+// the zero point times the sum of the codes of each token. `offsets` is -8
+// times the latter; `zeros` are those of the rows, or null for 2^(bits-1).
+template <int kBits, int kTokens>
+HWY_INLINE void BeginGroup(const int32_t* offsets, const uint8_t* zeros,
                            VI (&sums)[kTokens][kVectors]) {
+  if (zeros != nullptr) {
+    const VI zero0 = LoadZeros(zeros), zero1 = LoadZeros(zeros + kLanes);
+    HWY_UNROLL(12)
+    for (int t = 0; t < kTokens; ++t) {
+      const auto sum = hn::Set(I32(), offsets[t] / 8);
+      sums[t][0] = hn::Mul(zero0, sum);
+      sums[t][1] = hn::Mul(zero1, sum);
+    }
+    return;
+  }
   HWY_UNROLL(12)
   for (int t = 0; t < kTokens; ++t) {
-    auto offset = hn::Set(I32(), offsets[t]);
-    if (kBits == 8) offset = hn::ShiftLeft<4>(offset);
-    sums[t][0] = sums[t][1] = offset;
+    const int32_t offset =
+        kBits == 8 ? offsets[t] * 16 : offsets[t] / (16 >> kBits);
+    sums[t][0] = sums[t][1] = hn::Set(I32(), offset);
   }
 }
 
@@ -214,36 +282,44 @@ template <int kBits, int kTokens>
 HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
                                const Part& part, const uint8_t* panel,
                                int64_t row, int64_t token, PanelState& state) {
-  constexpr int64_t kStepBytes = kPanelRows * kBits;
+  constexpr int64_t kUnits = kStepUnits<kBits>;
+  constexpr int64_t kStepBytes = kPanelRows * kBits * kUnits;
   const int64_t x_stride_bytes = 4 * (kLanes == 16 ? kTokens : tile.tokens);
   int32_t* open = state.sums + token * kPanelRows + row;
   float* totals = state.totals + token * kPanelRows + row;
   const uint8_t* w = panel + part.group_begin * product.GroupBytes() +
                      part.step_begin * kStepBytes;
-  const uint8_t* x =
-      tile.codes + 4 * token +
-      (part.group_begin * product.group_steps + part.step_begin) * 2 *
-          x_stride_bytes;
   const int64_t scale_bytes = product.scales_bytes / kPanelRows;
   for (int64_t g = part.group_begin; g < part.group_end; ++g) {
     VI sums[kTokens][kVectors];
     if (part.step_begin == 0) {
-      BeginGroup<kBits>(tile.sums + g * tile.tokens + token, sums);
+      const uint8_t* zeros = panel + product.zeros_offset + g * kPanelRows;
+      BeginGroup<kBits>(tile.sums + g * tile.tokens + token,
+                        product.zeros_offset > 0 ? zeros + row : nullptr, sums);
     } else {
       LoadSums(open, sums);
     }
-    const int64_t steps = product.StepsOf(g);
-    const int64_t end = HWY_MIN(part.step_end, steps);
-    for (int64_t s = part.step_begin; s < end; ++s) {
-      HWY_UNROLL(4)
+    const int64_t units = product.UnitsOf(g);
+    const int64_t end = HWY_MIN(part.step_end * kUnits, units);
+    int64_t unit = part.step_begin * kUnits;
+    const uint8_t* x = tile.codes + 4 * token +
+                       (g * product.group_units + unit) * 2 * x_stride_bytes;
+    for (; unit + kUnits <= end; unit += kUnits) {
+      HWY_UNROLL(6)
       for (int line = 0; line < kStepBytes; line += 64) {
         hwy::Prefetch(w + part.ahead_bytes + line);
       }
-      MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, sums);
+      MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, kUnits,
+                                   sums);
       w += kStepBytes;
-      x += 2 * x_stride_bytes;
+      x += 2 * kUnits * x_stride_bytes;
     }
-    if (end < steps) {
+    if (kUnits > 1 && unit < end) {
+      MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, end - unit,
+                                   sums);
+      w += kStepBytes;
+    }
+    if (end < units) {
       StoreSums(sums, open);
       return;
     }

@@ -17,23 +17,53 @@
 namespace qeff {
 namespace {
 
-// Calls place(column, offset in the panel, shift) for each column of row `row`
-// of a panel, padding included: its code is at bits `shift` and up of that
-// byte.
+// Some bits of a code: those from `code_shift` on are at bit `shift` and up of
+// the byte at `offset` of the panel.
+struct Field {
+  int64_t offset;
+  int shift;
+  int code_shift;
+  int bits;
+
+  uint8_t Put(int code) const {
+    return static_cast<uint8_t>(((code >> code_shift) & ((1 << bits) - 1))
+                                << shift);
+  }
+  int Get(uint8_t byte) const {
+    return ((byte >> shift) & ((1 << bits) - 1)) << code_shift;
+  }
+};
+
+// Calls place(field) for the code of column `i` of the step at `offset`.
+template <typename Place>
+void ForEachField(int bits, int64_t offset, int64_t i, const Place& place) {
+  const int64_t byte = offset + i % 4;
+  const int word = static_cast<int>(i / 4);
+  if (bits == 8) {
+    place(Field{byte + word * kPanelRows * 4, 0, 0, 8});
+  } else if (bits == 3) {
+    place(Field{byte + word / 4 * kPanelRows * 4, word % 4 * 2, 0, 2});
+    place(Field{byte + 2 * kPanelRows * 4, word, 2, 1});
+  } else {
+    place(Field{byte, word * bits, 0, bits});
+  }
+}
+
+// Calls place(column, field) for each field of row `row` of a panel. For the
+// padding of a group the column is -1.
 template <typename Place>
 void ForEachPlace(const PackedIntLayout& layout, int64_t row,
                   const Place& place) {
   int64_t offset = row * 4;
   for (int64_t g = 0; g < layout.groups(); ++g) {
+    const int64_t begin = g * layout.group_elems();
+    const int64_t cols = layout.GroupCols(g);
     for (int64_t s = 0; s < layout.GroupSteps(g); ++s) {
-      const int64_t col = g * layout.group_elems() + s * kStepElems;
-      for (int64_t i = 0; i < kStepElems; ++i) {
-        const bool second = i >= 4;
-        if (layout.bits() == 4) {
-          place(col + i, offset + i % 4, second ? 4 : 0);
-        } else {
-          place(col + i, offset + i % 4 + (second ? kPanelRows * 4 : 0), 0);
-        }
+      for (int64_t i = 0; i < layout.step_elems(); ++i) {
+        const int64_t col = s * layout.step_elems() + i;
+        ForEachField(layout.bits(), offset, i, [&](const Field& field) {
+          place(col < cols ? begin + col : -1, field);
+        });
       }
       offset += layout.step_bytes();
     }
@@ -54,6 +84,41 @@ void ForEachScale(const PackedIntLayout& layout, int64_t row,
   }
 }
 
+// Offset in the panel of the zero point of row `row` and group 0; those of the
+// next groups are kPanelRows bytes apart.
+int64_t ZerosOffset(const PackedIntLayout& layout, int64_t row) {
+  return layout.panel_bytes() - layout.zeros_bytes() + row;
+}
+
+// Row `row` of a panel that holds 0: codes, or those of 0 where there are none.
+void PackRow(const PackedIntLayout& layout, absl::Span<const uint8_t> codes,
+             int64_t row, uint8_t* panel) {
+  const int zero_code = 1 << (layout.bits() - 1);
+  ForEachPlace(layout, row, [&](int64_t col, const Field& field) {
+    const int code = col >= 0 && !codes.empty()
+                         ? codes[static_cast<size_t>(col)]
+                         : zero_code;
+    panel[field.offset] |= field.Put(code);
+  });
+}
+
+// Scales and zero points of the row `from` of `rows`.
+void PackParameters(const PackedIntLayout& layout,
+                    const QuantizedRowsView& rows, int64_t from, int64_t row,
+                    uint8_t* panel) {
+  const int64_t scale_bytes = layout.scales_bytes() / kPanelRows;
+  const int64_t first = from * layout.groups();
+  const uint8_t* scales = rows.scales.data() + first * scale_bytes;
+  ForEachScale(layout, row, [&](int64_t group, int64_t offset) {
+    std::memcpy(panel + offset, scales + group * scale_bytes,
+                static_cast<size_t>(scale_bytes));
+    if (layout.asymmetric()) {
+      panel[ZerosOffset(layout, row) + group * kPanelRows] =
+          rows.zeros[static_cast<size_t>(first + group)];
+    }
+  });
+}
+
 }  // namespace
 
 void PackIntWeights(const PackedIntLayout& layout,
@@ -63,42 +128,32 @@ void PackIntWeights(const PackedIntLayout& layout,
   const int64_t scale_bytes = layout.scales_bytes() / kPanelRows;
   QEFF_CHECK(rows.bits == layout.bits() && rows.cols == layout.cols() &&
              std::min(rows.group_elems, rows.cols) == layout.group_elems() &&
-             rows.scale_dtype == layout.scale_dtype() && rows.zeros.empty());
+             rows.scale_dtype == layout.scale_dtype());
   QEFF_CHECK(static_cast<int64_t>(rows.packed.size()) ==
                  layout.rows() * row_bytes &&
              static_cast<int64_t>(rows.scales.size()) ==
-                 layout.rows() * layout.groups() * scale_bytes);
+                 layout.rows() * layout.groups() * scale_bytes &&
+             static_cast<int64_t>(rows.zeros.size()) ==
+                 (layout.asymmetric() ? layout.rows() * layout.groups() : 0));
   QEFF_CHECK(panel_begin >= 0 && panel_count >= 0 &&
              panel_begin + panel_count <= layout.panels() &&
              static_cast<int64_t>(packed.size()) ==
                  panel_count * layout.panel_bytes());
   std::memset(packed.data(), 0, packed.size());
-  const uint8_t zero_code = static_cast<uint8_t>(1 << (layout.bits() - 1));
   std::vector<uint8_t> codes(static_cast<size_t>(layout.cols()));
   for (int64_t i = 0; i < panel_count * kPanelRows; ++i) {
     uint8_t* panel = packed.data() + i / kPanelRows * layout.panel_bytes();
     const int64_t row = panel_begin * kPanelRows + i;
-    const bool inside = row < layout.rows();
-    if (inside) {
-      UnpackCodes(layout.bits(),
-                  rows.packed.subspan(static_cast<size_t>(row * row_bytes),
-                                      static_cast<size_t>(row_bytes)),
-                  absl::MakeSpan(codes));
+    if (row >= layout.rows()) {
+      PackRow(layout, {}, i % kPanelRows, panel);
+      continue;
     }
-    ForEachPlace(layout, i % kPanelRows,
-                 [&](int64_t col, int64_t offset, int shift) {
-                   const uint8_t code = inside && col < layout.cols()
-                                            ? codes[static_cast<size_t>(col)]
-                                            : zero_code;
-                   panel[offset] |= static_cast<uint8_t>(code << shift);
-                 });
-    if (!inside) continue;
-    const uint8_t* scales =
-        rows.scales.data() + row * layout.groups() * scale_bytes;
-    ForEachScale(layout, i % kPanelRows, [&](int64_t group, int64_t offset) {
-      std::memcpy(panel + offset, scales + group * scale_bytes,
-                  static_cast<size_t>(scale_bytes));
-    });
+    UnpackCodes(layout.bits(),
+                rows.packed.subspan(static_cast<size_t>(row * row_bytes),
+                                    static_cast<size_t>(row_bytes)),
+                absl::MakeSpan(codes));
+    PackRow(layout, codes, i % kPanelRows, panel);
+    PackParameters(layout, rows, row, i % kPanelRows, panel);
   }
 }
 
@@ -110,21 +165,26 @@ void UnpackIntWeights(const PackedIntLayout& layout,
   QEFF_CHECK(static_cast<int64_t>(to.codes.size()) ==
                  layout.rows() * layout.cols() &&
              static_cast<int64_t>(to.scales.size()) ==
-                 layout.rows() * layout.groups() * scale_bytes);
-  const int mask = (1 << layout.bits()) - 1;
+                 layout.rows() * layout.groups() * scale_bytes &&
+             static_cast<int64_t>(to.zeros.size()) ==
+                 (layout.asymmetric() ? layout.rows() * layout.groups() : 0));
+  if (!to.codes.empty()) std::memset(to.codes.data(), 0, to.codes.size());
   for (int64_t row = 0; row < layout.rows(); ++row) {
     const uint8_t* panel =
         packed.data() + row / kPanelRows * layout.panel_bytes();
     uint8_t* codes = to.codes.data() + row * layout.cols();
-    ForEachPlace(
-        layout, row % kPanelRows, [&](int64_t col, int64_t offset, int shift) {
-          if (col >= layout.cols()) return;
-          codes[col] = static_cast<uint8_t>((panel[offset] >> shift) & mask);
-        });
-    uint8_t* scales = to.scales.data() + row * layout.groups() * scale_bytes;
+    ForEachPlace(layout, row % kPanelRows, [&](int64_t col, const Field& f) {
+      if (col >= 0) codes[col] |= static_cast<uint8_t>(f.Get(panel[f.offset]));
+    });
+    const int64_t first = row * layout.groups();
+    uint8_t* scales = to.scales.data() + first * scale_bytes;
     ForEachScale(layout, row % kPanelRows, [&](int64_t group, int64_t offset) {
       std::memcpy(scales + group * scale_bytes, panel + offset,
                   static_cast<size_t>(scale_bytes));
+      if (layout.asymmetric()) {
+        to.zeros[static_cast<size_t>(first + group)] =
+            panel[ZerosOffset(layout, row % kPanelRows) + group * kPanelRows];
+      }
     });
   }
 }

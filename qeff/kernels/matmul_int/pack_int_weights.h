@@ -16,11 +16,12 @@
 namespace qeff {
 
 // Writes panels [panel_begin, panel_begin + panel_count) of `rows`, which are
-// the whole matrix, to `packed`. Padding gets the code of 0 and, beyond the
-// last row, scale 0, so equal inputs give equal bytes.
-// Preconditions (checked): `rows` is symmetric (no zero points) and has the
-// bits, columns, groups, scale type and size of `layout`; packed.size() ==
-// panel_count * layout.panel_bytes(). No alignment is needed; the spans must
+// the whole matrix, to `packed`. Padding gets the code 2^(bits-1) and, beyond
+// the last row, scale and zero point 0, so equal inputs give equal bytes.
+// Preconditions (checked): `rows` has zero points if `layout` is asymmetric and
+// else none, and has the bits, columns, groups, scale type and size of
+// `layout`; packed.size() == panel_count * layout.panel_bytes(). Zero points
+// below 2^bits are the caller's part. No alignment is needed; the spans must
 // not overlap. Thread-safe: callers may split the panels over threads.
 // Allocates for one row.
 void PackIntWeights(const PackedIntLayout& layout,
@@ -31,6 +32,7 @@ void PackIntWeights(const PackedIntLayout& layout,
 struct UnpackedIntWeights {
   absl::Span<uint8_t> codes;   // rows * cols, one a byte
   absl::Span<uint8_t> scales;  // rows * groups scales
+  absl::Span<uint8_t> zeros;   // rows * groups, or empty when symmetric
 };
 
 // The inverse, over all panels. Preconditions (checked): packed.size() ==

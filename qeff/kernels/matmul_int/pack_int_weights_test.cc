@@ -14,24 +14,29 @@ namespace qeff {
 namespace {
 
 PackedIntLayout Layout(int bits, int64_t rows, int64_t cols, int64_t group,
-                       DType scale_dtype = DType::kBF16) {
-  return *PackedIntLayout::Create(bits, rows, cols, group, scale_dtype);
+                       DType scale_dtype = DType::kBF16,
+                       bool asymmetric = false) {
+  return *PackedIntLayout::Create(bits, rows, cols, group, scale_dtype,
+                                  asymmetric);
 }
 
 TEST(PackIntWeightsTest, RoundTrip) {
-  for (int bits : {4, 8}) {
+  for (int bits : {2, 3, 4, 8}) {
     for (DType dtype : {DType::kF16, DType::kBF16, DType::kF32}) {
       for (int64_t rows : {1, 31, 32, 33, 70}) {
         for (int64_t cols : {1, 7, 8, 9, 31, 64, 75}) {
           for (int64_t group : {0, 8, 32}) {
             const PackedIntLayout layout =
-                Layout(bits, rows, cols, group, dtype);
+                Layout(bits, rows, cols, group, dtype, rows % 2 == 1);
             const RandomIntMatrix matrix(layout, 3);
             const auto packed = matrix.Pack();
             std::vector<uint8_t> codes(matrix.codes().size());
             std::vector<uint8_t> scales(matrix.scales().size());
+            std::vector<uint8_t> zeros(matrix.zeros().size());
             UnpackIntWeights(layout, packed.span(),
-                             {absl::MakeSpan(codes), absl::MakeSpan(scales)});
+                             {absl::MakeSpan(codes), absl::MakeSpan(scales),
+                              absl::MakeSpan(zeros)});
+            ASSERT_EQ(zeros, matrix.zeros()) << rows << " x " << cols;
             ASSERT_EQ(codes, matrix.codes()) << rows << " x " << cols;
             ASSERT_EQ(scales, matrix.scales()) << rows << " x " << cols;
           }
@@ -114,6 +119,57 @@ TEST(PackIntWeightsTest, GoldenBytesOfInt8) {
   std::copy(second, second + 8, want.begin() + 128);
   std::copy(scales.begin(), scales.end(), want.begin() + 256);
   EXPECT_EQ(packed, want);
+}
+
+// The codes of one row, scale 1 in F16 and zero point 1.
+std::vector<uint8_t> PackOneRow(int bits, std::vector<uint8_t> dense,
+                                int64_t cols) {
+  const PackedIntLayout layout = Layout(bits, 1, cols, 0, DType::kF16, true);
+  const std::vector<uint8_t> scale = {0x00, 0x3C}, zero = {1};
+  QuantizedRowsView view;
+  view.bits = bits;
+  view.cols = cols;
+  view.group_elems = cols;
+  view.scale_dtype = DType::kF16;
+  view.packed = dense;
+  view.scales = scale;
+  view.zeros = zero;
+  std::vector<uint8_t> packed(static_cast<size_t>(layout.total_bytes()));
+  PackIntWeights(layout, view, 0, 1, absl::MakeSpan(packed));
+  return packed;
+}
+
+void ExpectWord(const std::vector<uint8_t>& packed, size_t at,
+                std::vector<uint8_t> want) {
+  const std::vector<uint8_t> found(
+      packed.begin() + static_cast<int>(at),
+      packed.begin() + static_cast<int>(at + want.size()));
+  EXPECT_EQ(found, want) << "at " << at;
+}
+
+// Codes 0, 1, 2, 3 and again: each byte holds columns 4 apart.
+TEST(PackIntWeightsTest, GoldenBytesOfInt2WithZeros) {
+  const auto packed = PackOneRow(2, {0xE4, 0xE4, 0xE4, 0xE4}, 16);
+  // One step, 64 bytes of scales, 64 of zero points.
+  ASSERT_EQ(packed.size(), 256u);
+  ExpectWord(packed, 0, {0x00, 0x55, 0xAA, 0xFF, 0xAA, 0xAA, 0xAA, 0xAA});
+  ExpectWord(packed, 128, {0x00, 0x3C, 0, 0});
+  ExpectWord(packed, 192, {1, 0, 0, 0});
+}
+
+// Codes 0 to 7 four times: the low bits of 16 columns, those of 16 more, and
+// the top bits of 32.
+TEST(PackIntWeightsTest, GoldenBytesOfInt3WithZeros) {
+  const auto packed = PackOneRow(
+      3,
+      {0x88, 0xC6, 0xFA, 0x88, 0xC6, 0xFA, 0x88, 0xC6, 0xFA, 0x88, 0xC6, 0xFA},
+      32);
+  ASSERT_EQ(packed.size(), 512u);
+  ExpectWord(packed, 0, {0x00, 0x55, 0xAA, 0xFF, 0x00, 0x00, 0x00, 0x00});
+  ExpectWord(packed, 128, {0x00, 0x55, 0xAA, 0xFF, 0x00, 0x00, 0x00, 0x00});
+  ExpectWord(packed, 256, {0xAA, 0xAA, 0xAA, 0xAA, 0xFF, 0xFF, 0xFF, 0xFF});
+  ExpectWord(packed, 384, {0x00, 0x3C, 0, 0});
+  ExpectWord(packed, 448, {1, 0, 0, 0});
 }
 
 }  // namespace

@@ -24,10 +24,11 @@ bool IsExtent(int64_t n) { return n >= 1 && n <= kMaxExtent; }
 absl::StatusOr<PackedIntLayout> PackedIntLayout::Create(int bits, int64_t rows,
                                                         int64_t cols,
                                                         int64_t group_size,
-                                                        DType scale_dtype) {
-  if (bits != 4 && bits != 8) {
-    return InvalidInputError("packed weights: bits: expected 4 or 8, found ",
-                             bits);
+                                                        DType scale_dtype,
+                                                        bool asymmetric) {
+  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
+    return InvalidInputError(
+        "packed weights: bits: expected 2, 3, 4 or 8, found ", bits);
   }
   if (!IsExtent(rows) || !IsExtent(cols)) {
     return InvalidInputError(
@@ -35,15 +36,17 @@ absl::StatusOr<PackedIntLayout> PackedIntLayout::Create(int bits, int64_t rows,
         "found [",
         rows, ", ", cols, "]");
   }
-  if (group_size < 0 || (group_size % kStepElems != 0 && group_size < cols)) {
+  if (group_size < 0 || (group_size % kUnitElems != 0 && group_size < cols)) {
     return InvalidInputError("packed weights: group size: expected a multiple ",
-                             "of ", kStepElems, ", found ", group_size);
+                             "of ", kUnitElems, ", found ", group_size);
   }
   const int64_t group_elems =
       group_size == 0 ? cols : std::min(group_size, cols);
-  if (group_elems > kMaxGroupElems) {
+  const int64_t most =
+      bits == 8 && asymmetric ? kMaxAsymmetricInt8GroupElems : kMaxGroupElems;
+  if (group_elems > most) {
     return InvalidInputError("packed weights: group size: expected at most ",
-                             kMaxGroupElems, ", found ", group_elems);
+                             most, ", found ", group_elems);
   }
   if (scale_dtype != DType::kF16 && scale_dtype != DType::kBF16 &&
       scale_dtype != DType::kF32) {
@@ -57,6 +60,7 @@ absl::StatusOr<PackedIntLayout> PackedIntLayout::Create(int bits, int64_t rows,
   layout.cols_ = cols;
   layout.group_elems_ = group_elems;
   layout.scale_dtype_ = scale_dtype;
+  layout.asymmetric_ = asymmetric;
   return layout;
 }
 
@@ -68,8 +72,14 @@ int64_t PackedIntLayout::scales_bytes() const {
   return kPanelRows * static_cast<int64_t>(DTypeBytes(scale_dtype_));
 }
 
+int64_t PackedIntLayout::zeros_bytes() const {
+  return asymmetric_ ? RoundUp(groups() * kPanelRows, kCacheLineBytes) : 0;
+}
+
 int64_t PackedIntLayout::panel_bytes() const {
-  return CeilDiv(cols_, kStepElems) * step_bytes() + groups() * scales_bytes();
+  const int64_t steps =
+      (groups() - 1) * GroupSteps(0) + GroupSteps(groups() - 1);
+  return steps * step_bytes() + groups() * scales_bytes() + zeros_bytes();
 }
 
 int64_t PackedIntLayout::GroupCols(int64_t group) const {
@@ -77,7 +87,7 @@ int64_t PackedIntLayout::GroupCols(int64_t group) const {
 }
 
 int64_t PackedIntLayout::GroupSteps(int64_t group) const {
-  return CeilDiv(GroupCols(group), kStepElems);
+  return CeilDiv(GroupCols(group), step_elems());
 }
 
 ActivationLayout::ActivationLayout(int64_t tokens, int64_t cols,
@@ -87,7 +97,7 @@ ActivationLayout::ActivationLayout(int64_t tokens, int64_t cols,
       group_elems_(group_elems),
       tiles_(CeilDiv(tokens, kMaxTileTokens)) {
   QEFF_CHECK(IsExtent(tokens) && IsExtent(cols) && IsExtent(group_elems));
-  QEFF_CHECK(group_elems % kStepElems == 0 || group_elems >= cols);
+  QEFF_CHECK(group_elems % kUnitElems == 0 || group_elems >= cols);
 }
 
 int64_t ActivationLayout::groups() const {
@@ -95,7 +105,7 @@ int64_t ActivationLayout::groups() const {
 }
 
 int64_t ActivationLayout::padded_cols() const {
-  return RoundUp(cols_, kStepElems);
+  return RoundUp(cols_, kUnitElems);
 }
 
 int64_t ActivationLayout::TileBegin(int64_t tile) const {

@@ -17,44 +17,54 @@ namespace qeff {
 
 // Rows of weights that are interleaved: two vectors of 16 sums of 32 bits.
 inline constexpr int64_t kPanelRows = 32;
-// Columns of a step, the unit that the rows of a panel are cut into: two words
-// of four codes, which with 4 bits share one word of memory.
-inline constexpr int64_t kStepElems = 8;
+// Columns that activations are padded to: two words of four codes.
+inline constexpr int64_t kUnitElems = 8;
 // Tokens of the largest tile: 2 * 12 sums, 2 vectors of weights and a few
 // temporaries fill the 32 registers of AVX-512.
 inline constexpr int64_t kMaxTileTokens = 12;
 // Columns that may share a scale: the sum of that many products of codes, each
-// at most 127 * 128, still fits 31 bits.
+// at most 127 * 128, still fits 31 bits. With zero points codes of 8 bits
+// differ by up to 255 from them, and no sum on the way may overflow either.
 inline constexpr int64_t kMaxGroupElems = int64_t{1} << 17;
+inline constexpr int64_t kMaxAsymmetricInt8GroupElems = int64_t{1} << 15;
 
-// A matrix of [rows, cols] = [out features, in features] codes of 4 or 8 bits
-// with one scale for each `group_elems` consecutive columns of a row (the last
-// group of a row may be shorter). W[r, c] = (code - 2^(bits-1)) * scale.
+// A matrix of [rows, cols] = [out features, in features] codes of 2, 3, 4 or 8
+// bits with one scale for each `group_elems` consecutive columns of a row (the
+// last group of a row may be shorter). W[r, c] = (code - zero) * scale, where
+// zero is 2^(bits-1), or with `asymmetric` a byte for each scale.
 // Made by Create only. Thread-compatible.
 class PackedIntLayout {
  public:
   // `group_size` 0: one scale a row. Scales are kept in `scale_dtype`, as they
   // come, so that packing rounds nothing.
-  // Errors: kInvalidArgument naming the field, unless bits is 4 or 8; rows and
-  // cols are in [1, 2^31); group_size is 0, a multiple of 8, or at least cols;
-  // the group has at most kMaxGroupElems; scale_dtype is F16, BF16 or F32.
+  // Errors: kInvalidArgument naming the field, unless bits is 2, 3, 4 or 8;
+  // rows and cols are in [1, 2^31); group_size is 0, a multiple of 8, or at
+  // least cols; the group has at most kMaxGroupElems or, with 8 bits and zero
+  // points, kMaxAsymmetricInt8GroupElems; scale_dtype is F16, BF16 or F32.
+  // Groups of step_elems() columns or a multiple of it waste no memory.
   static absl::StatusOr<PackedIntLayout> Create(int bits, int64_t rows,
                                                 int64_t cols,
                                                 int64_t group_size,
-                                                DType scale_dtype);
+                                                DType scale_dtype,
+                                                bool asymmetric = false);
 
   int bits() const { return bits_; }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   int64_t group_elems() const { return group_elems_; }  // at most cols
   DType scale_dtype() const { return scale_dtype_; }
+  bool asymmetric() const { return asymmetric_; }
 
   int64_t groups() const;  // a row
   int64_t panels() const;  // ceil(rows / kPanelRows)
-  // Of one step of a panel, of the scales of one group of a panel, of a panel.
-  // All are multiples of 64.
-  int64_t step_bytes() const { return kPanelRows * bits_; }
+  // Columns of a step, the unit that the columns of a group are cut into: two
+  // words of four codes, or as many as share words of memory.
+  int64_t step_elems() const { return bits_ == 3 ? 32 : bits_ == 2 ? 16 : 8; }
+  // Of one step of a panel, of the scales of one group of a panel, of all zero
+  // points of a panel, of a panel. All are multiples of 64.
+  int64_t step_bytes() const { return kPanelRows * bits_ * step_elems() / 8; }
   int64_t scales_bytes() const;
+  int64_t zeros_bytes() const;
   int64_t panel_bytes() const;
   int64_t total_bytes() const { return panels() * panel_bytes(); }
 
@@ -70,6 +80,7 @@ class PackedIntLayout {
   int64_t cols_ = 0;
   int64_t group_elems_ = 0;
   DType scale_dtype_ = DType::kF32;
+  bool asymmetric_ = false;
 };
 
 // `tokens` rows of quantized activations that are to meet matrices with
@@ -90,7 +101,7 @@ class ActivationLayout {
   int64_t cols() const { return cols_; }
   int64_t group_elems() const { return group_elems_; }
   int64_t groups() const;
-  int64_t padded_cols() const;  // a multiple of kStepElems
+  int64_t padded_cols() const;  // a multiple of kUnitElems
 
   // Whether products with such matrices are defined.
   bool Fits(const PackedIntLayout& weights) const {

@@ -24,6 +24,26 @@ TEST(PackedIntLayoutTest, SizesOfAModelsMatrix) {
   EXPECT_EQ(int8->panel_bytes(), 32 * 16 + 32 * 4);
 }
 
+TEST(PackedIntLayoutTest, FewerBitsAndZeroPoints) {
+  const auto int3 =
+      PackedIntLayout::Create(3, 64, 2048, 64, DType::kBF16, true);
+  ASSERT_TRUE(int3.ok());
+  EXPECT_EQ(int3->step_bytes(), 384);
+  // 3 bits a weight, 16 and 8 bits a group.
+  EXPECT_EQ(int3->total_bytes(), 64 * (2048 * 3 / 8 + 32 * 3));
+  const auto int2 = PackedIntLayout::Create(2, 32, 56, 24, DType::kF16, true);
+  ASSERT_TRUE(int2.ok());
+  // Groups of 24, 24 and 8 columns: 2, 2 and 1 steps; 96 zero points.
+  EXPECT_EQ(int2->zeros_bytes(), 128);
+  EXPECT_EQ(int2->panel_bytes(), 5 * 128 + 3 * 64 + 128);
+  const auto create = [](int bits, bool asymmetric) {
+    return PackedIntLayout::Create(bits, 1, 1 << 16, 0, DType::kF16,
+                                   asymmetric);
+  };
+  EXPECT_TRUE(create(8, false).ok() && create(4, true).ok());
+  EXPECT_FALSE(create(8, true).ok());
+}
+
 TEST(PackedIntLayoutTest, ShorterLastGroup) {
   const auto layout = PackedIntLayout::Create(4, 1, 75, 32, DType::kF16);
   ASSERT_TRUE(layout.ok());
@@ -43,7 +63,7 @@ TEST(PackedIntLayoutTest, RefusesWhatItCannotHold) {
   const auto has = [](const std::string& text, const char* part) {
     return text.find(part) != std::string::npos;
   };
-  EXPECT_TRUE(has(message(3, 1, 8, 0, DType::kF16), "bits"));
+  EXPECT_TRUE(has(message(5, 1, 8, 0, DType::kF16), "bits"));
   EXPECT_TRUE(has(message(4, 0, 8, 0, DType::kF16), "shape"));
   EXPECT_TRUE(has(message(4, 1, -8, 0, DType::kF16), "shape"));
   EXPECT_TRUE(has(message(4, 1, int64_t{1} << 31, 0, DType::kF16), "shape"));

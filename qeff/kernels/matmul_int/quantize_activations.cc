@@ -22,10 +22,10 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // A step has eight columns.
-using F32 = hn::CappedTag<float, kStepElems>;
+using F32 = hn::CappedTag<float, kUnitElems>;
 using I32 = hn::RebindToSigned<F32>;
 constexpr int kN = static_cast<int>(hn::MaxLanes(F32()));
-constexpr int kVectors = static_cast<int>(kStepElems) / kN;
+constexpr int kVectors = static_cast<int>(kUnitElems) / kN;
 
 // The largest of |x|, NaN and infinity included, as bits: those of magnitudes
 // are ordered like the numbers, with NaN last.
@@ -62,7 +62,7 @@ HWY_INLINE void QuantizeStep(const float* x, hn::Vec<F32> inverse,
   // In [2^23, 2^24) floats are whole numbers: the sum rounds to nearest even,
   // and differs from the base in the code.
   const auto base = hn::Set(F32(), 12582912.0f);
-  HWY_ALIGN int8_t codes[kStepElems];
+  HWY_ALIGN int8_t codes[kUnitElems];
   HWY_UNROLL(8)
   for (int v = 0; v < kVectors; ++v) {
     const auto scaled = hn::Mul(hn::LoadU(F32(), x + v * kN), inverse);
@@ -95,11 +95,11 @@ HWY_INLINE void QuantizeToken(const ActivationLayout& layout, const float* x,
     const int64_t end = std::min(begin + layout.group_elems(), layout.cols());
     auto vsum = hn::Zero(I32());
     int64_t c = begin;
-    for (; c + kStepElems <= end; c += kStepElems, to += 2 * word_bytes) {
+    for (; c + kUnitElems <= end; c += kUnitElems, to += 2 * word_bytes) {
       QuantizeStep(x + c, vinverse, word_bytes, to, vsum);
     }
     if (c < end) {
-      HWY_ALIGN float last[kStepElems] = {};
+      HWY_ALIGN float last[kUnitElems] = {};
       std::memcpy(last, x + c, static_cast<size_t>(end - c) * sizeof(float));
       QuantizeStep(last, vinverse, word_bytes, to, vsum);
     }
