@@ -176,6 +176,122 @@ void MatVecOf(const WeightRows& w, const float* x, float* y) {
   }
 }
 
+// A block of rows and vectors shares its loads: 4 * 3 * 2 sums fill the
+// registers of AVX-512, 3 * 4 those of AVX2.
+constexpr int kRowsOfBlock = kN == 16 ? 4 : 1;
+constexpr int kVectorsOfBlock = kN >= 8 ? 3 : 1;
+
+// acc[r][t] += 32 columns of row r times those of vector t.
+template <typename Loader, int kRows, int kCount>
+HWY_INLINE void MultiplyAddBlock(const uint8_t* w, int64_t stride_bytes,
+                                 const float* x, int64_t x_stride_elems,
+                                 V (&acc)[kRows][kCount][kVectors]) {
+  HWY_UNROLL(32)
+  for (int v = 0; v < kVectors; ++v) {
+    V weights[kRows];
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) {
+      weights[r] = Loader::Load(w + r * stride_bytes + v * kN * Loader::kBytes);
+    }
+    HWY_UNROLL(4)
+    for (int t = 0; t < kCount; ++t) {
+      const V xv = hn::LoadU(F32(), x + t * x_stride_elems + v * kN);
+      HWY_UNROLL(4)
+      for (int r = 0; r < kRows; ++r) {
+        acc[r][t][v] = hn::Add(acc[r][t][v], hn::Mul(weights[r], xv));
+      }
+    }
+  }
+}
+
+// Rows and vectors of a block; `y` is that of its first row and vector.
+template <typename Loader, int kRows, int kCount>
+void DotBlock(const uint8_t* w, int64_t stride_bytes, int64_t cols,
+              const float* x, int64_t x_stride_elems, float* y,
+              int64_t y_stride_elems) {
+  V acc[kRows][kCount][kVectors];
+  HWY_UNROLL(4)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(4)
+    for (int t = 0; t < kCount; ++t) {
+      HWY_UNROLL(32)
+      for (int v = 0; v < kVectors; ++v) acc[r][t][v] = hn::Zero(F32());
+    }
+  }
+  int64_t c = 0;
+  for (; c + kMatVecLanes <= cols; c += kMatVecLanes) {
+    MultiplyAddBlock<Loader, kRows, kCount>(
+        w + c * Loader::kBytes, stride_bytes, x + c, x_stride_elems, acc);
+  }
+  if (c < cols) {
+    // Zeros add +0 to partial sums, which are never -0: no bit changes.
+    constexpr int64_t kPaddedBytes = kMatVecLanes * Loader::kBytes;
+    HWY_ALIGN uint8_t w_tail[kRows * kPaddedBytes] = {};
+    HWY_ALIGN float x_tail[kCount * kMatVecLanes] = {};
+    for (int r = 0; r < kRows; ++r) {
+      std::memcpy(w_tail + r * kPaddedBytes,
+                  w + r * stride_bytes + c * Loader::kBytes,
+                  static_cast<size_t>((cols - c) * Loader::kBytes));
+    }
+    for (int t = 0; t < kCount; ++t) {
+      std::memcpy(x_tail + t * kMatVecLanes, x + t * x_stride_elems + c,
+                  static_cast<size_t>(cols - c) * sizeof(float));
+    }
+    MultiplyAddBlock<Loader, kRows, kCount>(w_tail, kPaddedBytes, x_tail,
+                                            kMatVecLanes, acc);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int t = 0; t < kCount; ++t) {
+      y[t * y_stride_elems + r] = SumLanes(acc[r][t]);
+    }
+  }
+}
+
+// kRows rows, which stay in L1, times all vectors.
+template <typename Loader, int kRows>
+void DotRowsWithAll(const uint8_t* w, int64_t stride_bytes, int64_t cols,
+                    const VectorRows& x, float* y, int64_t y_stride_elems) {
+  int64_t t = 0;
+  for (; t + kVectorsOfBlock <= x.count; t += kVectorsOfBlock) {
+    DotBlock<Loader, kRows, kVectorsOfBlock>(
+        w, stride_bytes, cols, x.x.data() + t * x.stride_elems, x.stride_elems,
+        y + t * y_stride_elems, y_stride_elems);
+  }
+  for (; t < x.count; ++t) {
+    DotBlock<Loader, kRows, 1>(w, stride_bytes, cols,
+                               x.x.data() + t * x.stride_elems, x.stride_elems,
+                               y + t * y_stride_elems, y_stride_elems);
+  }
+}
+
+template <typename Loader>
+void MatVecsOf(const WeightRows& w, const VectorRows& x, float* y,
+               int64_t y_stride_elems) {
+  const int64_t stride_bytes = w.stride_elems * Loader::kBytes;
+  int64_t r = 0;
+  for (; r + kRowsOfBlock <= w.rows; r += kRowsOfBlock) {
+    DotRowsWithAll<Loader, kRowsOfBlock>(w.data + r * stride_bytes,
+                                         stride_bytes, w.cols, x, y + r,
+                                         y_stride_elems);
+  }
+  for (; r < w.rows; ++r) {
+    DotRowsWithAll<Loader, 1>(w.data + r * stride_bytes, stride_bytes, w.cols,
+                              x, y + r, y_stride_elems);
+  }
+}
+
+void MatVecsAny(const WeightRows& w, const VectorRows& x, float* y,
+                int64_t y_stride_elems) {
+  switch (w.dtype) {
+    case DType::kBF16:
+      return MatVecsOf<LoadBF16>(w, x, y, y_stride_elems);
+    case DType::kF16:
+      return MatVecsOf<LoadF16>(w, x, y, y_stride_elems);
+    default:
+      return MatVecsOf<LoadF32>(w, x, y, y_stride_elems);
+  }
+}
+
 void MatVecAny(const WeightRows& w, const float* x, float* y) {
   switch (w.dtype) {
     case DType::kBF16:
@@ -196,6 +312,7 @@ HWY_AFTER_NAMESPACE();
 namespace qeff {
 namespace internal_matvec {
 HWY_EXPORT(MatVecAny);
+HWY_EXPORT(MatVecsAny);
 }  // namespace internal_matvec
 
 WeightRows WeightRows::Rows(int64_t begin, int64_t count) const {
@@ -213,6 +330,20 @@ void MatVec(const WeightRows& w, absl::Span<const float> x,
   QEFF_CHECK(static_cast<int64_t>(x.size()) == w.cols &&
              static_cast<int64_t>(y.size()) == w.rows);
   HWY_DYNAMIC_DISPATCH(internal_matvec::MatVecAny)(w, x.data(), y.data());
+}
+
+void MatVecs(const WeightRows& w, const VectorRows& x, absl::Span<float> y,
+             int64_t y_stride_elems) {
+  QEFF_CHECK(MatVecSupports(w.dtype) && w.cols >= 0 &&
+             w.stride_elems >= w.cols);
+  QEFF_CHECK(x.count >= 1 && x.stride_elems >= w.cols &&
+             static_cast<int64_t>(x.x.size()) >=
+                 (x.count - 1) * x.stride_elems + w.cols);
+  QEFF_CHECK(y_stride_elems >= w.rows &&
+             static_cast<int64_t>(y.size()) >=
+                 (x.count - 1) * y_stride_elems + w.rows);
+  HWY_DYNAMIC_DISPATCH(internal_matvec::MatVecsAny)
+  (w, x, y.data(), y_stride_elems);
 }
 
 }  // namespace qeff

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Products of a float matrix with one vector: the step that decoding one token
-// at a time is made of. It is bound by reading the matrix, so 16-bit weights
-// are widened on the fly. For many vectors at once use a matrix product
-// (qeff/xnnpack), which reads the matrix once for all of them.
+// Products of a float matrix with one vector, the step that decoding one token
+// at a time is made of, or with several, as prefill has them. One is bound by
+// reading the matrix, so 16-bit weights are widened on the fly. Both give the
+// same bits. Where other bits will do, matrix products on packed weights are
+// faster for many vectors (qeff/xnnpack, qeff/kernels/matmul_bf16).
 
 #ifndef QEFF_KERNELS_MATVEC_MATVEC_H_
 #define QEFF_KERNELS_MATVEC_MATVEC_H_
@@ -54,6 +55,27 @@ constexpr bool MatVecSupports(DType dtype) {
 // Cost: bandwidth of `w` when it is larger than the caches.
 void MatVec(const WeightRows& w, absl::Span<const float> x,
             absl::Span<float> y);
+
+// Several vectors, one after another: vector t is x[t * stride_elems], ....
+struct VectorRows {
+  absl::Span<const float> x;
+  int64_t count;         // at least 1
+  int64_t stride_elems;  // at least the columns of the matrix
+};
+
+// y[t * y_stride_elems + r] = sum over c of W[r, c] * x[t * x.stride_elems + c]
+//
+// with the bits of MatVec for each vector, whatever the others are.
+// Preconditions (checked): those of MatVec on `w`, and of VectorRows;
+// y_stride_elems >= w.rows; x.x.size() >= (count - 1) * x.stride_elems +
+// w.cols; y.size() >= (count - 1) * y_stride_elems + w.rows. `y` must not
+// overlap `x` or the weights; padding between rows is neither read nor written.
+// Thread-safe. Runs on the calling thread: callers split the rows over threads.
+// Allocates nothing. Cost: the weights are read from memory once, and from L1
+// again for every few vectors; additions and multiplications bound it from
+// about four vectors on.
+void MatVecs(const WeightRows& w, const VectorRows& x, absl::Span<float> y,
+             int64_t y_stride_elems);
 
 }  // namespace qeff
 

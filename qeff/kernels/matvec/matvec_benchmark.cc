@@ -40,6 +40,25 @@ BENCHMARK_CAPTURE(BM_MatVec, f32, DType::kF32)->Apply(Shapes);
 BENCHMARK_CAPTURE(BM_MatVec, bf16, DType::kBF16)->Apply(Shapes);
 BENCHMARK_CAPTURE(BM_MatVec, f16, DType::kF16)->Apply(Shapes);
 
+// 32 vectors; items are multiplications and additions.
+void BM_MatVecs(benchmark::State& state, DType dtype) {
+  constexpr int64_t kCount = 32;
+  const int64_t rows = state.range(0), cols = state.range(1);
+  AlignedArray<uint8_t> bytes(static_cast<size_t>(rows * cols) *
+                              DTypeBytes(dtype));
+  const WeightRows w{dtype, bytes.data(), rows, cols, cols};
+  const std::vector<float> x(static_cast<size_t>(kCount * cols), 1.0f);
+  std::vector<float> y(static_cast<size_t>(kCount * rows));
+  for (auto _ : state) {
+    MatVecs(w, {x, kCount, cols}, absl::MakeSpan(y), rows);
+    benchmark::DoNotOptimize(y.data());
+  }
+  state.SetItemsProcessed(state.iterations() * 2 * kCount * rows * cols);
+}
+BENCHMARK_CAPTURE(BM_MatVecs, f32, DType::kF32)->Args({5632, 2048});
+BENCHMARK_CAPTURE(BM_MatVecs, bf16, DType::kBF16)->Args({5632, 2048});
+BENCHMARK_CAPTURE(BM_MatVecs, f16, DType::kF16)->Args({5632, 2048});
+
 // The bound: libc's search for a byte that does not occur, on the bytes of a
 // float32 matrix.
 void BM_Read(benchmark::State& state) {

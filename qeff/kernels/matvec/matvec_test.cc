@@ -106,6 +106,35 @@ TEST_P(MatVecTest, SameBitsAsTheDocumentedOrderOnEveryTarget) {
   });
 }
 
+// Every remainder of the rows and vectors of a block, of the lanes, any
+// alignment; what lies between rows is poison.
+TEST_P(MatVecTest, SeveralVectorsHaveTheBitsOfEachAlone) {
+  ForEachTarget([&] {
+    for (int64_t cols = 0; cols <= 100; ++cols) {
+      const int64_t rows = 1 + cols % 9, count = 1 + cols % 8;
+      const int64_t x_stride = cols + cols % 3, y_stride = rows + cols % 2;
+      const PoisonedWeights weights(GetParam(), rows, cols, cols % 3,
+                                    static_cast<size_t>(cols % 5), 1);
+      std::vector<float> x = RandomVector(1 + count * x_stride, 2);
+      for (int64_t i = 0; i < count * x_stride; ++i) {
+        if (i % x_stride >= cols) x[static_cast<size_t>(1 + i)] = kPoison;
+      }
+      std::vector<float> y(static_cast<size_t>(1 + count * y_stride), 7.0f);
+      MatVecs(weights.rows(),
+              {absl::MakeConstSpan(x).subspan(1), count, x_stride},
+              absl::MakeSpan(y).subspan(1), y_stride);
+      for (int64_t i = 0; i < count * y_stride; ++i) {
+        const int64_t t = i / y_stride, r = i % y_stride;
+        ASSERT_EQ(y[static_cast<size_t>(1 + i)],
+                  r < rows ? MatVecInOrder(weights.rows(), r,
+                                           x.data() + 1 + t * x_stride)
+                           : 7.0f)
+            << "vector " << t << " row " << r << ", cols " << cols;
+      }
+    }
+  });
+}
+
 // Bound of the header: each product is rounded once, then passes through at
 // most ceil(cols/32) additions to its partial sum and 5 of the tree.
 TEST_P(MatVecTest, WithinTheBoundOfTheHeader) {
