@@ -3,6 +3,14 @@
 // Causal attention of consecutive tokens over cached keys and values: one
 // key-value head and the query heads that share it a call, for prefill and for
 // decoding. Whole sequences without a cache: qeff/transformer/attention.h.
+//
+//   QEFF_ASSIGN_OR_RETURN(const KvLayout layout,
+//                         KvLayout::Create(DType::kF16, head_dim));
+//   // Once: region of layout.RegionBytes(context_length).value() bytes and
+//   // scratch of AttendScratchBytes(layout), 64-byte aligned.
+//   StoreKv(layout, region, position, tokens, k, k_stride, v, v_stride);
+//   Attend(layout, region, {heads, scale},
+//          {position, tokens, q, q_stride, out, out_stride}, scratch);
 
 #ifndef QEFF_KERNELS_ATTENTION_ATTEND_H_
 #define QEFF_KERNELS_ATTENTION_ATTEND_H_
@@ -18,8 +26,8 @@ namespace qeff {
 struct AttendOptions {
   int64_t heads = 1;  // query heads that share the keys and values
   float scale = 1.0f;
-  int64_t sliding_window = 0;      // keys a query sees, itself included; 0: all
-  absl::Span<const float> slopes;  // ALiBi, [heads]; empty: none
+  int64_t sliding_window = 0;  // keys a query sees, itself included; 0: all
+  absl::Span<const float> slopes = {};  // ALiBi, [heads]; empty: none
 };
 
 // Queries of the tokens at positions first_position, first_position + 1, ...
@@ -34,8 +42,8 @@ struct AttendTokens {
   int64_t out_stride_elems = 0;
 };
 
-// Bytes of scratch that a call of Attend needs: about 1 KiB an element of
-// head_dim, whatever the tokens and positions.
+// Bytes of scratch that a call of Attend needs: 816 an element of head_dim,
+// rounded up to 16, and 13 KiB, whatever the tokens and positions.
 int64_t AttendScratchBytes(const KvLayout& layout);
 
 // For token t at position p and head h, over the positions j that it sees,

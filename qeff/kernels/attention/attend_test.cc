@@ -11,7 +11,10 @@
 #include "gtest/gtest.h"
 #include "hwy/highway.h"
 #include "qeff/kernels/attention/attention_testutil.h"
+#include "qeff/kernels/attention/kv_layout.h"
 #include "qeff/kernels/attention/kv_reference.h"
+#include "qeff/kernels/attention/store_kv.h"
+#include "qeff/util/aligned.h"
 
 namespace qeff {
 namespace {
@@ -205,6 +208,21 @@ TEST_P(AttendTest, NaNReachesOnlyWhoSeesIt) {
       });
     }
   }
+}
+
+// The example of the header.
+TEST(AttendExampleTest, OneTokenSeesItself) {
+  const KvLayout layout = *KvLayout::Create(DType::kF16, 2);
+  AlignedArray<uint8_t> region(
+      static_cast<size_t>(layout.RegionBytes(10).value()));
+  AlignedArray<uint8_t> scratch(
+      static_cast<size_t>(AttendScratchBytes(layout)));
+  const std::vector<float> k = {1, 2}, v = {3, 4}, q = {5, 6};
+  std::vector<float> out(2);
+  StoreKv(layout, region.span(), 0, 1, k, 2, v, 2);
+  Attend(layout, region.span(), {1, 0.5f}, {0, 1, q, 2, absl::MakeSpan(out), 2},
+         scratch.span());
+  EXPECT_EQ(out, v);
 }
 
 TEST(AttendInfinityTest, ScoresOfMinusInfinityHaveNoWeight) {
