@@ -69,6 +69,8 @@ TEST(PackageWriterTest, KeepsPackedLayouts) {
       *PackedIntLayout::Create(8, 12, 24, 0, DType::kBF16), 12, 24, 2);
   block.v.weight = PackedMatrix(
       *PackedIntLayout::Create(4, 12, 24, 16, DType::kF32), 12, 24, 3);
+  block.o.weight = PackedMatrix(
+      *PackedIntLayout::Create(3, 24, 24, 8, DType::kF16, true), 24, 24, 5);
   block.up.weight = PackedMatrix(*PackedBF16Layout::Create(40, 24), 40, 24, 4);
   ASSERT_TRUE(WritePackage(*model, nullptr, TestOptions(), path).ok());
   const auto package = DevicePackage::Open(path);
@@ -80,6 +82,10 @@ TEST(PackageWriterTest, KeepsPackedLayouts) {
   EXPECT_EQ(WeightLayoutName(read.up.weight.layout), "BF16 packed");
   EXPECT_EQ(std::get<PackedIntLayout>(read.v.weight.layout).scale_dtype(),
             DType::kF32);
+  const auto& o = std::get<PackedIntLayout>(read.o.weight.layout);
+  EXPECT_EQ(o.bits(), 3);
+  EXPECT_TRUE(o.asymmetric());
+  EXPECT_TRUE(read.o.weight.bytes == block.o.weight.bytes);
   EXPECT_TRUE(read.q.weight.bytes == block.q.weight.bytes);
   EXPECT_TRUE(read.k.weight.bytes == block.k.weight.bytes);
   EXPECT_TRUE(read.v.weight.bytes == block.v.weight.bytes);

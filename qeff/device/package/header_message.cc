@@ -96,7 +96,7 @@ void FillTensor(const PackageTensor& tensor, proto::Tensor* m) {
     packed->set_bits(ints->bits());
     packed->set_group_elems(ints->group_elems());
     packed->set_scale_dtype(ToWire(kDTypes, ints->scale_dtype()));
-    packed->set_zero_points(false);
+    packed->set_zero_points(ints->asymmetric());
   } else {
     m->mutable_packed_bf16();
   }
@@ -113,17 +113,15 @@ absl::StatusOr<WeightLayout> TakePackedInt(const proto::PackedInt& m,
   DType scale_dtype = DType::kF32;
   QEFF_RETURN_IF_ERROR(
       TakeEnum("scale_dtype", kDTypes, true, m.scale_dtype(), &scale_dtype));
-  if (m.zero_points()) {
-    return InvalidInputError("zero points: not supported by this version");
-  }
   // A group of 0 means "whole rows" to Create, and has no place in a file.
   if (m.group_elems() < 1 || m.group_elems() > cols) {
     return InvalidInputError("group: expected 1 to ", cols, " columns, found ",
                              m.group_elems());
   }
-  QEFF_ASSIGN_OR_RETURN(const PackedIntLayout layout,
-                        PackedIntLayout::Create(m.bits(), rows, cols,
-                                                m.group_elems(), scale_dtype));
+  QEFF_ASSIGN_OR_RETURN(
+      const PackedIntLayout layout,
+      PackedIntLayout::Create(m.bits(), rows, cols, m.group_elems(),
+                              scale_dtype, m.zero_points()));
   return WeightLayout(layout);
 }
 
