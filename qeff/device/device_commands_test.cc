@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The commands on packages of random models. Text and real tokenizers:
+// //tools/commands:compile_test.
+
+#include "qeff/device/device_commands.h"
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_split.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/device/package/package_testutil.h"
+#include "qeff/device/reference_model.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Outcome {
+  int code;
+  std::string out;
+  std::string err;
+};
+
+Outcome RunDevice(const std::vector<std::string>& arguments) {
+  char* buffers[2] = {nullptr, nullptr};
+  size_t sizes[2];
+  FILE* out = open_memstream(&buffers[0], &sizes[0]);
+  FILE* err = open_memstream(&buffers[1], &sizes[1]);
+  Outcome outcome;
+  outcome.code = RunDeviceCommand(arguments, out, err);
+  std::fclose(out);
+  std::fclose(err);
+  outcome.out = std::string(buffers[0], sizes[0]);
+  outcome.err = std::string(buffers[1], sizes[1]);
+  std::free(buffers[0]);
+  std::free(buffers[1]);
+  return outcome;
+}
+
+class DeviceCommandsTest : public ::testing::Test {
+ protected:
+  DeviceCommandsTest()
+      : bytes_(PackageBytes(*RandomModel(SmallSpec(), 1), nullptr)) {
+    WriteFile(path_, bytes_);
+  }
+  ~DeviceCommandsTest() override { std::remove(path_.c_str()); }
+
+  const std::string path_ = testing::TempDir() + "/commands.qeff";
+  const std::string bytes_;
+};
+
+TEST_F(DeviceCommandsTest, RunsTokens) {
+  const Outcome one = RunDevice(
+      {"run", path_, "--tokens=1,2,3", "--max_new_tokens=5", "--threads=1"});
+  ASSERT_EQ(one.code, kExitOk) << one.err;
+  const std::vector<std::string> ids = absl::StrSplit(one.out, ',');
+  EXPECT_EQ(ids.size(), 5u);
+  EXPECT_EQ(RunDevice({"run", path_, "--tokens=1,2,3", "--max_new_tokens=5",
+                       "--threads=3", "--prefill_chunk=2"})
+                .out,
+            one.out);
+}
+
+TEST_F(DeviceCommandsTest, BenchInfoVerify) {
+  const Outcome bench =
+      RunDevice({"bench", path_, "--prompt_tokens=8", "--max_new_tokens=4"});
+  EXPECT_EQ(bench.code, kExitOk) << bench.err;
+  EXPECT_THAT(bench.out, HasSubstr("decode "));
+  const Outcome info = RunDevice({"info", path_});
+  EXPECT_EQ(info.code, kExitOk) << info.err;
+  EXPECT_THAT(info.out, HasSubstr("target: generic\n"));
+  EXPECT_THAT(info.out, HasSubstr("context_length: 48\n"));
+  EXPECT_THAT(info.out, HasSubstr("block 1 down weight: [24, 40] F32, 3840"));
+  EXPECT_EQ(RunDevice({"verify", path_}).code, kExitOk);
+  std::string broken = bytes_;
+  broken.back() = static_cast<char>(broken.back() ^ 1);
+  WriteFile(path_, broken);
+  const Outcome verify = RunDevice({"verify", path_});
+  EXPECT_EQ(verify.code, kExitInvalidInput);
+  EXPECT_THAT(verify.err, HasSubstr("lm_head weight: checksum"));
+  EXPECT_EQ(RunDevice({"info", path_}).code, kExitOk);
+}
+
+TEST_F(DeviceCommandsTest, Errors) {
+  EXPECT_EQ(RunDevice({}).code, kExitUsage);
+  EXPECT_EQ(RunDevice({"run"}).code, kExitUsage);
+  EXPECT_EQ(RunDevice({"walk", path_}).code, kExitUsage);
+  EXPECT_EQ(RunDevice({"info", path_, "x"}).code, kExitUsage);
+  const auto expect = [&](std::vector<std::string> arguments,
+                          const std::string& message) {
+    const Outcome outcome = RunDevice(arguments);
+    EXPECT_EQ(outcome.code, kExitInvalidInput);
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+  };
+  expect({"info", path_, "--x=1"}, "--x: unknown flag");
+  expect({"run", path_}, "--prompt or --tokens");
+  expect({"run", path_, "--tokens=1,x"}, "found \"x\"");
+  expect({"run", path_, "--tokens=99"}, "99");
+  expect({"run", path_, "--prompt=Hello"}, "no tokenizer");
+  expect({"run", path_, "--tokens=1", "--threads=0"}, "--threads");
+  expect({"run", path_, "--tokens=1", "--top_k=x"}, "--top_k");
+  expect({"run", path_, "--tokens=1", "--context_length=0"}, "context_length");
+  expect({"bench", path_, "--prompt_tokens=48"}, "context length");
+  expect({"info", path_ + ".none"}, ".none");
+}
+
+}  // namespace
+}  // namespace qeff
