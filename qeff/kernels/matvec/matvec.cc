@@ -99,6 +99,22 @@ HWY_INLINE void MultiplyAdd(const uint8_t* w, int64_t stride_bytes,
   }
 }
 
+// Lane l gets lane l + half of them, until there is one.
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE float SumHalves(F32 /*d*/, V v) { return hn::GetLane(v); }
+#else
+template <class D>
+HWY_INLINE float SumHalves(D /*d*/, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) == 1) {
+    return hn::GetLane(v);
+  } else {
+    const hn::Half<D> half;
+    return SumHalves(half,
+                     hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+#endif
+
 // The tree: lane l of 32 gets lane l + 16, then l + 8, and so on.
 HWY_INLINE float SumLanes(V (&acc)[kVectors]) {
   HWY_UNROLL(8)
@@ -106,12 +122,7 @@ HWY_INLINE float SumLanes(V (&acc)[kVectors]) {
     HWY_UNROLL(16)
     for (int v = 0; v < half; ++v) acc[v] = hn::Add(acc[v], acc[v + half]);
   }
-  HWY_ALIGN float lanes[kN];
-  hn::Store(acc[0], F32(), lanes);
-  for (int half = kN / 2; half >= 1; half /= 2) {
-    for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-  }
-  return lanes[0];
+  return SumHalves(F32(), acc[0]);
 }
 
 // `ahead` are rows of 16-bit weights to fetch meanwhile, a cache line each 32

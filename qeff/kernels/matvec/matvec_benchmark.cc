@@ -55,7 +55,9 @@ void BM_MatVecs(benchmark::State& state, DType dtype) {
   }
   state.SetItemsProcessed(state.iterations() * 2 * kCount * rows * cols);
 }
-BENCHMARK_CAPTURE(BM_MatVecs, f32, DType::kF32)->Args({5632, 2048});
+BENCHMARK_CAPTURE(BM_MatVecs, f32, DType::kF32)
+    ->Args({5632, 512})
+    ->Args({5632, 2048});
 BENCHMARK_CAPTURE(BM_MatVecs, bf16, DType::kBF16)->Args({5632, 2048});
 BENCHMARK_CAPTURE(BM_MatVecs, f16, DType::kF16)->Args({5632, 2048});
 
