@@ -71,9 +71,9 @@ struct VectorRows {
 // w.cols; y.size() >= (count - 1) * y_stride_elems + w.rows. `y` must not
 // overlap `x` or the weights; padding between rows is neither read nor written.
 // Thread-safe. Runs on the calling thread: callers split the rows over threads.
-// Allocates nothing. Cost: the weights are read from memory once, and from the caches
-// again for every few vectors; additions, multiplications and the caches bound
-// it from about four vectors on.
+// Allocates nothing. Cost: the weights are read from memory once, and from the
+// caches again for every few vectors; additions, multiplications and the caches
+// bound it from about four vectors on.
 void MatVecs(const WeightRows& w, const VectorRows& x, absl::Span<float> y,
              int64_t y_stride_elems);
 
