@@ -227,6 +227,41 @@ TEST_F(CommandsTest, EvalCountsEveryByteOfTheText) {
   EXPECT_EQ(strided.json["tokens"], outcome.json["tokens"]);
 }
 
+TEST_F(CommandsTest, EvalOnEitherExecutor) {
+  const auto nll = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(),
+                 {"eval", "--model=" + *model_, "--text=" + *text_});
+    const CommandOutcome outcome = RunQeff(flags);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.json["nll"].get<double>();
+  };
+  // Two float32 forwards of the same float32 weights.
+  const double host = nll({"--executor=host"});
+  EXPECT_NEAR(nll({}), host, 1e-5 * host);
+  const double small = nll({"--kv_cache=int8", "--lm_head=int8"});
+  EXPECT_NE(small, host);
+  EXPECT_NEAR(small, host, 0.02 * host);
+  ExpectError({"eval", "--model=" + *model_, "--text=" + *text_,
+               "--executor=host", "--lm_head=int8"},
+              2, "no meaning with --executor=host");
+  ExpectError(
+      {"eval", "--model=" + *model_, "--text=" + *text_, "--lm_head=int1"}, 2,
+      "--lm_head: expected auto, keep or a scheme");
+}
+
+TEST_F(CommandsTest, GenerateWithEngineFlags) {
+  const auto text = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"generate", "--model=" + *model_,
+                                 "--prompt=Hi", "--max_new_tokens=4"});
+    const CommandOutcome outcome = RunQeff(flags);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.json["tokens"].get<std::vector<int32_t>>();
+  };
+  const std::vector<int32_t> tokens = text({});
+  EXPECT_EQ(text({"--activations=f32", "--lm_head=keep"}), tokens);
+  EXPECT_EQ(text({"--kv_cache=f16"}).size(), tokens.size());
+}
+
 TEST_F(CommandsTest, QuantizePlansBeforeItWorks) {
   const std::string output = NewPath();
   const CommandOutcome dry =

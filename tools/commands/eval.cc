@@ -5,6 +5,9 @@
 #include <string>
 
 #include "qeff/base/qeff_base_model.h"
+#include "qeff/compile/compile_in_memory.h"
+#include "qeff/device/engine.h"
+#include "qeff/eval/engine_model.h"
 #include "qeff/eval/evaluate.h"
 #include "qeff/eval/host_model.h"
 #include "qeff/eval/windows.h"
@@ -13,6 +16,7 @@
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/engine_flags.h"
 
 namespace qeff {
 namespace {
@@ -49,13 +53,6 @@ absl::StatusOr<int64_t> ScoredBytes(const Tokenizer& tokenizer,
   return bytes;
 }
 
-absl::StatusOr<std::unique_ptr<HostLogitsModel>> LoadForEval(
-    std::shared_ptr<const Transformer> model, ThreadPool* pool) {
-  QEFF_ASSIGN_OR_RETURN(std::unique_ptr<HostForward> forward,
-                        HostForward::Create(std::move(model), pool));
-  return std::make_unique<HostLogitsModel>(std::move(forward));
-}
-
 class EvalCommand : public Command {
  public:
   absl::string_view name() const override { return "eval"; }
@@ -90,6 +87,11 @@ class EvalCommand : public Command {
                "Scores the beginning of the text only; 0 is all.");
     flags->AddChoice("protocol", &protocol_, {"window", "llama.cpp"},
                      "How the text is cut and what is scored.");
+    flags->AddChoice("executor", &executor_, {"engine", "host"},
+                     "Runs the model on the device engine, as it is deployed, "
+                     "or as the host's float32 forward. A reference always "
+                     "runs on the host.");
+    engine_flags_.Declare(flags);
   }
   absl::StatusOr<Json> Run(const CommandEnv& env,
                            const FlagTable& flags) override {
@@ -104,16 +106,23 @@ class EvalCommand : public Command {
       }
       options_.protocol = EvalProtocol::kLlamaCpp;
     }
+    if (executor_ == "host" &&
+        (flags.WasGiven("activations") || flags.WasGiven("lm_head") ||
+         flags.WasGiven("kv_cache"))) {
+      return UsageError(
+          "--activations, --lm_head and --kv_cache have no meaning with "
+          "--executor=host");
+    }
     QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> transformer,
                           LoadTransformer(model_));
     QEFF_RETURN_IF_ERROR(CutText(*transformer));
-    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<HostLogitsModel> model,
-                          LoadForEval(transformer, env.pool));
-    std::unique_ptr<HostLogitsModel> reference;
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<LogitsModel> model,
+                          OnExecutor(transformer, env.pool));
+    std::unique_ptr<LogitsModel> reference;
     if (!reference_.empty()) {
       QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> other,
                             LoadTransformer(reference_));
-      QEFF_ASSIGN_OR_RETURN(reference, LoadForEval(other, env.pool));
+      QEFF_ASSIGN_OR_RETURN(reference, OnHost(std::move(other), env.pool));
     }
     QEFF_ASSIGN_OR_RETURN(const EvalResult result,
                           Score(model.get(), reference.get(), env.pool));
@@ -122,8 +131,37 @@ class EvalCommand : public Command {
   }
 
  private:
-  absl::StatusOr<EvalResult> Score(HostLogitsModel* model,
-                                   HostLogitsModel* reference,
+  // Tokens that a chunk of the engine takes: as many as are scored at a time.
+  static constexpr int64_t kChunkTokens = 64;
+
+  static absl::StatusOr<std::unique_ptr<LogitsModel>> OnHost(
+      std::shared_ptr<const Transformer> model, ThreadPool* pool) {
+    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<HostForward> forward,
+                          HostForward::Create(std::move(model), pool));
+    return std::make_unique<HostLogitsModel>(std::move(forward));
+  }
+
+  absl::StatusOr<std::unique_ptr<LogitsModel>> OnExecutor(
+      std::shared_ptr<const Transformer> model, ThreadPool* pool) const {
+    QEFF_ASSIGN_OR_RETURN(const CompileOptions compile,
+                          engine_flags_.Compile());
+    if (executor_ == "host") return OnHost(std::move(model), pool);
+    QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const DeviceModel> device,
+                          CompileInMemory(*model, compile, pool));
+    EngineOptions options;
+    engine_flags_.Apply(&options);
+    options.prefill_chunk = kChunkTokens;
+    for (const ScoredWindow& window : windows_) {
+      options.context_length =
+          std::max(options.context_length,
+                   static_cast<int64_t>(window.tokens.size()) - 1);
+    }
+    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
+                          Engine::Create(std::move(device), pool, options));
+    return std::make_unique<EngineLogitsModel>(std::move(engine));
+  }
+
+  absl::StatusOr<EvalResult> Score(LogitsModel* model, LogitsModel* reference,
                                    ThreadPool* pool) const {
     Progress progress("eval", static_cast<int64_t>(windows_.size()));
     EvaluateOptions options;
@@ -192,6 +230,8 @@ class EvalCommand : public Command {
   std::string text_;
   std::string reference_;
   std::string protocol_ = "window";
+  std::string executor_ = "engine";
+  EngineFlags engine_flags_;
   WindowOptions options_;
   std::vector<ScoredWindow> windows_;
   int64_t scored_bytes_ = 0;

@@ -5,6 +5,7 @@
 #include "qeff/base/qeff_auto_model_for_causal_lm.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/engine_flags.h"
 
 namespace qeff {
 namespace {
@@ -40,10 +41,13 @@ class GenerateCommand : public Command {
                "Divides the logits of tokens that occurred; 1 is off.");
     flags->Add("stop", &stop_, "STRING",
                "Ends before this text would be printed.");
+    engine_flags_.Declare(flags);
   }
   absl::StatusOr<Json> Run(const CommandEnv& env,
                            const FlagTable& flags) override {
     if (flags.WasGiven("stop")) config_.stop_strings = {stop_};
+    QEFF_ASSIGN_OR_RETURN(config_.compile, engine_flags_.Compile());
+    engine_flags_.Apply(&config_.engine);
     QEFF_ASSIGN_OR_RETURN(
         const std::unique_ptr<QEFFAutoModelForCausalLM> model,
         QEFFAutoModelForCausalLM::FromPretrained(model_, env.pool));
@@ -77,6 +81,7 @@ class GenerateCommand : public Command {
   std::string prompt_;
   std::string stop_;
   GenerationConfig config_;
+  EngineFlags engine_flags_;
 };
 
 }  // namespace

@@ -40,11 +40,12 @@ class RealModelsTest : public ::testing::Test {
     return it == outcome.json.end() ? -1 : it->get<double>();
   }
 
-  CommandOutcome Eval(const std::string& model) const {
+  CommandOutcome Eval(const std::string& model,
+                      const std::string& executor = "host") const {
     return MustRun({"eval", "--model=" + model,
                     "--text=" + data_ + "/text/tinystories_valid.txt",
                     "--reference=" + data_ + "/stories260k",
-                    "--max_tokens=40000"});
+                    "--max_tokens=40000", "--executor=" + executor});
   }
 
   std::string Quantize(std::vector<std::string> flags) const {
@@ -85,8 +86,10 @@ TEST_F(RealModelsTest, PerplexityIsThatOfLlamaCpp) {
 
 TEST_F(RealModelsTest, Int8CostsAtMostATwoThousandthAndInt4HasItsRank) {
   const double f32 = Value(Eval(data_ + "/stories260k"), "perplexity");
-  const double int8 = Value(Eval(Quantize({"--scheme=int8"})), "perplexity");
-  EXPECT_LE(int8, f32 * 1.002);
+  const std::string int8 = Quantize({"--scheme=int8"});
+  EXPECT_LE(Value(Eval(int8), "perplexity"), f32 * 1.002);
+  // With 8-bit activations and lm_head as well. Measured: 0.22 %.
+  EXPECT_LE(Value(Eval(int8, "engine"), "perplexity"), f32 * 1.004);
   const CommandOutcome signed_max = Eval(Quantize({"--scheme=int4_g32"}));
   const CommandOutcome absmax =
       Eval(Quantize({"--scheme=int4_g32", "--scale_rule=absmax"}));

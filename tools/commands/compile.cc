@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "qeff/base/qeff_base_model.h"
+#include "qeff/compile/compile_in_memory.h"
+#include "qeff/compile/package_writer.h"
+#include "qeff/device/package/device_package.h"
+#include "qeff/util/progress.h"
+#include "qeff/util/status.h"
+#include "tools/commands/commands.h"
+#include "tools/interrupt.h"
+#include "tools/version.h"
+
+namespace qeff {
+namespace {
+
+// What Engine::Create allows.
+constexpr int64_t kMaxContext = int64_t{1} << 24;
+constexpr int64_t kMaxSlots = int64_t{1} << 16;
+
+DType KvCacheType(absl::string_view name) {
+  return name == "f16"    ? DType::kF16
+         : name == "int8" ? DType::kI8
+                          : DType::kF32;
+}
+
+class CompileCommand : public Command {
+ public:
+  absl::string_view name() const override { return "compile"; }
+  absl::string_view summary() const override {
+    return "Writes a model as one file for the device runtime.";
+  }
+  absl::string_view description() const override {
+    return "Packs the weights as the kernels of the device engine read them, "
+           "and writes them with the model's description and its tokenizer to "
+           "one file, a device package. Codes keep their values, and so do "
+           "float weights; lm_head becomes int8 unless --lm_head=keep.\n\n"
+           "Context, batch, chunk and cache are what the package is run with "
+           "unless the user of the runtime says otherwise. A package for "
+           "generic runs on every machine.";
+  }
+  void DeclareFlags(FlagTable* flags) override {
+    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+    flags->AddRequired("output", &output_, "FILE",
+                       "The package to write; replaced if it exists.");
+    flags->AddChoice("target", &target_, {"generic", "x86-64", "aarch64"},
+                     "The machines that it is for.");
+    flags->Add("context_length", &engine_.context_length, "N",
+               "Tokens of a sequence, prompt included; 0 is as many as the "
+               "model was made for.");
+    flags->Add("batch_size", &engine_.batch_size, "N",
+               "Sequences that run side by side.");
+    flags->Add("prefill_chunk", &engine_.prefill_chunk, "N",
+               "Tokens of a prompt that go through a layer together.");
+    flags->AddChoice("kv_cache", &kv_cache_, {"f32", "f16", "int8"},
+                     "Type of cached keys and values.");
+    flags->Add("lm_head", &lm_head_, "SCHEME",
+               "Quantizes lm_head (int8, int4_g128, ...), or keep.");
+    flags->AddChoice("activations", &activations_, {"fast", "f32"},
+                     "f32 keeps rows of floats, for evaluation: slow.");
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
+    CompileOptions options;
+    options.activations =
+        activations_ == "f32" ? Activations::kFloat32 : Activations::kFast;
+    const absl::Status lm_head = ParseLmHead(lm_head_, &options);
+    if (!lm_head.ok()) {
+      return UsageError(absl::StrCat("--", lm_head.message()));
+    }
+    QEFF_RETURN_IF_ERROR(
+        CheckRange("context_length", engine_.context_length, 0, kMaxContext));
+    QEFF_RETURN_IF_ERROR(
+        CheckRange("batch_size", engine_.batch_size, 1, kMaxSlots));
+    QEFF_RETURN_IF_ERROR(
+        CheckRange("prefill_chunk", engine_.prefill_chunk, 1, kMaxSlots));
+    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> transformer,
+                          LoadTransformer(model_));
+    QEFF_ASSIGN_OR_RETURN(const PackageWriteOptions write,
+                          WriteOptions(transformer->spec()));
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                          TokenizerOf(*transformer, env));
+    const InterruptScope interrupt;
+    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const DeviceModel> model,
+                          CompileInMemory(*transformer, options, env.pool));
+    QEFF_RETURN_IF_ERROR(interrupt.Check());
+    QEFF_RETURN_IF_ERROR(
+        Write(*transformer, *model, tokenizer.get(), write, interrupt));
+    return Report(*model, env);
+  }
+
+ private:
+  static absl::Status CheckRange(absl::string_view flag, int64_t value,
+                                 int64_t low, int64_t high) {
+    if (value >= low && value <= high) return absl::OkStatus();
+    return UsageError(absl::StrCat("--", flag, ": expected ", low, " to ", high,
+                                   ", found ", value));
+  }
+
+  absl::StatusOr<PackageWriteOptions> WriteOptions(
+      const TransformerSpec& spec) const {
+    PackageWriteOptions write;
+    QEFF_ASSIGN_OR_RETURN(write.target, ParsePackageTarget(target_));
+    write.run = engine_;
+    write.run.activations =
+        activations_ == "f32" ? Activations::kFloat32 : Activations::kFast;
+    if (engine_.context_length == 0) {
+      write.run.context_length = std::min(spec.max_positions, kMaxContext);
+    } else if (spec.position == PositionKind::kLearned &&
+               engine_.context_length > spec.max_positions) {
+      return InvalidInputError("--context_length: the model has positions for ",
+                               spec.max_positions, " tokens, found ",
+                               engine_.context_length);
+    }
+    write.run.kv_cache = KvCacheType(kv_cache_);
+    write.producer = absl::StrCat("qeff ", kQeffVersion);
+    return write;
+  }
+
+  // Null, and a word about it, when the folder has none.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerOf(
+      const Transformer& transformer, const CommandEnv& env) {
+    absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
+        LoadTokenizer(transformer);
+    if (!absl::IsNotFound(tokenizer.status())) return tokenizer;
+    std::fprintf(env.out,
+                 "no tokenizer in the folder: the package takes token ids "
+                 "only\n");
+    return std::unique_ptr<Tokenizer>();
+  }
+
+  absl::Status Write(const Transformer& transformer, const DeviceModel& model,
+                     const Tokenizer* tokenizer,
+                     const PackageWriteOptions& write,
+                     const InterruptScope& interrupt) const {
+    QEFF_ASSIGN_OR_RETURN(
+        const std::unique_ptr<PackageWriter> writer,
+        PackageWriter::Create(
+            model, tokenizer == nullptr ? nullptr : &tokenizer->tables(), write,
+            output_));
+    ProgressOptions progress_options;
+    progress_options.unit = "B";
+    Progress progress("compile", static_cast<int64_t>(writer->file_bytes()),
+                      progress_options);
+    absl::Status status;
+    VisitMatrices(&model, [&](const TensorId& id, const DeviceMatrix* matrix) {
+      if (matrix->empty() || !status.ok()) return;
+      status = writer->Add(id, matrix->bytes);
+      progress.Advance(static_cast<int64_t>(matrix->bytes.size()));
+      if (status.ok()) status = interrupt.Check();
+    });
+    QEFF_RETURN_IF_ERROR(status);
+    QEFF_RETURN_IF_ERROR(transformer.checkpoint().VerifyUnchanged());
+    return writer->Commit();
+  }
+
+  // Reads back what was written.
+  absl::StatusOr<Json> Report(const DeviceModel& model,
+                              const CommandEnv& env) const {
+    PackageOpenOptions open;
+    open.verify_up_to_bytes = 0;
+    open.any_target = true;
+    QEFF_ASSIGN_OR_RETURN(const DevicePackage package,
+                          DevicePackage::Open(output_, open));
+    const PackageHeader& header = package.header();
+    const std::string block =
+        WeightLayoutName(model.blocks[0].down.weight.layout);
+    const std::string lm_head = WeightLayoutName(
+        model.lm_head.weight.empty() ? model.token_embedding.layout
+                                     : model.lm_head.weight.layout);
+    std::fprintf(env.out, "wrote %s: %llu bytes, blocks %s, lm_head %s\n",
+                 output_.c_str(),
+                 static_cast<unsigned long long>(header.file_bytes),
+                 block.c_str(), lm_head.c_str());
+    const EngineOptions& engine = header.options;
+    return Json{{"output", output_},
+                {"target", target_},
+                {"bytes", header.file_bytes},
+                {"tensors", header.tensors.size()},
+                {"blocks", block},
+                {"lm_head", lm_head},
+                {"tokenizer", header.tokenizer.has_value()},
+                {"context_length", engine.context_length},
+                {"batch_size", engine.batch_size},
+                {"prefill_chunk", engine.prefill_chunk},
+                {"kv_cache", kv_cache_}};
+  }
+
+  std::string model_;
+  std::string output_;
+  std::string target_ = std::string(PackageTargetName(HostPackageTarget()));
+  std::string kv_cache_ = "f32";
+  std::string lm_head_ = "int8";
+  std::string activations_ = "fast";
+  EngineOptions engine_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeCompileCommand() {
+  return std::make_unique<CompileCommand>();
+}
+
+}  // namespace qeff
