@@ -172,9 +172,8 @@ class Compiler {
 
   DeviceMatrix FromCodes(const QuantizedRowsView& rows, int64_t num_rows) {
     packed_ = true;
-    return fast() && CanPack(rows, num_rows)
-               ? PackQuantized(rows, num_rows, pool_)
-               : DequantizeToRows(rows, num_rows, pool_);
+    return CanPack(rows, num_rows) ? PackQuantized(rows, num_rows, pool_)
+                                   : DequantizeToRows(rows, num_rows, pool_);
   }
 
   bool HasCodes(const LinearModule& module) const {

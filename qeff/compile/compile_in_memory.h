@@ -38,8 +38,8 @@ enum class LmHeadRule : uint8_t {
 struct CompileOptions {
   LmHeadRule lm_head = LmHeadRule::kAuto;
   QuantScheme lm_head_scheme{/*bits=*/8, /*group_size=*/0};
-  // kFast packs matrices for the integer and bf16 products. kFloat32 keeps
-  // float weights where they are mapped and codes as float32 rows.
+  // kFast packs bf16 matrices for the bf16 product, kFloat32 keeps them where
+  // they are mapped. Codes are packed either way.
   Activations activations = Activations::kFast;
 
   friend bool operator==(const CompileOptions& a, const CompileOptions& b) {
@@ -52,12 +52,12 @@ struct CompileOptions {
 // kInvalidArgument.
 absl::Status ParseLmHead(absl::string_view text, CompileOptions* options);
 
-// Returns the weights of `transformer` in the layouts of the engine. With
-// kFast, symmetric codes of 4 and 8 bits and bf16 matrices with one row an
-// output are packed; of the rest, a matrix that the checkpoint holds as
-// float32, bf16 or f16 with one row an output is used where it is mapped (the
-// result keeps the checkpoint open), and any other (GPT-2's transposed ones,
-// other codes, float64) is copied as float32. The values of weights change for
+// Returns the weights of `transformer` in the layouts of the engine. Codes of
+// 2, 3, 4 and 8 bits are packed, and with kFast bf16 matrices with one row an
+// output; of the rest, a matrix that the checkpoint holds as float32, bf16 or
+// f16 with one row an output is used where it is mapped (the result keeps the
+// checkpoint open), and any other (GPT-2's transposed ones, codes of 5 to 7
+// bits, float64) is copied as float32. The values of weights change for
 // nothing but a quantized lm_head. Biases and norms are copied.
 // Errors: kResourceExhausted when memory is out, those of reading a quantized
 // tensor, and kDataLoss for an lm_head to quantize that is not finite.

@@ -25,7 +25,8 @@ absl::StatusOr<PackedIntLayout> LayoutOf(const QuantizedRowsView& rows,
   const int64_t group_size =
       rows.group_elems >= rows.cols ? 0 : rows.group_elems;
   return PackedIntLayout::Create(rows.bits, num_rows, rows.cols, group_size,
-                                 rows.scale_dtype);
+                                 rows.scale_dtype,
+                                 /*asymmetric=*/!rows.zeros.empty());
 }
 
 // A matrix of such a layout whose panels `pack(begin, count, bytes)` writes.
@@ -54,7 +55,7 @@ DeviceMatrix PackPanels(const Layout& layout, ThreadPool* pool,
 }  // namespace
 
 bool CanPack(const QuantizedRowsView& rows, int64_t num_rows) {
-  return rows.zeros.empty() && LayoutOf(rows, num_rows).ok();
+  return LayoutOf(rows, num_rows).ok();
 }
 
 DeviceMatrix PackQuantized(const QuantizedRowsView& rows, int64_t num_rows,

@@ -17,8 +17,8 @@
 
 namespace qeff {
 
-// Whether the integer product takes such codes: symmetric ones of 4 or 8 bits
-// in groups that it knows (PackedIntLayout::Create).
+// Whether the integer product takes such codes: 2, 3, 4 or 8 bits, in groups
+// that it knows (PackedIntLayout::Create).
 bool CanPack(const QuantizedRowsView& rows, int64_t num_rows);
 
 // Packs all of `num_rows` quantized rows; codes and scales keep their values.

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 #include "qeff/compile/pack_matrix.h"
 #include "qeff/device/engine.h"
@@ -67,8 +69,10 @@ class PackedEngineTest : public ::testing::TestWithParam<std::string> {
       packed->weight = PackBF16(view, pool_.get());
       return;
     }
-    const auto copy =
-        QuantizedCopy::Make(*ParseQuantScheme(GetParam()), view, pool_.get());
+    const std::vector<std::string> name = absl::StrSplit(GetParam(), ' ');
+    QuantScheme scheme = *ParseQuantScheme(name[0]);
+    scheme.symmetric = name.size() == 1;
+    const auto copy = QuantizedCopy::Make(scheme, view, pool_.get());
     ASSERT_TRUE(copy.ok()) << copy.status();
     ASSERT_TRUE(CanPack(copy->view(), copy->num_rows()));
     packed->weight = PackQuantized(copy->view(), copy->num_rows(), pool_.get());
@@ -100,14 +104,15 @@ class PackedEngineTest : public ::testing::TestWithParam<std::string> {
 // the root mean square, 0.8 % of that. The inputs of nine products (four a
 // block and lm_head) do this in a row, and in these models the residuals carry
 // little past: sqrt(9) * 0.8 % = 2.4 %, and single positions are above the
-// mean. Measured: 0.9 to 3.0 %. (In trained models it is below 2 %:
+// mean. Measured: 0.9 to 3.0 %, 4.1 with
+// weights of two bits. (In trained models it is below 2 %:
 // //qeff/base:quantized_engine_test.)
 TEST_P(PackedEngineTest, LogitsAreThoseOfTheWeights) {
   const auto packed = Open(models_.packed);
   const auto rows = Open(models_.rows);
   for (int32_t token : SomeTokens(24)) {
     const std::vector<float> found = Logits(packed, {token});
-    EXPECT_LT(RelativeError(found, Doubles(Logits(rows, {token}))), 0.035);
+    EXPECT_LT(RelativeError(found, Doubles(Logits(rows, {token}))), 0.05);
   }
 }
 
@@ -127,7 +132,6 @@ TEST_P(PackedEngineTest, SameBitsForAnySplitAndAnyThreads) {
 }
 
 TEST_P(PackedEngineTest, FloatActivationsAreExact) {
-  if (GetParam() != "bf16") GTEST_SKIP() << "integer weights: not here yet";
   EngineOptions options;
   options.activations = Activations::kFloat32;
   const auto packed = Open(models_.packed, options);
@@ -140,9 +144,11 @@ TEST_P(PackedEngineTest, FloatActivationsAreExact) {
 
 INSTANTIATE_TEST_SUITE_P(Layouts, PackedEngineTest,
                          ::testing::Values("bf16", "int8", "int8_g32",
-                                           "int4_g32", "int4_g64", "int4"),
+                                           "int4_g32", "int4_g64", "int4",
+                                           "int4_g32 asymmetric", "int3_g32",
+                                           "int2_g32 asymmetric"),
                          [](const ::testing::TestParamInfo<std::string>& info) {
-                           return info.param;
+                           return absl::StrReplaceAll(info.param, {{" ", "_"}});
                          });
 
 TEST(QuantizedCopyTest, NamesWhatIsNotFinite) {

@@ -10,6 +10,7 @@
 #include "qeff/kernels/matmul_bf16/matmul_bf16.h"
 #include "qeff/kernels/matmul_bf16/pack_bf16_activations.h"
 #include "qeff/kernels/matmul_int/matmul_int.h"
+#include "qeff/kernels/matmul_int/matmul_int_float.h"
 #include "qeff/kernels/matmul_int/quantize_activations.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
@@ -21,9 +22,6 @@ namespace {
 // Fewer bytes of weights are not worth another thread: one reads 256 KiB in
 // about 13 us, which is what waking a thread takes.
 constexpr int64_t kMinBytesPerRange = 256 * 1024;
-
-// Rows that stay in L2 while all tokens are multiplied with them.
-constexpr int64_t kBytesInCache = 128 * 1024;
 
 int64_t SpanElems(const MatrixView<const float>& m) {
   return (m.rows() - 1) * m.stride_elems() + m.cols();
@@ -94,24 +92,24 @@ void LinearRunner::MultiplyRows(const DeviceMatrix& weight,
   const WeightRows rows = weight.view();
   const int64_t row_bytes =
       weight.cols * static_cast<int64_t>(DTypeBytes(rows.dtype));
-  const int64_t block = std::max<int64_t>(1, kBytesInCache / row_bytes);
   const int64_t grain = BalancedGrain(weight.rows, pool_->num_threads(),
                                       CeilDiv(kMinBytesPerRange, row_bytes));
+  const VectorRows x{Elems(x_), x_.rows(), x_.stride_elems()};
   pool_->ParallelFor(weight.rows, grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; r += block) {
-      const int64_t count = std::min(block, end - r);
-      for (int64_t t = 0; t < y.rows(); ++t) {
-        MatVec(rows.Rows(r, count),
-               absl::MakeConstSpan(x_.row(t), static_cast<size_t>(x_.cols())),
-               absl::MakeSpan(y.row(t) + r, static_cast<size_t>(count)));
-      }
-    }
+    MatVecs(rows.Rows(begin, end - begin), x, Elems(y.Cols(begin, end - begin)),
+            y.stride_elems());
   });
 }
 
 void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
                                const DeviceMatrix& weight,
                                MatrixView<float> y) {
+  const PackedIntWeights weights{layout, weight.bytes};
+  if (activations_ == Activations::kFloat32) {
+    return MatMulIntFloat(
+        weights, FloatActivations{Elems(x_), x_.rows(), x_.stride_elems()},
+        Elems(y), y.stride_elems(), *pool_);
+  }
   const ActivationLayout activations(x_.rows(), layout);
   const absl::Span<uint8_t> codes = First(activations.total_bytes(), &codes_);
   if (codes_group_elems_ != layout.group_elems()) {
@@ -120,8 +118,7 @@ void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
     codes_group_elems_ = layout.group_elems();
     times_->Add(Op::kQuantize);
   }
-  MatMulInt(PackedIntWeights{layout, weight.bytes},
-            QuantizedActivations{activations, codes}, Elems(y),
+  MatMulInt(weights, QuantizedActivations{activations, codes}, Elems(y),
             y.stride_elems(), *pool_);
 }
 
