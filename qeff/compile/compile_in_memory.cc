@@ -19,6 +19,7 @@
 #include "qeff/kernels/matvec/matvec.h"
 #include "qeff/spec/transformer_spec.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/transformer/model_map.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
 
@@ -65,88 +66,134 @@ QuantizedRowsView Rows(const QuantizedMatrix& matrix, int64_t first,
   return view;
 }
 
+// The linear layer that a matrix of a block, or lm_head, is the weight of.
+LinearRole LinearOf(TensorRole role) {
+  switch (role) {
+    case TensorRole::kQWeight:
+      return LinearRole::kQ;
+    case TensorRole::kKWeight:
+      return LinearRole::kK;
+    case TensorRole::kVWeight:
+      return LinearRole::kV;
+    case TensorRole::kOWeight:
+      return LinearRole::kO;
+    case TensorRole::kGateWeight:
+      return LinearRole::kGate;
+    case TensorRole::kUpWeight:
+      return LinearRole::kUp;
+    case TensorRole::kDownWeight:
+      return LinearRole::kDown;
+    default:
+      QEFF_CHECK(role == TensorRole::kLmHeadWeight);
+      return LinearRole::kLmHead;
+  }
+}
+
+// What a matrix is wanted for. One path decides both, so that the plan is what
+// comes.
+enum class Want : uint8_t { kPlan, kBytes };
+
 class Compiler {
  public:
   Compiler(const Transformer& transformer, const CompileOptions& options,
-           ThreadPool* pool)
+           Want want, ThreadPool* pool)
       : transformer_(transformer),
         spec_(transformer.spec()),
         options_(options),
+        plan_(want == Want::kPlan),
         pool_(pool) {}
 
-  absl::StatusOr<std::shared_ptr<const DeviceModel>> Run() {
-    auto model = std::make_shared<DeviceModel>();
-    model->spec = spec_;
-    QEFF_RETURN_IF_ERROR(AddEmbeddings(model.get()));
+  // Whether the model has that matrix, one of those of VisitMatrices.
+  bool Has(TensorRole role) const {
+    switch (role) {
+      case TensorRole::kPositionEmbedding:
+        return spec_.position == PositionKind::kLearned;
+      case TensorRole::kGateWeight:
+        return spec_.gated_ffn;
+      case TensorRole::kLmHeadWeight:
+        return !spec_.tied_lm_head || QuantizesLmHead();
+      default:
+        return true;
+    }
+  }
+
+  // With Want::kPlan bytes may be there or not.
+  absl::StatusOr<DeviceMatrix> MatrixOf(const TensorId& id) const {
+    QEFF_CHECK(Has(id.role));
+    switch (id.role) {
+      case TensorRole::kTokenEmbedding:
+        return TokenEmbedding();
+      case TensorRole::kPositionEmbedding:
+        return PositionEmbedding();
+      case TensorRole::kLmHeadWeight:
+        return LmHead();
+      default:
+        return LinearWeight(id.block, LinearOf(id.role));
+    }
+  }
+
+  absl::Status AddVectors(DeviceModel* model) const {
     for (int64_t i = 0; i < spec_.num_layers; ++i) {
-      QEFF_ASSIGN_OR_RETURN(DeviceBlock block, CompileBlock(i));
-      model->blocks.push_back(std::move(block));
+      DeviceBlock* block = &model->blocks[static_cast<size_t>(i)];
+      QEFF_RETURN_IF_ERROR(AddBlockVectors(i, block));
     }
     QEFF_ASSIGN_OR_RETURN(NormWeights norm, transformer_.LoadFinalNorm());
     model->final_norm = ToDevice(std::move(norm));
-    QEFF_RETURN_IF_ERROR(AddLmHead(model.get()));
-    return model;
+    if (spec_.tied_lm_head) return absl::OkStatus();
+    return AddBias(-1, LinearRole::kLmHead, &model->lm_head);
   }
 
  private:
   bool fast() const { return options_.activations == Activations::kFast; }
 
-  absl::Status AddEmbeddings(DeviceModel* model) {
-    QEFF_ASSIGN_OR_RETURN(model->token_embedding, TokenEmbedding());
-    if (spec_.position != PositionKind::kLearned) return absl::OkStatus();
-    QEFF_ASSIGN_OR_RETURN(Matrix<float> positions,
-                          transformer_.LoadPositionEmbedding());
-    model->position_embedding = OwnedMatrix(std::move(positions));
+  absl::Status AddBlockVectors(int64_t index, DeviceBlock* block) const {
+    QEFF_ASSIGN_OR_RETURN(BlockWeights norms,
+                          transformer_.LoadBlockNorms(index));
+    block->attention_norm = ToDevice(std::move(norms.attention_norm));
+    block->ffn_norm = ToDevice(std::move(norms.ffn_norm));
+    block->q_norm = std::move(norms.q_norm.weight);
+    block->k_norm = std::move(norms.k_norm.weight);
+    const std::pair<LinearRole, DeviceLinear*> linears[] = {
+        {LinearRole::kQ, &block->q},       {LinearRole::kK, &block->k},
+        {LinearRole::kV, &block->v},       {LinearRole::kO, &block->o},
+        {LinearRole::kGate, &block->gate}, {LinearRole::kUp, &block->up},
+        {LinearRole::kDown, &block->down}};
+    for (const auto& [role, linear] : linears) {
+      if (role == LinearRole::kGate && !spec_.gated_ffn) continue;
+      QEFF_RETURN_IF_ERROR(AddBias(index, role, linear));
+    }
     return absl::OkStatus();
   }
 
-  absl::StatusOr<DeviceMatrix> TokenEmbedding() {
+  ModuleRow PlaceOf(int64_t block, LinearRole role) const {
+    const ModelMap& map = transformer_.map();
+    if (block == -1) return ModuleRow{&map.lm_head, 0};
+    const auto place =
+        FindModule(map.blocks[static_cast<size_t>(block)], spec_, role);
+    QEFF_CHECK(place.has_value());
+    return *place;
+  }
+
+  absl::StatusOr<DeviceMatrix> TokenEmbedding() const {
     DeviceMatrix matrix = Borrow(transformer_.map().token_embedding, 0,
                                  spec_.vocab_size, spec_.hidden_size);
     if (!matrix.empty()) return matrix;
+    if (plan_) return PlanFloats(spec_.vocab_size, spec_.hidden_size);
     QEFF_ASSIGN_OR_RETURN(Matrix<float> values,
                           transformer_.LoadTokenEmbedding());
     return OwnedMatrix(std::move(values));
   }
 
-  absl::StatusOr<DeviceBlock> CompileBlock(int64_t index) {
-    DeviceBlock block;
-    QEFF_ASSIGN_OR_RETURN(BlockWeights norms,
-                          transformer_.LoadBlockNorms(index));
-    block.attention_norm = ToDevice(std::move(norms.attention_norm));
-    block.ffn_norm = ToDevice(std::move(norms.ffn_norm));
-    block.q_norm = std::move(norms.q_norm.weight);
-    block.k_norm = std::move(norms.k_norm.weight);
-    const std::pair<LinearRole, DeviceLinear*> linears[] = {
-        {LinearRole::kQ, &block.q},       {LinearRole::kK, &block.k},
-        {LinearRole::kV, &block.v},       {LinearRole::kO, &block.o},
-        {LinearRole::kGate, &block.gate}, {LinearRole::kUp, &block.up},
-        {LinearRole::kDown, &block.down}};
-    const BlockNames& names =
-        transformer_.map().blocks[static_cast<size_t>(index)];
-    for (const auto& [role, linear] : linears) {
-      if (role == LinearRole::kGate && !spec_.gated_ffn) continue;
-      const auto place = FindModule(names, spec_, role);
-      QEFF_CHECK(place.has_value());
-      QEFF_ASSIGN_OR_RETURN(*linear, CompileLinear(index, role, *place));
-    }
-    if (packed_) transformer_.ReleaseBlock(index);
-    return block;
+  absl::StatusOr<DeviceMatrix> PositionEmbedding() const {
+    if (plan_) return PlanFloats(spec_.max_positions, spec_.hidden_size);
+    QEFF_ASSIGN_OR_RETURN(Matrix<float> values,
+                          transformer_.LoadPositionEmbedding());
+    return OwnedMatrix(std::move(values));
   }
 
-  absl::StatusOr<DeviceLinear> CompileLinear(int64_t block, LinearRole role,
-                                             const ModuleRow& place) {
-    DeviceLinear linear;
-    const Shape shape = transformer_.LinearShape(block, role);
-    QEFF_ASSIGN_OR_RETURN(linear.weight, CompileWeight(block, role, place));
-    if (place.module->has_bias) {
-      QEFF_ASSIGN_OR_RETURN(linear.bias, ReadBias(place, shape[0]));
-    }
-    return linear;
-  }
-
-  absl::StatusOr<DeviceMatrix> CompileWeight(int64_t block, LinearRole role,
-                                             const ModuleRow& place) {
+  absl::StatusOr<DeviceMatrix> LinearWeight(int64_t block,
+                                            LinearRole role) const {
+    const ModuleRow place = PlaceOf(block, role);
     const Shape shape = transformer_.LinearShape(block, role);
     if (HasCodes(*place.module)) {
       QEFF_ASSIGN_OR_RETURN(
@@ -160,18 +207,28 @@ class Compiler {
           Borrow(absl::StrCat(place.module->module, ".weight"), place.first_row,
                  shape[0], shape[1]);
       if (!matrix.empty() && fast() && matrix.view().dtype == DType::kBF16) {
-        packed_ = true;
+        if (plan_) return PlanBF16(shape[0], shape[1]);
         return PackBF16({DType::kBF16, shape, matrix.bytes}, pool_);
       }
       if (!matrix.empty()) return matrix;
+    }
+    return LoadedWeight(block, role);
+  }
+
+  absl::StatusOr<DeviceMatrix> LoadedWeight(int64_t block,
+                                            LinearRole role) const {
+    if (plan_) {
+      const Shape shape = transformer_.LinearShape(block, role);
+      return PlanFloats(shape[0], shape[1]);
     }
     QEFF_ASSIGN_OR_RETURN(LinearWeights weights,
                           transformer_.LoadLinear(block, role));
     return OwnedMatrix(std::move(weights.weight));
   }
 
-  DeviceMatrix FromCodes(const QuantizedRowsView& rows, int64_t num_rows) {
-    packed_ = true;
+  DeviceMatrix FromCodes(const QuantizedRowsView& rows,
+                         int64_t num_rows) const {
+    if (plan_) return PlanQuantized(rows, num_rows);
     return CanPack(rows, num_rows) ? PackQuantized(rows, num_rows, pool_)
                                    : DequantizeToRows(rows, num_rows, pool_);
   }
@@ -188,48 +245,52 @@ class Compiler {
     return options_.lm_head == LmHeadRule::kQuantize;
   }
 
-  absl::Status AddLmHead(DeviceModel* model) {
+  absl::StatusOr<DeviceMatrix> LmHead() const {
     const LinearModule& module = transformer_.map().lm_head;
     const bool codes = !spec_.tied_lm_head && HasCodes(module);
     if (codes || !QuantizesLmHead()) {
-      if (spec_.tied_lm_head) return absl::OkStatus();
-      QEFF_ASSIGN_OR_RETURN(
-          model->lm_head, CompileLinear(-1, LinearRole::kLmHead, {&module, 0}));
-      return absl::OkStatus();
+      return LinearWeight(-1, LinearRole::kLmHead);
     }
-    DeviceMatrix weights = model->token_embedding;
-    if (!spec_.tied_lm_head) {
-      weights = Borrow(absl::StrCat(module.module, ".weight"), 0,
-                       spec_.vocab_size, spec_.hidden_size);
-    }
+    DeviceMatrix weights =
+        Borrow(spec_.tied_lm_head ? transformer_.map().token_embedding
+                                  : absl::StrCat(module.module, ".weight"),
+               0, spec_.vocab_size, spec_.hidden_size);
     if (weights.empty()) {
-      QEFF_ASSIGN_OR_RETURN(LinearWeights loaded,
-                            transformer_.LoadLinear(-1, LinearRole::kLmHead));
-      weights = OwnedMatrix(std::move(loaded.weight));
+      QEFF_ASSIGN_OR_RETURN(weights, LoadedWeight(-1, LinearRole::kLmHead));
     }
-    const TensorView view{weights.view().dtype,
-                          Shape({weights.rows, weights.cols}), weights.bytes};
+    const DType dtype = weights.view().dtype;
+    if (plan_) {
+      return PlanQuantizedCopy(options_.lm_head_scheme, dtype, weights.rows,
+                               weights.cols);
+    }
     QEFF_ASSIGN_OR_RETURN(
         const QuantizedCopy copy,
-        QuantizedCopy::Make(options_.lm_head_scheme, view, pool_), "lm_head");
-    model->lm_head.weight = FromCodes(copy.view(), copy.num_rows());
-    return absl::OkStatus();
+        QuantizedCopy::Make(
+            options_.lm_head_scheme,
+            {dtype, Shape({weights.rows, weights.cols}), weights.bytes}, pool_),
+        "lm_head");
+    weights = {};
+    transformer_.ReleaseBlock(-1);
+    return FromCodes(copy.view(), copy.num_rows());
   }
 
-  absl::StatusOr<std::vector<float>> ReadBias(const ModuleRow& place,
-                                              int64_t rows) {
+  absl::Status AddBias(int64_t block, LinearRole role,
+                       DeviceLinear* linear) const {
+    const ModuleRow place = PlaceOf(block, role);
+    if (!place.module->has_bias) return absl::OkStatus();
     QEFF_ASSIGN_OR_RETURN(const TensorView view,
                           transformer_.checkpoint().Get(
                               absl::StrCat(place.module->module, ".bias")));
-    std::vector<float> bias(static_cast<size_t>(rows));
-    ReadFloats(view, place.first_row, absl::MakeSpan(bias));
-    return bias;
+    linear->bias.resize(
+        static_cast<size_t>(transformer_.LinearShape(block, role)[0]));
+    ReadFloats(view, place.first_row, absl::MakeSpan(linear->bias));
+    return absl::OkStatus();
   }
 
   // Rows of a tensor in the checkpoint's mapping; empty when there is no such
   // tensor or MatVec does not read its type.
   DeviceMatrix Borrow(const std::string& name, int64_t first_row, int64_t rows,
-                      int64_t cols) {
+                      int64_t cols) const {
     const absl::StatusOr<TensorView> view = transformer_.checkpoint().Get(name);
     if (!view.ok() || !MatVecSupports(view->dtype)) return {};
     const size_t row_bytes =
@@ -244,8 +305,8 @@ class Compiler {
   const Transformer& transformer_;
   const TransformerSpec& spec_;
   const CompileOptions options_;
+  const bool plan_;
   ThreadPool* const pool_;
-  bool packed_ = false;  // something, so that mapped pages are done with
 };
 
 }  // namespace
@@ -260,14 +321,71 @@ absl::Status ParseLmHead(absl::string_view text, CompileOptions* options) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<const DeviceModel>> CompileInMemory(
-    const Transformer& transformer, const CompileOptions& options,
-    ThreadPool* pool) {
+absl::StatusOr<DeviceModel> ModelCompiler::Plan() const {
+  const Compiler compiler(transformer_, options_, Want::kPlan, pool_);
   try {
-    return Compiler(transformer, options, pool).Run();
+    DeviceModel model;
+    model.spec = transformer_.spec();
+    model.blocks.resize(static_cast<size_t>(model.spec.num_layers));
+    QEFF_RETURN_IF_ERROR(compiler.AddVectors(&model));
+    absl::Status status;
+    VisitMatrices(&model, [&](const TensorId& id, DeviceMatrix* matrix) {
+      if (!status.ok() || !compiler.Has(id.role)) return;
+      absl::StatusOr<DeviceMatrix> planned = compiler.MatrixOf(id);
+      status = planned.status();
+      if (!status.ok()) return;
+      *matrix = *std::move(planned);
+      matrix->bytes = {};
+      matrix->owner.reset();
+      ReleasePages(id);
+    });
+    QEFF_RETURN_IF_ERROR(status);
+    return model;
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("out of memory");
   }
+}
+
+absl::StatusOr<DeviceMatrix> ModelCompiler::CompileMatrix(
+    const TensorId& id) const {
+  try {
+    return Compiler(transformer_, options_, Want::kBytes, pool_).MatrixOf(id);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory");
+  }
+}
+
+void ModelCompiler::ReleasePages(const TensorId& id) const {
+  if (IsInBlock(id.role)) return transformer_.ReleaseBlock(id.block);
+  if (id.role == TensorRole::kLmHeadWeight) {
+    return transformer_.ReleaseBlock(-1);
+  }
+  const ModelMap& map = transformer_.map();
+  const absl::StatusOr<TensorView> view = transformer_.checkpoint().Get(
+      id.role == TensorRole::kTokenEmbedding ? map.token_embedding
+                                             : map.position_embedding);
+  if (view.ok()) transformer_.checkpoint().Release(*view);
+}
+
+absl::StatusOr<std::shared_ptr<const DeviceModel>> CompileInMemory(
+    const Transformer& transformer, const CompileOptions& options,
+    ThreadPool* pool) {
+  const ModelCompiler compiler(transformer, options, pool);
+  QEFF_ASSIGN_OR_RETURN(DeviceModel plan, compiler.Plan());
+  auto model = std::make_shared<DeviceModel>(std::move(plan));
+  absl::Status status;
+  VisitMatrices(model.get(), [&](const TensorId& id, DeviceMatrix* matrix) {
+    if (!status.ok() || matrix->rows == 0) return;
+    absl::StatusOr<DeviceMatrix> compiled = compiler.CompileMatrix(id);
+    status = compiled.status();
+    if (!status.ok()) return;
+    *matrix = *std::move(compiled);
+    if (matrix->owner != transformer.shared_checkpoint()) {
+      compiler.ReleasePages(id);
+    }
+  });
+  QEFF_RETURN_IF_ERROR(status);
+  return model;
 }
 
 }  // namespace qeff

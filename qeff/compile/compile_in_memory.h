@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From a checkpoint to the model that the device engine runs, in this process
-// and without a file.
+// and without a file; whole, or one matrix after another.
 //
 //   QEFF_ASSIGN_OR_RETURN(auto checkpoint, Checkpoint::Open(folder));
 //   QEFF_ASSIGN_OR_RETURN(auto transformer, Transformer::Load(checkpoint));
@@ -20,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "qeff/device/engine_options.h"
 #include "qeff/device/model.h"
+#include "qeff/device/package/model_tensors.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/transformer/transformer.h"
@@ -66,6 +67,36 @@ absl::Status ParseLmHead(absl::string_view text, CompileOptions* options);
 absl::StatusOr<std::shared_ptr<const DeviceModel>> CompileInMemory(
     const Transformer& transformer, const CompileOptions& options,
     ThreadPool* pool);
+
+// The same model, one matrix after another, so that the memory of what writes
+// it follows the largest matrix. Thread-compatible. Transformer and pool must
+// outlive it.
+class ModelCompiler {
+ public:
+  ModelCompiler(const Transformer& transformer, const CompileOptions& options,
+                ThreadPool* pool)
+      : transformer_(transformer), options_(options), pool_(pool) {}
+
+  // The model with all its vectors, and with layout, rows and cols of all its
+  // matrices, which have no bytes (and so are empty()). Reads no weights but
+  // vectors and what quantized layers have beside their codes; codes of 3, 5, 6
+  // and 7 bits in spaced form are made dense and dropped. Errors:
+  // kResourceExhausted, and those of reading a quantized tensor.
+  absl::StatusOr<DeviceModel> Plan() const;
+
+  // A matrix of the plan with its bytes, of its own or where they are mapped.
+  // Precondition (checked): the model has it. Errors: those of CompileInMemory.
+  absl::StatusOr<DeviceMatrix> CompileMatrix(const TensorId& id) const;
+
+  // Lets go of the mapped pages that `id` is made of, and those of the rest of
+  // its block. A matrix that is used where it is mapped stays valid.
+  void ReleasePages(const TensorId& id) const;
+
+ private:
+  const Transformer& transformer_;
+  const CompileOptions options_;
+  ThreadPool* const pool_;
+};
 
 }  // namespace qeff
 

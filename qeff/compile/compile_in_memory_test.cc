@@ -13,6 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "qeff/device/engine.h"
+#include "qeff/device/package/model_tensors.h"
+#include "qeff/device/package/package_header.h"
 #include "qeff/device/reference_model.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/parallel/thread_pool.h"
@@ -209,9 +211,46 @@ class CompileInMemoryTest : public ::testing::TestWithParam<DType> {
     auto transformer = Transformer::Load(*checkpoint);
     EXPECT_TRUE(transformer.ok()) << transformer.status();
     if (!transformer.ok()) return nullptr;
+    ExpectPlanIsWhatComes(**transformer);
     auto model = CompileInMemory(**transformer, ExactOptions(), pool_.get());
     EXPECT_TRUE(model.ok()) << model.status();
     return model.ok() ? *model : nullptr;
+  }
+
+  // int5 is kept as float32 rows.
+  void ExpectPlanIsWhatComes(const Transformer& transformer) {
+    for (const char* lm_head : {"keep", "int8", "int4_g32", "int5"}) {
+      for (Activations activations :
+           {Activations::kFast, Activations::kFloat32}) {
+        CompileOptions options;
+        options.activations = activations;
+        ASSERT_TRUE(ParseLmHead(lm_head, &options).ok());
+        const ModelCompiler compiler(transformer, options, pool_.get());
+        const auto plan = compiler.Plan();
+        ASSERT_TRUE(plan.ok()) << plan.status();
+        EXPECT_EQ(
+            plan->lm_head.weight.rows == 0,
+            plan->spec.tied_lm_head && options.lm_head == LmHeadRule::kKeep);
+        VisitMatrices(&*plan, [&](const TensorId& id, const DeviceMatrix* m) {
+          if (m->rows != 0) ExpectComesAs(compiler, id, *m);
+        });
+      }
+    }
+  }
+
+  static void ExpectComesAs(const ModelCompiler& compiler, const TensorId& id,
+                            const DeviceMatrix& planned) {
+    SCOPED_TRACE(TensorName(id));
+    EXPECT_TRUE(planned.empty());
+    const auto matrix = compiler.CompileMatrix(id);
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    EXPECT_EQ(WeightLayoutName(matrix->layout),
+              WeightLayoutName(planned.layout));
+    EXPECT_EQ(matrix->rows, planned.rows);
+    EXPECT_EQ(matrix->cols, planned.cols);
+    EXPECT_EQ(matrix->bytes.size(),
+              LayoutBytes(planned.layout, planned.rows, planned.cols).value());
+    compiler.ReleasePages(id);
   }
 
   std::vector<float> Logits(std::shared_ptr<const DeviceModel> model) {

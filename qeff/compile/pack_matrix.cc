@@ -29,6 +29,14 @@ absl::StatusOr<PackedIntLayout> LayoutOf(const QuantizedRowsView& rows,
                                  /*asymmetric=*/!rows.zeros.empty());
 }
 
+// Packed, or as float32 rows where the integer product has no such layout.
+DeviceMatrix Plan(const absl::StatusOr<PackedIntLayout>& layout, int64_t rows,
+                  int64_t cols) {
+  DeviceMatrix matrix = PlanFloats(rows, cols);
+  if (layout.ok()) matrix.layout = *layout;
+  return matrix;
+}
+
 // A matrix of such a layout whose panels `pack(begin, count, bytes)` writes.
 template <class Layout, class Pack>
 DeviceMatrix PackPanels(const Layout& layout, ThreadPool* pool,
@@ -93,6 +101,35 @@ DeviceMatrix PackBF16(const TensorView& weights, ThreadPool* pool) {
       [&](int64_t begin, int64_t count, absl::Span<uint8_t> packed) {
         PackBF16Weights(*layout, weights.bytes, begin, count, packed);
       });
+}
+
+DeviceMatrix PlanFloats(int64_t rows, int64_t cols) {
+  DeviceMatrix matrix;
+  matrix.layout = FloatRows{DType::kF32};
+  matrix.rows = rows;
+  matrix.cols = cols;
+  return matrix;
+}
+
+DeviceMatrix PlanQuantized(const QuantizedRowsView& rows, int64_t num_rows) {
+  return Plan(LayoutOf(rows, num_rows), num_rows, rows.cols);
+}
+
+DeviceMatrix PlanBF16(int64_t rows, int64_t cols) {
+  const absl::StatusOr<PackedBF16Layout> layout =
+      PackedBF16Layout::Create(rows, cols);
+  QEFF_CHECK(layout.ok());
+  DeviceMatrix matrix = PlanFloats(rows, cols);
+  matrix.layout = *layout;
+  return matrix;
+}
+
+DeviceMatrix PlanQuantizedCopy(const QuantScheme& scheme, DType weights,
+                               int64_t rows, int64_t cols) {
+  const int64_t group_size = scheme.group_size >= cols ? 0 : scheme.group_size;
+  return Plan(PackedIntLayout::Create(scheme.bits, rows, cols, group_size,
+                                      ScaleDType(weights), !scheme.symmetric),
+              rows, cols);
 }
 
 absl::StatusOr<QuantizedCopy> QuantizedCopy::Make(const QuantScheme& scheme,

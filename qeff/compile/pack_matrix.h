@@ -33,6 +33,17 @@ DeviceMatrix DequantizeToRows(const QuantizedRowsView& rows, int64_t num_rows,
 // Packs [rows, cols] bf16 weights.
 DeviceMatrix PackBF16(const TensorView& weights, ThreadPool* pool);
 
+// What the functions above return, without bytes: layout, rows and cols.
+// PlanQuantized is PackQuantized where it can be, else DequantizeToRows; it
+// looks at no code, scale or zero point.
+DeviceMatrix PlanFloats(int64_t rows, int64_t cols);
+DeviceMatrix PlanQuantized(const QuantizedRowsView& rows, int64_t num_rows);
+DeviceMatrix PlanBF16(int64_t rows, int64_t cols);
+
+// The same of the codes that QuantizedCopy makes of [rows, cols] weights.
+DeviceMatrix PlanQuantizedCopy(const QuantScheme& scheme, DType weights,
+                               int64_t rows, int64_t cols);
+
 // Codes of float weights [rows, cols] (F32, F16 or BF16), as they are made for
 // a checkpoint.
 class QuantizedCopy {

@@ -83,12 +83,12 @@ class CompileCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           TokenizerOf(*transformer, env));
     const InterruptScope interrupt;
-    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const DeviceModel> model,
-                          CompileInMemory(*transformer, options, env.pool));
+    const ModelCompiler compiler(*transformer, options, env.pool);
+    QEFF_ASSIGN_OR_RETURN(const DeviceModel plan, compiler.Plan());
     QEFF_RETURN_IF_ERROR(interrupt.Check());
     QEFF_RETURN_IF_ERROR(
-        Write(*transformer, *model, tokenizer.get(), write, interrupt));
-    return Report(*model, env);
+        Write(*transformer, compiler, plan, tokenizer.get(), write, interrupt));
+    return Report(plan, env);
   }
 
  private:
@@ -131,23 +131,29 @@ class CompileCommand : public Command {
     return std::unique_ptr<Tokenizer>();
   }
 
-  absl::Status Write(const Transformer& transformer, const DeviceModel& model,
+  // One matrix at a time: none is needed after it is written.
+  absl::Status Write(const Transformer& transformer,
+                     const ModelCompiler& compiler, const DeviceModel& plan,
                      const Tokenizer* tokenizer,
                      const PackageWriteOptions& write,
                      const InterruptScope& interrupt) const {
     QEFF_ASSIGN_OR_RETURN(
         const std::unique_ptr<PackageWriter> writer,
         PackageWriter::Create(
-            model, tokenizer == nullptr ? nullptr : &tokenizer->tables(), write,
+            plan, tokenizer == nullptr ? nullptr : &tokenizer->tables(), write,
             output_));
     ProgressOptions progress_options;
     progress_options.unit = "B";
     Progress progress("compile", static_cast<int64_t>(writer->file_bytes()),
                       progress_options);
     absl::Status status;
-    VisitMatrices(&model, [&](const TensorId& id, const DeviceMatrix* matrix) {
-      if (matrix->empty() || !status.ok()) return;
+    VisitMatrices(&plan, [&](const TensorId& id, const DeviceMatrix* planned) {
+      if (planned->rows == 0 || !status.ok()) return;
+      const absl::StatusOr<DeviceMatrix> matrix = compiler.CompileMatrix(id);
+      status = matrix.status();
+      if (!status.ok()) return;
       status = writer->Add(id, matrix->bytes);
+      compiler.ReleasePages(id);
       progress.Advance(static_cast<int64_t>(matrix->bytes.size()));
       if (status.ok()) status = interrupt.Check();
     });
@@ -168,8 +174,8 @@ class CompileCommand : public Command {
     const std::string block =
         WeightLayoutName(model.blocks[0].down.weight.layout);
     const std::string lm_head = WeightLayoutName(
-        model.lm_head.weight.empty() ? model.token_embedding.layout
-                                     : model.lm_head.weight.layout);
+        model.lm_head.weight.rows == 0 ? model.token_embedding.layout
+                                       : model.lm_head.weight.layout);
     std::fprintf(env.out, "wrote %s: %llu bytes, blocks %s, lm_head %s\n",
                  output_.c_str(),
                  static_cast<unsigned long long>(header.file_bytes),
