@@ -11,13 +11,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -30,11 +28,13 @@
 #include "qeff/device/engine.h"
 #include "qeff/device/package/device_package.h"
 #include "qeff/format/quant_scheme.h"
+#include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/matmul_bf16/matmul_bf16_peak.h"
 #include "qeff/kernels/matmul_int/matmul_int_peak.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/transformer/known_shapes.h"
 #include "qeff/transformer/model_map.h"
+#include "qeff/util/aligned.h"
 #include "qeff/util/atomic_file.h"
 #include "qeff/util/json.h"
 #include "qeff/util/random.h"
@@ -43,19 +43,6 @@
 
 namespace qeff {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsOf(const std::function<void()>& body) {
-  const Clock::time_point start = Clock::now();
-  body();
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 // A random matrix of a layout, once for each shape: layers get copies of the
 // bytes, since the machine must read each of them.
@@ -167,50 +154,6 @@ absl::StatusOr<std::shared_ptr<const DeviceModel>> MakeModel(
   return model;
 }
 
-// What the machine can do, in operations and bytes a second.
-class Machine {
- public:
-  explicit Machine(ThreadPool* pool) : pool_(pool), memory_(size_t{256} << 20) {
-    std::memset(memory_.data(), 1, memory_.size());
-  }
-
-  double Int8Peak() const {
-    return Peak(RunDotProducts, OperationsOfDotProducts());
-  }
-  double BF16Peak() const {
-    return Peak(RunBF16DotProducts, OperationsOfBF16DotProducts());
-  }
-
-  // In order, as the decode kernel reads; the faster of two ways.
-  double Bandwidth() const { return std::max(Read(false), Read(true)); }
-
- private:
-  double Peak(void (*run)(int64_t), int64_t operations) const {
-    constexpr int64_t kSteps = 200000;
-    const int64_t parts = int64_t{4} * pool_->num_threads();
-    const double seconds = SecondsOf([&] {
-      pool_->ParallelFor(parts, 1,
-                         [run](int64_t, int64_t, int) { run(kSteps); });
-    });
-    return static_cast<double>(parts * kSteps * operations) / seconds;
-  }
-
-  double Read(bool fetch_ahead) const {
-    constexpr int64_t kPart = 1 << 18;
-    const int64_t parts = static_cast<int64_t>(memory_.size()) / kPart;
-    const double seconds = SecondsOf([&] {
-      pool_->ParallelFor(parts, 8, [&](int64_t begin, int64_t end, int) {
-        ReadMemory(memory_.data() + begin * kPart, (end - begin) * kPart,
-                   fetch_ahead);
-      });
-    });
-    return static_cast<double>(parts * kPart) / seconds;
-  }
-
-  ThreadPool* const pool_;
-  AlignedArray<uint8_t> memory_;
-};
-
 // Bytes of weights that a step reads, and multiplications and additions of a
 // token in the layers.
 struct Work {
@@ -234,12 +177,13 @@ Work WorkOf(const DeviceModel& model) {
 
 // Times opening the package, whose pages are in memory.
 absl::StatusOr<std::shared_ptr<const DeviceModel>> Load(const std::string& path,
+                                                        const ThreadPool& pool,
                                                         double* load_ms) {
   std::shared_ptr<const DeviceModel> model;
   std::vector<double> seconds;
   for (int i = 0; i < 5; ++i) {
     absl::Status status;
-    seconds.push_back(SecondsOf([&] {
+    seconds.push_back(SecondsOf(pool, [&] {
       const absl::StatusOr<DevicePackage> package = DevicePackage::Open(path);
       status = package.status();
       if (package.ok()) model = package->model();
@@ -291,7 +235,7 @@ class Bench {
       : settings_(settings),
         pool_(pool),
         model_(std::move(model)),
-        machine_(pool),
+        memory_(size_t{256} << 20),
         work_(WorkOf(*model_)) {}
 
   absl::StatusOr<Json> Run() {
@@ -344,10 +288,13 @@ class Bench {
     const bool bf16 = settings_.scheme == "bf16";
     std::vector<double> rates, peaks, fractions;
     for (int64_t round = 0; round < settings_.rounds; ++round) {
-      peaks.push_back(bf16 ? machine_.BF16Peak() : machine_.Int8Peak());
+      peaks.push_back(
+          bf16 ? PeakRate(*pool_, RunBF16DotProducts,
+                          OperationsOfBF16DotProducts())
+               : PeakRate(*pool_, RunDotProducts, OperationsOfDotProducts()));
       engine->Reset();
       const double seconds =
-          SecondsOf([&] { engine->Append(tokens).IgnoreError(); });
+          SecondsOf(*pool_, [&] { engine->Append(tokens).IgnoreError(); });
       rates.push_back(static_cast<double>(count) / seconds);
       fractions.push_back(work_.layer_ops * rates.back() / peaks.back());
     }
@@ -380,8 +327,8 @@ class Bench {
     for (int64_t round = 0; round < settings_.rounds; ++round) {
       engine->Reset();
       QEFF_RETURN_IF_ERROR(engine->Run(prompts).status());
-      bandwidths.push_back(machine_.Bandwidth());
-      const double seconds = SecondsOf([&] {
+      bandwidths.push_back(ReadBandwidth(*pool_, memory_.span()));
+      const double seconds = SecondsOf(*pool_, [&] {
         for (int64_t i = 0; i < settings_.decode; ++i) {
           engine->Run(steps).IgnoreError();
         }
@@ -441,7 +388,7 @@ class Bench {
   const Settings settings_;
   ThreadPool* const pool_;
   const std::shared_ptr<const DeviceModel> model_;
-  const Machine machine_;
+  const AlignedArray<uint8_t> memory_;  // to read
   const Work work_;
   Json json_ = Json::object();
 };
@@ -497,7 +444,7 @@ absl::Status Main(const std::vector<std::string>& arguments) {
                         CreateThreadPool(threads));
   double load_ms = 0;
   absl::StatusOr<std::shared_ptr<const DeviceModel>> model =
-      Load(path, &load_ms);
+      Load(path, *pool, &load_ms);
   std::remove(path.c_str());
   QEFF_RETURN_IF_ERROR(model.status());
   std::printf("%s %s, lm_head %s, %d threads, package opened in %.2f ms\n",

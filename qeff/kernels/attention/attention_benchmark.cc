@@ -17,8 +17,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -28,6 +26,7 @@
 #include "qeff/kernels/attention/attention_testutil.h"
 #include "qeff/kernels/attention/kv_layout.h"
 #include "qeff/kernels/attention/store_kv.h"
+#include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/matmul_int/matmul_int_peak.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/dtype.h"
@@ -56,64 +55,12 @@ constexpr Case kDecodes[] = {{DType::kF32, 8191, 1}, {DType::kF16, 8191, 1},
                              {DType::kI8, 8191, 1},  {DType::kF32, 255, 1},
                              {DType::kF16, 255, 1},  {DType::kI8, 255, 1}};
 
-double Now(clockid_t clock) {
-  timespec now;
-  clock_gettime(clock, &now);
-  return static_cast<double>(now.tv_sec) +
-         static_cast<double>(now.tv_nsec) / 1e9;
-}
-
-// On `pool`, which runs `body`.
-double SecondsOf(const ThreadPool& pool, const std::function<void()>& body) {
-  const clockid_t clock =
-      pool.num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
-  const double start = Now(clock);
-  body();
-  return Now(clock) - start;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-// Seconds that `body` takes on all threads at once, four times each.
-double SecondsOnAll(ThreadPool& pool, const std::function<void()>& body) {
-  return SecondsOf(pool, [&] {
-    pool.ParallelFor(int64_t{4} * pool.num_threads(), 1,
-                     [&](int64_t, int64_t, int) { body(); });
-  });
-}
-
 // Operations a second.
 double FloatPeak(ThreadPool& pool) {
-  constexpr int64_t kSteps = 20000;
-  const double seconds = SecondsOnAll(pool, [] { RunMultiplyAdds(kSteps); });
-  return 4.0 * pool.num_threads() * kSteps *
-         static_cast<double>(OperationsOfMultiplyAdds()) / seconds;
+  return PeakRate(pool, RunMultiplyAdds, OperationsOfMultiplyAdds());
 }
-
 double Int8Peak(ThreadPool& pool) {
-  constexpr int64_t kSteps = 20000;
-  const double seconds = SecondsOnAll(pool, [] { RunDotProducts(kSteps); });
-  return 4.0 * pool.num_threads() * kSteps *
-         static_cast<double>(OperationsOfDotProducts()) / seconds;
-}
-
-// Bytes a second, the faster of the two ways to read.
-double Bandwidth(ThreadPool& pool, const AlignedArray<uint8_t>& memory) {
-  constexpr int64_t kPart = 1 << 18;
-  const int64_t parts = static_cast<int64_t>(memory.size()) / kPart;
-  double seconds[2];
-  for (int i = 0; i < 2; ++i) {
-    seconds[i] = SecondsOf(pool, [&] {
-      pool.ParallelFor(parts, 8, [&](int64_t begin, int64_t end, int) {
-        ReadMemory(memory.data() + begin * kPart, (end - begin) * kPart,
-                   i == 1);
-      });
-    });
-  }
-  return static_cast<double>(parts * kPart) / std::min(seconds[0], seconds[1]);
+  return PeakRate(pool, RunDotProducts, OperationsOfDotProducts());
 }
 
 // The caches of several layers, and one layer's queries.
@@ -236,7 +183,7 @@ void PrintDecode(const Case& c, double seconds, ThreadPool& pool) {
       for (int64_t i = 0; i < layers.layers(); ++i) layers.Attend(i);
     });
     times.push_back(time / n);
-    bandwidths.push_back(Bandwidth(pool, layers.cache()));
+    bandwidths.push_back(ReadBandwidth(pool, layers.cache().span()));
     spent += time;
   }
   const double rate = static_cast<double>(layers.layer_bytes()) / Median(times);

@@ -13,18 +13,15 @@
 // those of a model do. One thread is measured in CPU time, which does not count
 // what others do.
 
-#include <algorithm>
 #include <cstdint>
-#include <ctime>
-#include <functional>
 #include <memory>
 #include <vector>
 
 #include "benchmark/benchmark.h"
+#include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/matmul_bf16/matmul_bf16.h"
 #include "qeff/kernels/matmul_bf16/matmul_bf16_peak.h"
 #include "qeff/kernels/matmul_bf16/pack_bf16_activations.h"
-#include "qeff/kernels/matmul_int/matmul_int_peak.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/util/aligned.h"
 #include "qeff/util/random.h"
@@ -34,27 +31,6 @@ namespace {
 
 constexpr int64_t kFewTokens = 8;
 constexpr int64_t kColdBytes = int64_t{256} << 20;
-
-double Now(clockid_t clock) {
-  timespec now;
-  clock_gettime(clock, &now);
-  return static_cast<double>(now.tv_sec) +
-         static_cast<double>(now.tv_nsec) / 1e9;
-}
-
-// On `pool`, which runs `body`.
-double SecondsOf(const ThreadPool& pool, const std::function<void()>& body) {
-  const clockid_t clock =
-      pool.num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
-  const double start = Now(clock);
-  body();
-  return Now(clock) - start;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 // Normal numbers of either sign near 1, made once.
 const AlignedArray<uint8_t>& ColdWeights() {
@@ -68,36 +44,6 @@ const AlignedArray<uint8_t>& ColdWeights() {
     return bytes;
   }();
   return *weights;
-}
-
-// Operations a second of all threads at once.
-double Peak(ThreadPool& pool) {
-  constexpr int64_t kSteps = 50000;
-  const int64_t parts = int64_t{4} * pool.num_threads();
-  const double seconds = SecondsOf(pool, [&] {
-    pool.ParallelFor(
-        parts, 1, [&](int64_t, int64_t, int) { RunBF16DotProducts(kSteps); });
-  });
-  return static_cast<double>(parts * kSteps * OperationsOfBF16DotProducts()) /
-         seconds;
-}
-
-// Bytes a second of all threads at once, the better of two ways to read.
-double Bandwidth(ThreadPool& pool) {
-  constexpr int64_t kPartBytes = 1 << 18;
-  const AlignedArray<uint8_t>& memory = ColdWeights();
-  const int64_t parts = static_cast<int64_t>(memory.size()) / kPartBytes;
-  double best = 0;
-  for (bool fetch_ahead : {false, true}) {
-    const double seconds = SecondsOf(pool, [&] {
-      pool.ParallelFor(parts, 8, [&](int64_t begin, int64_t end, int) {
-        ReadMemory(memory.data() + begin * kPartBytes,
-                   (end - begin) * kPartBytes, fetch_ahead);
-      });
-    });
-    best = std::max(best, static_cast<double>(memory.size()) / seconds);
-  }
-  return best;
 }
 
 struct Medians {
@@ -147,7 +93,9 @@ void BM_MatMulBF16(benchmark::State& state) {
     });
     times.push_back(seconds / static_cast<double>(at_once));
     packing.push_back(SecondsOf(*pool, pack));
-    limits.push_back(few ? Bandwidth(*pool) : Peak(*pool));
+    limits.push_back(few ? ReadBandwidth(*pool, ColdWeights().span())
+                         : PeakRate(*pool, RunBF16DotProducts,
+                                    OperationsOfBF16DotProducts()));
     state.SetIterationTime(times.back());
   }
   Report(state, rows * cols * tokens, static_cast<double>(bytes), few,

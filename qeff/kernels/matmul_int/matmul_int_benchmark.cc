@@ -18,12 +18,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
-#include <functional>
 #include <memory>
 #include <vector>
 
 #include "hwy/highway.h"
+#include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/matmul_int/matmul_int.h"
 #include "qeff/kernels/matmul_int/matmul_int_peak.h"
 #include "qeff/kernels/matmul_int/quantize_activations.h"
@@ -55,64 +54,6 @@ constexpr int64_t kTokens[] = {1, 2, 4, 8, 16, 32, 128, 256, 512};
 constexpr int64_t kMostTokensOfDecode = 8;
 constexpr int64_t kColdBytes = int64_t{256} << 20;
 
-double Now(clockid_t clock) {
-  timespec now;
-  clock_gettime(clock, &now);
-  return static_cast<double>(now.tv_sec) +
-         static_cast<double>(now.tv_nsec) / 1e9;
-}
-
-// On `pool`, which runs `body`.
-double SecondsOf(const ThreadPool& pool, const std::function<void()>& body) {
-  const clockid_t clock =
-      pool.num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
-  const double start = Now(clock);
-  body();
-  return Now(clock) - start;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-// The limits of `threads` threads at once, in operations and bytes a second.
-class Limits {
- public:
-  Limits(ThreadPool& pool, const AlignedArray<uint8_t>& memory)
-      : pool_(pool), memory_(memory) {}
-
-  double Peak() const {
-    constexpr int64_t kSteps = 50000;
-    const int64_t parts = int64_t{4} * pool_.num_threads();
-    const double seconds = SecondsOf(pool_, [&] {
-      pool_.ParallelFor(parts, 1,
-                        [&](int64_t, int64_t, int) { RunDotProducts(kSteps); });
-    });
-    return static_cast<double>(parts * kSteps * OperationsOfDotProducts()) /
-           seconds;
-  }
-
-  // The faster of the two ways to read.
-  double Bandwidth() const { return std::max(Read(false), Read(true)); }
-
- private:
-  double Read(bool fetch_ahead) const {
-    constexpr int64_t kPart = 1 << 18;
-    const int64_t parts = static_cast<int64_t>(memory_.size()) / kPart;
-    const double seconds = SecondsOf(pool_, [&] {
-      pool_.ParallelFor(parts, 8, [&](int64_t begin, int64_t end, int) {
-        ReadMemory(memory_.data() + begin * kPart, (end - begin) * kPart,
-                   fetch_ahead);
-      });
-    });
-    return static_cast<double>(parts * kPart) / seconds;
-  }
-
-  ThreadPool& pool_;
-  const AlignedArray<uint8_t>& memory_;
-};
-
 struct Cell {
   double gops = 0, gbps = 0, of_peak = 0, of_bandwidth = 0, quantize_share = 0;
 };
@@ -122,8 +63,7 @@ class Bench {
   Bench(int threads, double seconds)
       : pool_(*CreateThreadPool(threads)),
         seconds_(seconds),
-        memory_(static_cast<size_t>(kColdBytes)),
-        limits_(*pool_, memory_) {
+        memory_(static_cast<size_t>(kColdBytes)) {
     const Random random(1);
     uint64_t* words = reinterpret_cast<uint64_t*>(memory_.data());
     // Any bytes are codes; these are also normal numbers as BF16 scales.
@@ -163,8 +103,7 @@ class Bench {
       times.push_back(SecondsOf(*pool_, multiply) /
                       static_cast<double>(copies));
       quantizing.push_back(SecondsOf(*pool_, quantize));
-      decode ? bandwidths.push_back(limits_.Bandwidth())
-             : peaks.push_back(limits_.Peak());
+      decode ? bandwidths.push_back(Bandwidth()) : peaks.push_back(Peak());
       spent += times.back() * static_cast<double>(copies);
       if (times.size() > 400) break;
     }
@@ -185,8 +124,8 @@ class Bench {
   void PrintLimits() const {
     std::vector<double> peaks, bandwidths;
     for (int i = 0; i < 9; ++i) {
-      peaks.push_back(limits_.Peak());
-      bandwidths.push_back(limits_.Bandwidth());
+      peaks.push_back(Peak());
+      bandwidths.push_back(Bandwidth());
     }
     std::printf(
         "peak %.0f GOP/s, bandwidth %.1f GB/s, %d threads, %s\n",
@@ -195,10 +134,14 @@ class Bench {
   }
 
  private:
+  double Peak() const {
+    return PeakRate(*pool_, RunDotProducts, OperationsOfDotProducts());
+  }
+  double Bandwidth() const { return ReadBandwidth(*pool_, memory_.span()); }
+
   std::unique_ptr<ThreadPool> pool_;
   double seconds_;
   AlignedArray<uint8_t> memory_;
-  Limits limits_;
 };
 
 void PrintAll(int threads, double seconds, const char* only) {
