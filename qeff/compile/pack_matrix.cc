@@ -3,9 +3,10 @@
 #include "qeff/compile/pack_matrix.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -150,7 +151,8 @@ absl::StatusOr<QuantizedCopy> QuantizedCopy::Make(const QuantScheme& scheme,
   copy.zeros_.resize(scheme.symmetric ? 0 : rows * groups);
   const size_t from_row =
       static_cast<size_t>(copy.cols_) * DTypeBytes(weights.dtype);
-  std::atomic<int64_t> bad_elem{-1};
+  std::mutex mutex;
+  int64_t bad_elem = INT64_MAX;  // the first, guarded by mutex
   pool->ParallelFor(
       copy.num_rows_, BalancedGrain(copy.num_rows_, pool->num_threads(), 1),
       [&](int64_t begin, int64_t end, int /*thread*/) {
@@ -167,9 +169,11 @@ absl::StatusOr<QuantizedCopy> QuantizedCopy::Make(const QuantScheme& scheme,
             {part(&copy.packed_, row_bytes), part(&copy.scales_, scale_row),
              scheme.symmetric ? absl::Span<uint8_t>()
                               : part(&copy.zeros_, groups)});
-        if (bad.has_value()) bad_elem = begin * copy.cols_ + *bad;
+        if (!bad.has_value()) return;
+        const std::lock_guard<std::mutex> lock(mutex);
+        bad_elem = std::min(bad_elem, begin * copy.cols_ + *bad);
       });
-  if (bad_elem >= 0) {
+  if (bad_elem != INT64_MAX) {
     return NumericalError("row ", bad_elem / copy.cols_, ", column ",
                           bad_elem % copy.cols_, " is not finite");
   }
