@@ -19,9 +19,6 @@ namespace {
 using internal_device::ChunkForward;
 using internal_device::ChunkToken;
 
-constexpr int64_t kMaxContextLength = int64_t{1} << 24;
-constexpr int64_t kMaxChunk = int64_t{1} << 16;
-
 absl::Status CheckOption(absl::string_view name, int64_t value, int64_t limit) {
   if (value >= 1 && value <= limit) return absl::OkStatus();
   return InvalidInputError(name, ": expected 1 to ", limit, ", found ", value);
@@ -36,8 +33,8 @@ absl::Status CheckOptions(const TransformerSpec& spec,
   QEFF_RETURN_IF_ERROR(
       CheckOption("context_length", options.context_length, limit));
   QEFF_RETURN_IF_ERROR(
-      CheckOption("batch_size", options.batch_size, kMaxChunk));
-  return CheckOption("prefill_chunk", options.prefill_chunk, kMaxChunk);
+      CheckOption("batch_size", options.batch_size, kMaxBatchSize));
+  return CheckOption("prefill_chunk", options.prefill_chunk, kMaxPrefillChunk);
 }
 
 }  // namespace

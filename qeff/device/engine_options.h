@@ -20,6 +20,11 @@ enum class Activations : uint8_t {
   kFloat32,
 };
 
+// What EngineOptions may ask for.
+inline constexpr int64_t kMaxContextLength = int64_t{1} << 24;
+inline constexpr int64_t kMaxBatchSize = int64_t{1} << 16;
+inline constexpr int64_t kMaxPrefillChunk = int64_t{1} << 16;
+
 struct EngineOptions {
   // Tokens that fit a slot: prompt and generated ones together.
   int64_t context_length = 0;

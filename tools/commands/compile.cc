@@ -11,21 +11,12 @@
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/engine_flags.h"
 #include "tools/interrupt.h"
 #include "tools/version.h"
 
 namespace qeff {
 namespace {
-
-// What Engine::Create allows.
-constexpr int64_t kMaxContext = int64_t{1} << 24;
-constexpr int64_t kMaxSlots = int64_t{1} << 16;
-
-DType KvCacheType(absl::string_view name) {
-  return name == "f16"    ? DType::kF16
-         : name == "int8" ? DType::kI8
-                          : DType::kF32;
-}
 
 class CompileCommand : public Command {
  public:
@@ -55,27 +46,18 @@ class CompileCommand : public Command {
                "Sequences that run side by side.");
     flags->Add("prefill_chunk", &engine_.prefill_chunk, "N",
                "Tokens of a prompt that go through a layer together.");
-    flags->AddChoice("kv_cache", &kv_cache_, {"f32", "f16", "int8"},
-                     "Type of cached keys and values.");
-    flags->Add("lm_head", &lm_head_, "SCHEME",
-               "Quantizes lm_head (int8, int4_g128, ...), or keep.");
-    flags->AddChoice("activations", &activations_, {"fast", "f32"},
-                     "f32 keeps rows of floats, for evaluation: slow.");
+    engine_flags_.Declare(flags);
   }
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
-    CompileOptions options;
-    options.activations =
-        activations_ == "f32" ? Activations::kFloat32 : Activations::kFast;
-    const absl::Status lm_head = ParseLmHead(lm_head_, &options);
-    if (!lm_head.ok()) {
-      return UsageError(absl::StrCat("--", lm_head.message()));
-    }
+    QEFF_ASSIGN_OR_RETURN(const CompileOptions options,
+                          engine_flags_.Compile());
+    engine_flags_.Apply(&engine_);
+    QEFF_RETURN_IF_ERROR(CheckRange("context_length", engine_.context_length, 0,
+                                    kMaxContextLength));
     QEFF_RETURN_IF_ERROR(
-        CheckRange("context_length", engine_.context_length, 0, kMaxContext));
-    QEFF_RETURN_IF_ERROR(
-        CheckRange("batch_size", engine_.batch_size, 1, kMaxSlots));
-    QEFF_RETURN_IF_ERROR(
-        CheckRange("prefill_chunk", engine_.prefill_chunk, 1, kMaxSlots));
+        CheckRange("batch_size", engine_.batch_size, 1, kMaxBatchSize));
+    QEFF_RETURN_IF_ERROR(CheckRange("prefill_chunk", engine_.prefill_chunk, 1,
+                                    kMaxPrefillChunk));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> transformer,
                           LoadTransformer(model_));
     QEFF_ASSIGN_OR_RETURN(const PackageWriteOptions write,
@@ -104,17 +86,15 @@ class CompileCommand : public Command {
     PackageWriteOptions write;
     QEFF_ASSIGN_OR_RETURN(write.target, ParsePackageTarget(target_));
     write.run = engine_;
-    write.run.activations =
-        activations_ == "f32" ? Activations::kFloat32 : Activations::kFast;
     if (engine_.context_length == 0) {
-      write.run.context_length = std::min(spec.max_positions, kMaxContext);
+      write.run.context_length =
+          std::min(spec.max_positions, kMaxContextLength);
     } else if (spec.position == PositionKind::kLearned &&
                engine_.context_length > spec.max_positions) {
       return InvalidInputError("--context_length: the model has positions for ",
                                spec.max_positions, " tokens, found ",
                                engine_.context_length);
     }
-    write.run.kv_cache = KvCacheType(kv_cache_);
     write.producer = absl::StrCat("qeff ", kQeffVersion);
     return write;
   }
@@ -191,15 +171,13 @@ class CompileCommand : public Command {
                 {"context_length", engine.context_length},
                 {"batch_size", engine.batch_size},
                 {"prefill_chunk", engine.prefill_chunk},
-                {"kv_cache", kv_cache_}};
+                {"kv_cache", engine_flags_.kv_cache()}};
   }
 
   std::string model_;
   std::string output_;
   std::string target_ = std::string(PackageTargetName(HostPackageTarget()));
-  std::string kv_cache_ = "f32";
-  std::string lm_head_ = "int8";
-  std::string activations_ = "fast";
+  EngineFlags engine_flags_{/*lm_head=*/"int8"};
   EngineOptions engine_;
 };
 

@@ -6,6 +6,7 @@
 #define QEFF_TOOLS_COMMANDS_ENGINE_FLAGS_H_
 
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "qeff/compile/compile_in_memory.h"
@@ -16,6 +17,10 @@ namespace qeff {
 
 class EngineFlags {
  public:
+  // `lm_head` is the default of that flag.
+  explicit EngineFlags(std::string lm_head = "auto")
+      : lm_head_(std::move(lm_head)) {}
+
   void Declare(FlagTable* flags);
 
   // Usage errors name the flag.
@@ -24,9 +29,12 @@ class EngineFlags {
   // The flags among these; the rest of `options` stays.
   void Apply(EngineOptions* options) const;
 
+  // The name of the type of the cache.
+  const std::string& kv_cache() const { return kv_cache_; }
+
  private:
   std::string activations_ = "fast";
-  std::string lm_head_ = "auto";
+  std::string lm_head_;
   std::string kv_cache_ = "f32";
 };
 
