@@ -75,11 +75,17 @@ class Flags {
   }
 
   // After all have been taken.
-  absl::Status Check() const {
-    if (!status_.ok() || values_.empty()) return status_;
-    return absl::InvalidArgumentError(
-        absl::StrCat("--", values_.begin()->first, ": unknown flag"));
+  absl::Status Check() {
+    if (status_.ok() && !values_.empty()) {
+      status_ = absl::InvalidArgumentError(
+          absl::StrCat("--", values_.begin()->first, ": unknown flag"));
+    }
+    misused_ = !status_.ok();
+    return status_;
   }
+
+  // Whether Check found something.
+  bool misused() const { return misused_; }
 
  private:
   void Fail(absl::string_view name, absl::string_view text) {
@@ -89,6 +95,7 @@ class Flags {
 
   std::map<std::string, std::string> values_;
   absl::Status status_;
+  bool misused_ = false;
 };
 
 double Seconds() {
@@ -240,8 +247,8 @@ absl::Status Bench(const std::string& path, Flags* flags, FILE* out) {
 }
 
 absl::StatusOr<DevicePackage> OpenToLook(const std::string& path,
-                                         const Flags& flags) {
-  QEFF_RETURN_IF_ERROR(flags.Check());
+                                         Flags* flags) {
+  QEFF_RETURN_IF_ERROR(flags->Check());
   PackageOpenOptions options;
   options.verify_up_to_bytes = 0;
   options.any_target = true;
@@ -249,7 +256,7 @@ absl::StatusOr<DevicePackage> OpenToLook(const std::string& path,
 }
 
 absl::Status Info(const std::string& path, Flags* flags, FILE* out) {
-  QEFF_ASSIGN_OR_RETURN(const DevicePackage package, OpenToLook(path, *flags));
+  QEFF_ASSIGN_OR_RETURN(const DevicePackage package, OpenToLook(path, flags));
   const PackageHeader& header = package.header();
   const EngineOptions& run = header.options;
   const absl::string_view target = PackageTargetName(header.target);
@@ -272,7 +279,7 @@ absl::Status Info(const std::string& path, Flags* flags, FILE* out) {
 }
 
 absl::Status Verify(const std::string& path, Flags* flags, FILE* out) {
-  QEFF_ASSIGN_OR_RETURN(const DevicePackage package, OpenToLook(path, *flags));
+  QEFF_ASSIGN_OR_RETURN(const DevicePackage package, OpenToLook(path, flags));
   QEFF_RETURN_IF_ERROR(package.VerifyChecksums());
   std::fprintf(out, "%s: %llu bytes, all checksums match\n", path.c_str(),
                static_cast<unsigned long long>(package.header().file_bytes));
@@ -302,7 +309,7 @@ int RunDeviceCommand(absl::Span<const std::string> arguments, FILE* out,
   }
   if (status.ok()) return kExitOk;
   std::fprintf(err, "qeff_device: %s\n", std::string(status.message()).c_str());
-  return ExitCodeFor(status);
+  return flags.misused() ? kExitUsage : ExitCodeFor(status);
 }
 
 }  // namespace qeff

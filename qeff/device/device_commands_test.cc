@@ -93,18 +93,19 @@ TEST_F(DeviceCommandsTest, Errors) {
   EXPECT_EQ(RunDevice({"walk", path_}).code, kExitUsage);
   EXPECT_EQ(RunDevice({"info", path_, "x"}).code, kExitUsage);
   const auto expect = [&](std::vector<std::string> arguments,
-                          const std::string& message) {
+                          const std::string& message,
+                          int code = kExitInvalidInput) {
     const Outcome outcome = RunDevice(arguments);
-    EXPECT_EQ(outcome.code, kExitInvalidInput);
+    EXPECT_EQ(outcome.code, code) << outcome.err;
     EXPECT_THAT(outcome.err, HasSubstr(message));
   };
-  expect({"info", path_, "--x=1"}, "--x: unknown flag");
+  expect({"info", path_, "--x=1"}, "--x: unknown flag", kExitUsage);
   expect({"run", path_}, "--prompt or --tokens");
   expect({"run", path_, "--tokens=1,x"}, "found \"x\"");
   expect({"run", path_, "--tokens=99"}, "99");
   expect({"run", path_, "--prompt=Hello"}, "no tokenizer");
   expect({"run", path_, "--tokens=1", "--threads=0"}, "--threads");
-  expect({"run", path_, "--tokens=1", "--top_k=x"}, "--top_k");
+  expect({"run", path_, "--tokens=1", "--top_k=x"}, "--top_k", kExitUsage);
   expect({"run", path_, "--tokens=1", "--context_length=0"}, "context_length");
   expect({"bench", path_, "--prompt_tokens=48"}, "context length");
   expect({"info", path_ + ".none"}, ".none");

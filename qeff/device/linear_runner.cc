@@ -113,6 +113,7 @@ void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
   const ActivationLayout activations(x_.rows(), layout);
   const absl::Span<uint8_t> codes = First(activations.total_bytes(), &codes_);
   if (codes_group_elems_ != layout.group_elems()) {
+    times_->Add(Op::kProduct);  // of an earlier layer with this input
     QuantizeActivations(activations, Elems(x_), x_.stride_elems(), codes,
                         *pool_);
     codes_group_elems_ = layout.group_elems();
