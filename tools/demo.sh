@@ -79,7 +79,8 @@ done
 printf '%-10s %12s %8s %12s %10s %8s %9s\n' model bytes bits/wt perplexity \
   kl_mean top1 tokens/s
 printf '%s' "${rows}"
-echo "kl_mean and top1 compare with the original; perplexity is on ${text}."
+echo "Rows run as they are deployed, with rounded activations; kl_mean and top1"
+echo "compare with the original in float32. Perplexity is on ${text}."
 if [[ -n "${random}" ]]; then
   echo "This model is random: its perplexity, kl_mean and top1 mean nothing."
   echo "Give --model=DIR for a real one."
