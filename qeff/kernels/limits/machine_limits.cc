@@ -51,11 +51,11 @@ double ReadBandwidth(ThreadPool& pool, absl::Span<const uint8_t> memory) {
   const int64_t parts = static_cast<int64_t>(memory.size()) / kPartBytes;
   QEFF_CHECK(parts >= 1);
   double best = 0;
-  for (bool fetch_ahead : {false, true}) {
+  for (bool fetch_pages : {false, true}) {
     const double seconds = SecondsOf(pool, [&] {
       pool.ParallelFor(parts, 8, [&](int64_t begin, int64_t end, int) {
         ReadMemory(memory.data() + begin * kPartBytes,
-                   (end - begin) * kPartBytes, fetch_ahead);
+                   (end - begin) * kPartBytes, fetch_pages);
       });
     });
     best = std::max(best, static_cast<double>(parts * kPartBytes) / seconds);

@@ -33,7 +33,7 @@ double PeakRate(ThreadPool& pool, void (*run_steps)(int64_t steps),
                 int64_t operations_of_step);
 
 // Bytes a second of all threads at once that read `memory` in order, as
-// MatMulInt reads weights: the faster of with and without fetching ahead.
+// MatMulInt reads weights: the faster of with and without fetching pages ahead.
 // `memory` is 64-byte aligned and larger than the caches, 256 KiB or more.
 double ReadBandwidth(ThreadPool& pool, absl::Span<const uint8_t> memory);
 

@@ -4,7 +4,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "qeff/kernels/matmul_bf16/matmul_bf16.cc"
-#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 // This comment keeps clang-format from sorting these among the others.
@@ -14,6 +13,7 @@
 
 #include "qeff/kernels/matmul_bf16/bf16_dot-inl.h"
 #include "qeff/kernels/matmul_bf16/packed_bf16_layout.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/util/check.h"
 
 #ifndef QEFF_KERNELS_MATMUL_BF16_MATMUL_BF16_ONCE_
@@ -40,7 +40,7 @@ struct Product {
 // The part of it that one tile of tokens and one panel make.
 struct Tile {
   const uint8_t* panel;
-  int64_t ahead_bytes;  // to fetch weights in advance; 0: they are in cache
+  bool cold;  // the panel comes from memory
   const uint8_t* x;
   int64_t tokens;
   float* y;      // of the first token and row
@@ -105,14 +105,18 @@ HWY_NOINLINE void MultiplyTile(const Product& product, const Tile& tile,
   for (int t = 0; t < kTokens; ++t) {
     sums[t][0] = sums[t][1] = hn::Zero(F32());
   }
+  constexpr int64_t kPairsOfPiece = StreamFetcher::kPieceBytes / kPairBytes;
   const uint8_t* w = tile.panel + 4 * row;
   const uint8_t* x = tile.x + 4 * token;
-  for (int64_t pair = 0; pair < product.pairs; ++pair) {
-    hwy::Prefetch(w + tile.ahead_bytes);
-    hwy::Prefetch(w + tile.ahead_bytes + 64);
-    MultiplyPair<Way, kTokens>(w, x, sums);
-    w += kPairBytes;
-    x += x_stride_bytes;
+  StreamFetcher fetcher(tile.cold && row + token == 0 ? w : nullptr);
+  for (int64_t begin = 0; begin < product.pairs; begin += kPairsOfPiece) {
+    fetcher.Reach(w);
+    const int64_t end = std::min(begin + kPairsOfPiece, product.pairs);
+    for (int64_t pair = begin; pair < end; ++pair) {
+      MultiplyPair<Way, kTokens>(w, x, sums);
+      w += kPairBytes;
+      x += x_stride_bytes;
+    }
   }
   const int64_t rows = std::min<int64_t>(kTileRows, tile.rows - row);
   float* y = tile.y + token * product.stride_elems + row;
@@ -143,10 +147,6 @@ HWY_INLINE void MultiplyPanel(const Product& product, const Tile& tile) {
   }
 }
 
-// Weights are fetched this far ahead while they come from memory: beyond the
-// 4 KiB pages that the hardware follows. 2, 4 and 16 KiB are no faster.
-constexpr int64_t kAheadBytes = 8192;
-
 // Panels [panel_begin, panel_end) times tiles [tile_begin, tile_end). A panel
 // stays in L2 while all its tiles go by: weights are read once.
 void MultiplyBlock(const Product& product, int64_t panel_begin,
@@ -156,7 +156,7 @@ void MultiplyBlock(const Product& product, int64_t panel_begin,
   for (int64_t p = panel_begin; p < panel_end; ++p) {
     tile.panel = product.weights + p * product.panel_bytes;
     tile.rows = std::min(kPanelRows, product.rows - p * kPanelRows);
-    tile.ahead_bytes = kAheadBytes;
+    tile.cold = true;
     for (int64_t i = tile_begin; i < tile_end; ++i) {
       tile.x = product.activations + layout.TileOffset(i);
       tile.tokens = layout.TileTokens(i);
@@ -164,7 +164,7 @@ void MultiplyBlock(const Product& product, int64_t panel_begin,
                p * kPanelRows;
       product.use_instruction ? MultiplyPanel<InstructionDot>(product, tile)
                               : MultiplyPanel<WidenedDot>(product, tile);
-      tile.ahead_bytes = 0;
+      tile.cold = false;
     }
   }
 }

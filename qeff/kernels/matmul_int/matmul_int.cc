@@ -22,45 +22,19 @@ namespace qeff {
 namespace internal_matmul_int {
 namespace HWY_NAMESPACE {
 
-// Panels with long groups are read by turns while they come from memory:
-// hardware follows several streams further ahead than one. Of what plain
-// reading gives, int8 rows with one scale took 83 % for one token and 58 % for
-// eight with one stream, 83 and 86 % with four. Where scales stand in between,
-// turns only cost: int4_g128 lost a third. So they do where later tiles find
-// the panels in the cache: a tenth of the peak with 16 tokens (Zen 5).
-constexpr int64_t kStreams = 4;
-constexpr int64_t kLongGroupBytes = 8192;
-// Bytes of a panel that are a turn.
+// Where registers do not hold all rows or tokens, parts of about this many
+// bytes are used again while they are in L1.
 constexpr int64_t kPartBytes = 1024;
-// Weights are fetched this far ahead, of one stream and of several.
-constexpr int64_t kAheadBytes = 8192;
-constexpr int64_t kAheadBytesOfStreams = 4096;
 
-HWY_INLINE int64_t StreamsOf(const Product& product) {
-  const bool decode = product.layout->tiles() == 1;
-  return decode && product.GroupBytes() >= kLongGroupBytes ? kStreams : 1;
-}
-
-// Calls multiply(part) for parts of a panel, from left to right. `streams`
-// panels take turns, and `streams` * panel_bytes later begin the next.
+// Calls multiply(part) for parts of a panel, from left to right.
 template <class Multiply>
-HWY_INLINE void ForEachPart(const Product& product, int64_t streams,
-                            int64_t ahead_bytes, const Multiply& multiply) {
+HWY_INLINE void ForEachPart(const Product& product, const Multiply& multiply) {
   const int64_t group_bytes = product.GroupBytes();
-  const auto call = [&](Part part) {
-    const int64_t offset =
-        part.group_begin * group_bytes + part.step_begin * product.step_bytes;
-    part.ahead_bytes = ahead_bytes;
-    if (ahead_bytes > 0 && offset + ahead_bytes >= product.panel_bytes) {
-      part.ahead_bytes += (streams - 1) * product.panel_bytes;
-    }
-    multiply(part);
-  };
-  if (group_bytes < kLongGroupBytes) {
-    const int64_t at_once = std::max<int64_t>(1, kPartBytes / group_bytes);
+  if (group_bytes < kPartBytes) {
+    const int64_t at_once = kPartBytes / group_bytes;
     for (int64_t g = 0; g < product.groups; g += at_once) {
-      call({g, std::min(g + at_once, product.groups), 0, product.group_steps,
-            0});
+      multiply(
+          {g, std::min(g + at_once, product.groups), 0, product.group_steps});
     }
     return;
   }
@@ -72,50 +46,24 @@ HWY_INLINE void ForEachPart(const Product& product, int64_t streams,
                  CeilDiv(product.UnitsOf(g) * kUnitElems * product.bits * 4,
                          product.step_bytes));
     for (int64_t s = 0; s < steps; s += at_once) {
-      call({g, g + 1, s, s + at_once, 0});
+      multiply({g, g + 1, s, s + at_once});
     }
   }
 }
 
-// Panels [panel, panel + streams), which come from memory, times a tile.
+// A panel times a tile. `cold`: the panel comes from memory.
 template <int kBits>
-HWY_INLINE void MultiplyCold(const Product& product, const Tile& tile,
-                             int64_t panel, int64_t streams,
-                             PanelState* states) {
-  const uint8_t* w = product.weights + panel * product.panel_bytes;
-  for (int64_t i = 0; i < streams; ++i) {
-    BeginPanel(product, tile, (panel + i) * kPanelRows, states[i]);
-  }
-  const auto multiply = [&](const Part& part) {
-    for (int64_t i = 0; i < streams; ++i) {
-      MultiplyPanel<kBits>(product, tile, part, w + i * product.panel_bytes,
-                           states[i]);
-    }
-  };
-  if (streams > 1 || kLanes < 16) {
-    ForEachPart(product, streams, kAheadBytesOfStreams, multiply);
-  } else {
-    multiply({0, product.groups, 0, product.group_steps, kAheadBytes});
-  }
-  for (int64_t i = 0; i < streams; ++i) {
-    EndPanel(product, tile, (panel + i) * kPanelRows, states[i]);
-  }
-}
-
-// A panel that is in the cache times a tile.
-template <int kBits>
-HWY_INLINE void MultiplyHot(const Product& product, const Tile& tile,
-                            int64_t panel, PanelState& state) {
+HWY_INLINE void MultiplyTile(const Product& product, const Tile& tile,
+                             int64_t panel, bool cold, PanelState& state) {
   const uint8_t* w = product.weights + panel * product.panel_bytes;
   BeginPanel(product, tile, panel * kPanelRows, state);
   const auto multiply = [&](const Part& part) {
-    MultiplyPanel<kBits>(product, tile, part, w, state);
+    MultiplyPanel<kBits>(product, tile, part, w, cold, state);
   };
   if (kLanes == 16) {
-    multiply({0, product.groups, 0, product.group_steps, 0});
+    multiply({0, product.groups, 0, product.group_steps});
   } else {
-    // A part is used several times while it is in L1.
-    ForEachPart(product, 1, 0, multiply);
+    ForEachPart(product, multiply);
   }
   EndPanel(product, tile, panel * kPanelRows, state);
 }
@@ -139,16 +87,11 @@ Tile TileOf(const Product& product, int64_t index) {
 template <int kBits>
 void MultiplyBlockOf(const Product& product, int64_t panel_begin,
                      int64_t panel_end, int64_t tile_begin, int64_t tile_end) {
-  PanelState states[kStreams];
-  const int64_t at_once = StreamsOf(product);
-  for (int64_t p = panel_begin; p < panel_end; p += at_once) {
-    const int64_t streams = std::min(at_once, panel_end - p);
-    MultiplyCold<kBits>(product, TileOf(product, tile_begin), p, streams,
-                        states);
-    for (int64_t i = 0; i < streams; ++i) {
-      for (int64_t tile = tile_begin + 1; tile < tile_end; ++tile) {
-        MultiplyHot<kBits>(product, TileOf(product, tile), p + i, states[0]);
-      }
+  PanelState state;
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+      MultiplyTile<kBits>(product, TileOf(product, tile), panel,
+                          /*cold=*/tile == tile_begin, state);
     }
   }
 }
@@ -219,14 +162,6 @@ Product MakeProduct(const PackedIntWeights& weights,
   return product;
 }
 
-// Whole runs of panels that take turns, where there are enough for all threads.
-int64_t Grain(int64_t panels, int threads) {
-  constexpr int64_t kTogether = 4;
-  const int64_t grain = BalancedGrain(panels, threads, 1);
-  const int64_t runs = RoundUp(grain, kTogether);
-  return runs * threads <= panels ? runs : grain;
-}
-
 }  // namespace internal_matmul_int
 
 void MatMulInt(const PackedIntWeights& weights,
@@ -256,8 +191,7 @@ void MatMulInt(const PackedIntWeights& weights,
                                   run * tiles / runs, (run + 1) * tiles / runs);
   };
   if (runs == 1) {
-    pool.ParallelFor(panels,
-                     internal_matmul_int::Grain(panels, pool.num_threads()),
+    pool.ParallelFor(panels, BalancedGrain(panels, pool.num_threads(), 1),
                      [&](int64_t begin, int64_t end, int /*thread*/) {
                        multiply(begin, end, 0);
                      });

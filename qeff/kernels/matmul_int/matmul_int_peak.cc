@@ -18,7 +18,8 @@ namespace internal_matmul_int {
 namespace HWY_NAMESPACE {
 
 constexpr int kSums = 12;
-constexpr int64_t kAheadBytes = 8192;
+constexpr int64_t kPageBytes = 4096;
+constexpr int64_t kPageAheadBytes = 16384;
 
 // Returned so that the work is not removed.
 int32_t DotProducts(int64_t steps) {
@@ -39,18 +40,17 @@ int32_t DotProducts(int64_t steps) {
 
 int64_t OperationsOfStep() { return kSums * kLanes * 4 * 2; }
 
-template <bool kAhead>
+// `kPages`: a line of each page is fetched long before the rest.
+template <bool kPages>
 int32_t ReadAll(const uint8_t* from, int64_t size_bytes) {
   constexpr int64_t kVectorBytes = 4 * kLanes;
   auto total0 = hn::Zero(U32()), total1 = hn::Zero(U32());
-  for (int64_t i = 0; i + 128 <= size_bytes; i += 128) {
-    if (kAhead) {
-      hwy::Prefetch(from + i + kAheadBytes);
-      hwy::Prefetch(from + i + kAheadBytes + 64);
-    }
-    HWY_UNROLL(16)
-    for (int64_t j = 0; j < 128; j += 2 * kVectorBytes) {
-      const uint32_t* p = reinterpret_cast<const uint32_t*>(from + i + j);
+  for (int64_t begin = 0; begin + kPageBytes <= size_bytes;
+       begin += kPageBytes) {
+    const uint8_t* page = from + begin;
+    if (kPages) hwy::Prefetch(page + kPageAheadBytes);
+    for (int64_t i = 0; i < kPageBytes; i += 2 * kVectorBytes) {
+      const uint32_t* p = reinterpret_cast<const uint32_t*>(page + i);
       total0 = hn::Xor(total0, hn::Load(U32(), p));
       total1 = hn::Xor(total1, hn::Load(U32(), p + kLanes));
     }
@@ -58,8 +58,8 @@ int32_t ReadAll(const uint8_t* from, int64_t size_bytes) {
   return hn::GetLane(hn::BitCast(I32(), hn::Xor(total0, total1)));
 }
 
-int32_t Read(const uint8_t* from, int64_t size_bytes, bool fetch_ahead) {
-  return fetch_ahead ? ReadAll<true>(from, size_bytes)
+int32_t Read(const uint8_t* from, int64_t size_bytes, bool fetch_pages) {
+  return fetch_pages ? ReadAll<true>(from, size_bytes)
                      : ReadAll<false>(from, size_bytes);
 }
 
@@ -80,9 +80,9 @@ void RunDotProductsOnce(int64_t steps) {
   (void)sink;
 }
 int64_t Operations() { return HWY_DYNAMIC_DISPATCH(OperationsOfStep)(); }
-void ReadOnce(const uint8_t* from, int64_t size_bytes, bool fetch_ahead) {
+void ReadOnce(const uint8_t* from, int64_t size_bytes, bool fetch_pages) {
   volatile int32_t sink =
-      HWY_DYNAMIC_DISPATCH(Read)(from, size_bytes, fetch_ahead);
+      HWY_DYNAMIC_DISPATCH(Read)(from, size_bytes, fetch_pages);
   (void)sink;
 }
 }  // namespace internal_matmul_int
@@ -93,8 +93,8 @@ void RunDotProducts(int64_t steps) {
 
 int64_t OperationsOfDotProducts() { return internal_matmul_int::Operations(); }
 
-void ReadMemory(const uint8_t* from, int64_t size_bytes, bool fetch_ahead) {
-  internal_matmul_int::ReadOnce(from, size_bytes, fetch_ahead);
+void ReadMemory(const uint8_t* from, int64_t size_bytes, bool fetch_pages) {
+  internal_matmul_int::ReadOnce(from, size_bytes, fetch_pages);
 }
 
 }  // namespace qeff

@@ -12,6 +12,7 @@
 
 #include "hwy/base.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/tensor/dtype.h"
 
 namespace qeff {
@@ -58,9 +59,8 @@ struct Tile {
 struct Part {
   int64_t group_begin;
   int64_t group_end;
-  int64_t step_begin;   // in each of the groups
-  int64_t step_end;     // the same; a shorter last group ends sooner
-  int64_t ahead_bytes;  // to fetch weights in advance; 0: they are in cache
+  int64_t step_begin;  // in each of the groups
+  int64_t step_end;    // the same; a shorter last group ends sooner
 };
 
 // Of one panel and tile; element (t, r) is at t * kPanelRows + r.
@@ -277,18 +277,23 @@ HWY_INLINE void StoreSums(const VI (&sums)[kTokens][kVectors], int32_t* to) {
 }
 
 // Rows [row, row + kRowsAtOnce) of `panel` times tokens [token, token +
-// kTokens) of the tile, over the columns of `part`.
+// kTokens) of the tile, over the columns of `part`. `cold`: the panel comes
+// from memory.
 template <int kBits, int kTokens>
 HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
                                const Part& part, const uint8_t* panel,
-                               int64_t row, int64_t token, PanelState& state) {
+                               int64_t row, int64_t token, bool cold,
+                               PanelState& state) {
   constexpr int64_t kUnits = kStepUnits<kBits>;
   constexpr int64_t kStepBytes = kPanelRows * kBits * kUnits;
+  constexpr int64_t kPieceUnits =
+      StreamFetcher::kPieceBytes / kStepBytes * kUnits;
   const int64_t x_stride_bytes = 4 * (kLanes == 16 ? kTokens : tile.tokens);
   int32_t* open = state.sums + token * kPanelRows + row;
   float* totals = state.totals + token * kPanelRows + row;
   const uint8_t* w = panel + part.group_begin * product.GroupBytes() +
                      part.step_begin * kStepBytes;
+  StreamFetcher fetcher(cold ? w : nullptr);
   const int64_t scale_bytes = product.scales_bytes / kPanelRows;
   for (int64_t g = part.group_begin; g < part.group_end; ++g) {
     VI sums[kTokens][kVectors];
@@ -304,15 +309,15 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
     int64_t unit = part.step_begin * kUnits;
     const uint8_t* x = tile.codes + 4 * token +
                        (g * product.group_units + unit) * 2 * x_stride_bytes;
-    for (; unit + kUnits <= end; unit += kUnits) {
-      HWY_UNROLL(6)
-      for (int line = 0; line < kStepBytes; line += 64) {
-        hwy::Prefetch(w + part.ahead_bytes + line);
+    while (unit + kUnits <= end) {
+      fetcher.Reach(w);
+      const int64_t piece_end = HWY_MIN(unit + kPieceUnits, end);
+      for (; unit + kUnits <= piece_end; unit += kUnits) {
+        MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, kUnits,
+                                     sums);
+        w += kStepBytes;
+        x += 2 * kUnits * x_stride_bytes;
       }
-      MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, kUnits,
-                                   sums);
-      w += kStepBytes;
-      x += 2 * kUnits * x_stride_bytes;
     }
     if (kUnits > 1 && unit < end) {
       MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, end - unit,
@@ -333,25 +338,28 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
 template <int kBits, int kTokens>
 HWY_INLINE void MultiplyTokens(const Product& product, const Tile& tile,
                                const Part& part, const uint8_t* panel,
-                               int64_t row, int64_t token, PanelState& state) {
+                               int64_t row, int64_t token, bool cold,
+                               PanelState& state) {
   if constexpr (kTokens > 1) {
     if (tile.tokens - token < kTokens) {
       return MultiplyTokens<kBits, kTokens - 1>(product, tile, part, panel, row,
-                                                token, state);
+                                                token, cold, state);
     }
   }
-  MultiplyPart<kBits, kTokens>(product, tile, part, panel, row, token, state);
+  MultiplyPart<kBits, kTokens>(product, tile, part, panel, row, token, cold,
+                               state);
 }
 
 // All rows of `panel` times all tokens of the tile.
 template <int kBits>
 HWY_INLINE void MultiplyPanel(const Product& product, const Tile& tile,
-                              const Part& part, const uint8_t* panel,
+                              const Part& part, const uint8_t* panel, bool cold,
                               PanelState& state) {
   for (int64_t row = 0; row < kPanelRows; row += kRowsAtOnce) {
     for (int64_t token = 0; token < tile.tokens; token += kTokensAtOnce) {
       MultiplyTokens<kBits, kTokensAtOnce>(product, tile, part, panel, row,
-                                           token, state);
+                                           token, cold, state);
+      cold = false;
     }
   }
 }
