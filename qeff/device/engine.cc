@@ -85,10 +85,10 @@ class Engine::Impl {
   // chunk. Returns all hidden states.
   MatrixView<const float> RunChunk();
 
-  // Row `row` of the chunk is the last token of input `input` of Run.
+  // Row `row` of the chunk gives row `wanted` of the logits of Run.
   struct InputEnd {
     int64_t row;
-    int64_t input;
+    int64_t wanted;
   };
 
   const std::shared_ptr<const DeviceModel> model_;
@@ -98,7 +98,7 @@ class Engine::Impl {
   std::vector<int64_t> positions_;  // [slots]
   std::vector<ChunkToken> chunk_;
   std::vector<InputEnd> ends_;  // in the chunk
-  Matrix<float> last_hidden_;   // of the last token of each input of Run
+  Matrix<float> last_hidden_;   // of the tokens whose logits Run returns
 };
 
 absl::Status Engine::Impl::CheckInput(const SlotTokens& input) const {
@@ -138,28 +138,27 @@ absl::Status Engine::Impl::Check(absl::Span<const SlotTokens> inputs) const {
 }
 
 MatrixView<const float> Engine::Impl::Run(absl::Span<const SlotTokens> inputs) {
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const absl::Span<const int32_t> tokens = inputs[i].tokens;
-    for (size_t t = 0; t < tokens.size(); ++t) {
-      AddToChunk(inputs[i].slot, tokens[t]);
-      if (t + 1 == tokens.size()) {
-        ends_.push_back(
-            {static_cast<int64_t>(chunk_.size()) - 1, static_cast<int64_t>(i)});
+  int64_t wanted = 0;
+  for (const SlotTokens& input : inputs) {
+    for (size_t t = 0; t < input.tokens.size(); ++t) {
+      AddToChunk(input.slot, input.tokens[t]);
+      if (t + 1 == input.tokens.size() && input.wants_logits) {
+        ends_.push_back({static_cast<int64_t>(chunk_.size()) - 1, wanted++});
       }
       if (ChunkIsFull()) RunChunk();
     }
   }
   if (!chunk_.empty()) RunChunk();
-  return forward_.Logits(MatrixView<const float>(
-      last_hidden_.data(), static_cast<int64_t>(inputs.size()),
-      last_hidden_.cols()));
+  if (wanted == 0) return {nullptr, 0, model_->spec.vocab_size};
+  return forward_.Logits(MatrixView<const float>(last_hidden_.data(), wanted,
+                                                 last_hidden_.cols()));
 }
 
 MatrixView<const float> Engine::Impl::RunChunk() {
   const MatrixView<const float> hidden = forward_.Run(chunk_);
   for (const InputEnd& end : ends_) {
     std::copy_n(hidden.row(end.row), hidden.cols(),
-                last_hidden_.row(end.input));
+                last_hidden_.row(end.wanted));
   }
   chunk_.clear();
   ends_.clear();
@@ -208,6 +207,10 @@ absl::StatusOr<MatrixView<const float>> Engine::Run(
     absl::Span<const SlotTokens> inputs) {
   QEFF_RETURN_IF_ERROR(impl_->Check(inputs));
   return impl_->Run(inputs);
+}
+
+absl::Status Engine::Check(absl::Span<const SlotTokens> inputs) const {
+  return impl_->Check(inputs);
 }
 
 absl::StatusOr<absl::Span<const float>> Engine::Append(

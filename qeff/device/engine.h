@@ -36,6 +36,9 @@ namespace qeff {
 struct SlotTokens {
   int64_t slot = 0;
   absl::Span<const int32_t> tokens;
+  // False for a part of a prompt whose rest comes later: nothing is computed
+  // from its logits, so Run leaves them out.
+  bool wants_logits = true;
 };
 
 // Not thread-safe; engines may share a model and a pool.
@@ -61,8 +64,9 @@ class Engine {
   ~Engine();
 
   // Runs the tokens of each of `inputs` after those that its slot has and
-  // returns the logits after the last one of each: [inputs.size(), vocab_size],
-  // valid until the next call. They are not checked for NaN. Does not allocate.
+  // returns the logits after the last one of each that wants them, in order:
+  // [inputs that want logits, vocab_size], valid until the next call. They are
+  // not checked for NaN. Does not allocate.
   // Errors, with the state as it was: kInvalidArgument for no inputs, an input
   // without tokens, a slot that does not exist or is named twice, or an id
   // outside the vocabulary (index, id and bound are named); kOutOfRange when
@@ -76,6 +80,9 @@ class Engine {
   // what MatMulBF16 says of subnormal numbers.
   absl::StatusOr<MatrixView<const float>> Run(
       absl::Span<const SlotTokens> inputs);
+
+  // The error that Run would return for `inputs` now, which it would not run.
+  absl::Status Check(absl::Span<const SlotTokens> inputs) const;
 
   // Run for slot 0 alone: the logits after the last token, [vocab_size].
   absl::StatusOr<absl::Span<const float>> Append(

@@ -348,6 +348,36 @@ TEST_F(EngineTest, RefusesBadSlotsAndOptions) {
             "prefill_chunk: expected 1 to 65536, found 131072");
 }
 
+TEST_F(EngineTest, LogitsOnlyOfInputsThatWantThem) {
+  const auto model = RandomModel(SmallSpec(), 5);
+  EngineOptions options;
+  options.context_length = 8;
+  options.batch_size = 3;
+  options.prefill_chunk = 2;
+  const auto engine = *Engine::Create(model, pool_.get(), options);
+  const std::vector<int32_t> begin = {1, 2, 3}, rest = {4, 5}, other = {6};
+  const auto whole = engine->Run({{0, {1, 2, 3, 4, 5}}, {1, other}});
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  const std::vector<float> of_0(whole->row(0), whole->row(0) + 50);
+  const std::vector<float> of_1(whole->row(1), whole->row(1) + 50);
+  engine->Reset();
+  const auto none = engine->Run({{2, begin, /*wants_logits=*/false}});
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_EQ(none->rows(), 0);
+  const auto logits =
+      engine->Run({{0, begin, /*wants_logits=*/false}, {1, other}, {2, rest}});
+  ASSERT_TRUE(logits.ok()) << logits.status();
+  ASSERT_EQ(logits->rows(), 2);
+  EXPECT_EQ(std::vector<float>(logits->row(0), logits->row(0) + 50), of_1);
+  EXPECT_EQ(std::vector<float>(logits->row(1), logits->row(1) + 50), of_0);
+  EXPECT_EQ(engine->position(0), 3);
+  EXPECT_TRUE(engine->Check({{0, rest}}).ok());
+  EXPECT_FALSE(engine->Check({{2, begin}, {2, begin}}).ok());
+  EXPECT_EQ(engine->Check({{2, {1, 2, 3, 4}}}).code(),
+            absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(engine->position(2), 5);
+}
+
 TEST_F(EngineTest, BoundsTheContext) {
   const auto rope = RandomModel(SmallSpec(), 6);
   EXPECT_EQ(CreateError(rope, 0),

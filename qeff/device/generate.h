@@ -22,67 +22,14 @@
 #define QEFF_DEVICE_GENERATE_H_
 
 #include <cstdint>
-#include <functional>
-#include <string>
-#include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "qeff/device/engine.h"
-#include "qeff/device/performance.h"
+#include "qeff/device/generation.h"
 #include "qeff/device/sampler.h"
 
 namespace qeff {
-
-struct GenerateOptions {
-  int64_t max_new_tokens = 0;  // at least 1
-  // Generation ends with any of these.
-  std::vector<int64_t> eos_token_ids;
-  // Generation ends when the text contains any of these; needs
-  // GenerateCallbacks::decode. None may be empty.
-  std::vector<std::string> stop_strings;
-};
-
-// Any of them may be unset. An error that one returns ends the generation and
-// is returned as it is.
-struct GenerateCallbacks {
-  // Called with every token as it is chosen, the end-of-sequence token too.
-  std::function<absl::Status(int32_t token)> on_token;
-
-  // Token to text, as StreamDecoder's Append and Flush: what decode returns
-  // may be empty and lag behind. Not called for the end-of-sequence token.
-  // Without decode there is no text.
-  std::function<absl::StatusOr<std::string>(int32_t token)> decode;
-  std::function<std::string()> flush;
-
-  // Called with text that is final: what could still become a stop string is
-  // held back, and a stop string and all after it is never passed. Never
-  // called with an empty text.
-  std::function<absl::Status(absl::string_view text)> on_text;
-
-  // Seconds from any origin; default: a monotonic clock.
-  std::function<double()> now_seconds;
-};
-
-enum class FinishReason : uint8_t {
-  kMaxNewTokens,
-  kEndOfSequence,
-  kStopString,
-  kContextFull,
-};
-
-// "max_new_tokens", "end of sequence", "stop string", "context full".
-absl::string_view FinishReasonName(FinishReason reason);
-
-struct GenerateResult {
-  // The chosen tokens, with the end-of-sequence token when that ended it.
-  std::vector<int32_t> tokens;
-  std::string text;  // all that on_text got or would have got
-  FinishReason finish_reason = FinishReason::kMaxNewTokens;
-  GenerateTiming timing;
-};
 
 // Appends `prompt` to the engine, then chooses tokens until one of
 // FinishReason holds. The engine need not be empty (a conversation goes on);

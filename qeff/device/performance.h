@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The four figures that QEfficient prints after a generation, with its
-// definitions and its text, so that both can be read by the same scripts.
+// definitions and its text, so that both can be read by the same scripts; also
+// of several sequences that were generated side by side.
 
 #ifndef QEFF_DEVICE_PERFORMANCE_H_
 #define QEFF_DEVICE_PERFORMANCE_H_
 
 #include <cstdint>
 #include <string>
+
+#include "absl/types/span.h"
 
 namespace qeff {
 
@@ -29,6 +32,20 @@ struct GenerateTiming {
   double total_seconds() const { return end_seconds - start_seconds; }
 };
 
+// The figures of sequences that one engine ran, side by side or in turn, by one
+// clock; for one of them they are those of GenerateTiming. QEfficient stops
+// decoding to run a prompt and leaves that time out; here prompts run beside it
+// and none is left out.
+struct Performance {
+  double prefill_seconds = 0;           // mean of the times to first token
+  double decode_tokens_per_second = 0;  // tokens after the first of each, by
+                                        // the time from the first of all to
+                                        // the last; 0 when there was none
+  double total_tokens_per_second = 0;   // the same, by all time
+  double total_seconds = 0;             // from the first start to the last end
+};
+Performance Summarize(absl::Span<const GenerateTiming> timings);
+
 // The four lines, each with its line end and rounded to two decimals (as
 // Python's round: 0.5 stays "0.5", 3 becomes "3.0"); the first three end in
 // eight spaces, as QEfficient's do:
@@ -36,6 +53,7 @@ struct GenerateTiming {
 //   Decode is= 14.44 tokens/sec
 //   Total is= 14.21 tokens/sec
 //   Total (E2E) inference time is= 17.38 sec
+std::string FormatPerformance(const Performance& performance);
 std::string FormatPerformance(const GenerateTiming& timing);
 
 }  // namespace qeff

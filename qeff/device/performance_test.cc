@@ -31,5 +31,28 @@ TEST(PerformanceTest, OneTokenHasNoDecodeRate) {
   EXPECT_EQ(timing.total_seconds(), 0.25);
 }
 
+TEST(PerformanceTest, AddsUpWhatRanSideBySide) {
+  GenerateTiming a, b;
+  a.start_seconds = 10;
+  a.first_token_seconds = 11;
+  a.end_seconds = 14;
+  a.generated_tokens = 7;
+  b.start_seconds = 12;
+  b.first_token_seconds = 15;
+  b.end_seconds = 20;
+  b.generated_tokens = 4;
+  const Performance both = Summarize({a, b});
+  EXPECT_EQ(both.prefill_seconds, 2);
+  EXPECT_EQ(both.decode_tokens_per_second, 1);  // 6 + 3, from 11 to 20
+  EXPECT_EQ(both.total_tokens_per_second, 0.9);
+  EXPECT_EQ(both.total_seconds, 10);
+  const Performance one = Summarize({a});
+  EXPECT_EQ(one.prefill_seconds, a.prefill_seconds());
+  EXPECT_EQ(one.decode_tokens_per_second, a.decode_tokens_per_second());
+  EXPECT_EQ(one.total_tokens_per_second, a.total_tokens_per_second());
+  EXPECT_EQ(one.total_seconds, a.total_seconds());
+  EXPECT_EQ(Summarize({}).total_seconds, 0);
+}
+
 }  // namespace
 }  // namespace qeff
