@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -30,47 +31,79 @@ absl::StatusOr<const Tokenizer*> QEFFAutoModelForCausalLM::tokenizer() {
   return tokenizer_.get();
 }
 
-absl::StatusOr<GenerateResult> QEFFAutoModelForCausalLM::Generate(
-    absl::string_view prompt, const GenerationConfig& config,
-    std::function<absl::Status(absl::string_view)> on_text) {
+absl::StatusOr<std::vector<int32_t>> QEFFAutoModelForCausalLM::EncodePrompt(
+    absl::string_view prompt, absl::string_view name) {
   QEFF_ASSIGN_OR_RETURN(const Tokenizer* const tokenizer, this->tokenizer());
-  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                        tokenizer->Encode(prompt, /*add_special_tokens=*/true));
-  const int64_t prompt_tokens = static_cast<int64_t>(tokens.size());
-  if (prompt_tokens == 0) {
-    return InvalidInputError(
-        "prompt: is empty, and the model has no token to "
-        "begin a text with");
+  QEFF_ASSIGN_OR_RETURN(std::vector<int32_t> tokens,
+                        tokenizer->Encode(prompt, /*add_special_tokens=*/true),
+                        name);
+  const int64_t count = static_cast<int64_t>(tokens.size());
+  if (count == 0) {
+    return InvalidInputError(name,
+                             ": is empty, and the model has no token to begin "
+                             "a text with");
   }
-  if (prompt_tokens >= spec().max_positions) {
-    return InvalidInputError("prompt: has ", prompt_tokens,
+  if (count >= spec().max_positions) {
+    return InvalidInputError(name, ": has ", count,
                              " tokens, expected fewer than the model's ",
                              spec().max_positions, " positions");
   }
-  // Rows of the embedding beyond the tokenizer's tokens are padding.
-  QEFF_ASSIGN_OR_RETURN(
-      Sampler sampler,
-      Sampler::Create(config.sampling, tokenizer->vocab_size()));
+  return tokens;
+}
+
+absl::StatusOr<std::vector<std::vector<int32_t>>>
+QEFFAutoModelForCausalLM::EncodePrompts(absl::Span<const std::string> prompts) {
+  std::vector<std::vector<int32_t>> tokens(prompts.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const std::string name =
+        prompts.size() == 1 ? "prompt" : absl::StrCat("prompt ", i + 1);
+    QEFF_ASSIGN_OR_RETURN(tokens[i], EncodePrompt(prompts[i], name));
+  }
+  return tokens;
+}
+
+absl::StatusOr<GenerateResult> QEFFAutoModelForCausalLM::Generate(
+    absl::string_view prompt, const GenerationConfig& config,
+    std::function<absl::Status(absl::string_view)> on_text) {
+  TextCallbacks callbacks;
+  if (on_text) {
+    callbacks.on_text = [&](size_t, absl::string_view text) {
+      return on_text(text);
+    };
+  }
+  QEFF_ASSIGN_OR_RETURN(std::vector<absl::StatusOr<GenerateResult>> results,
+                        Generate({std::string(prompt)}, config, callbacks));
+  return std::move(results[0]);
+}
+
+absl::StatusOr<std::vector<absl::StatusOr<GenerateResult>>>
+QEFFAutoModelForCausalLM::Generate(absl::Span<const std::string> prompts,
+                                   const GenerationConfig& config,
+                                   const TextCallbacks& callbacks) {
+  QEFF_ASSIGN_OR_RETURN(const Tokenizer* const tokenizer, this->tokenizer());
+  QEFF_ASSIGN_OR_RETURN(const std::vector<std::vector<int32_t>> tokens,
+                        EncodePrompts(prompts));
+  if (prompts.empty()) return std::vector<absl::StatusOr<GenerateResult>>();
   EngineOptions engine_options = config.engine;
   if (engine_options.context_length == 0) {
-    engine_options.context_length =
-        prompt_tokens + std::min(std::max<int64_t>(config.max_new_tokens, 1),
-                                 spec().max_positions - prompt_tokens);
+    for (const std::vector<int32_t>& prompt : tokens) {
+      const int64_t count = static_cast<int64_t>(prompt.size());
+      const int64_t new_tokens =
+          std::min(std::max<int64_t>(config.max_new_tokens, 1),
+                   spec().max_positions - count);
+      engine_options.context_length =
+          std::max(engine_options.context_length, count + new_tokens);
+    }
   }
   engine_options.activations = config.compile.activations;
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         CreateEngine(config.compile, engine_options));
-
-  GenerateOptions options;
-  options.max_new_tokens = config.max_new_tokens;
-  options.eos_token_ids = spec().eos_token_ids;
-  options.stop_strings = config.stop_strings;
-  StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/true);
-  GenerateCallbacks callbacks;
-  callbacks.decode = [&](int32_t token) { return decoder.Append(token); };
-  callbacks.flush = [&] { return decoder.Flush(); };
-  callbacks.on_text = std::move(on_text);
-  return qeff::Generate(tokens, options, callbacks, engine.get(), &sampler);
+  TextGenerateOptions options;
+  options.generate.max_new_tokens = config.max_new_tokens;
+  options.generate.eos_token_ids = spec().eos_token_ids;
+  options.generate.stop_strings = config.stop_strings;
+  options.sampling = config.sampling;
+  return GenerateTexts(tokens, options, *tokenizer, callbacks, engine.get());
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> QEFFAutoModelForCausalLM::CreateEngine(

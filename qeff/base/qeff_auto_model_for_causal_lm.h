@@ -24,8 +24,8 @@
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/compile/compile_in_memory.h"
 #include "qeff/device/engine.h"
-#include "qeff/device/generate.h"
 #include "qeff/device/model.h"
+#include "qeff/device/text_generate.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/host_forward.h"
@@ -38,8 +38,9 @@ struct GenerationConfig {
   // Generation ends before the first of these would be shown.
   std::vector<std::string> stop_strings;
   CompileOptions compile;  // how the engine gets the weights
-  // How it runs them. context_length 0: as long as prompt and new tokens need,
-  // up to max_positions. Activations are those of `compile`.
+  // How it runs them: batch_size prompts side by side. context_length 0: as
+  // long as prompts and new tokens need, up to max_positions. Activations are
+  // those of `compile`.
   EngineOptions engine;
 };
 
@@ -60,6 +61,14 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
       absl::string_view prompt, const GenerationConfig& config,
       std::function<absl::Status(absl::string_view)> on_text = nullptr);
 
+  // The same for several prompts (continuous batching, GenerateTexts): for each
+  // in order what Generate gives for it alone, or its error, which does not end
+  // the others. Errors for all, before anything is generated: a prompt that
+  // Generate refuses (numbered from 1), those of tokenizer and CreateEngine.
+  absl::StatusOr<std::vector<absl::StatusOr<GenerateResult>>> Generate(
+      absl::Span<const std::string> prompts, const GenerationConfig& config,
+      const TextCallbacks& callbacks = {});
+
   // An engine for this model, packed with `compile` unless it already is: the
   // next call with other options lets go of what only older engines use.
   // Errors: those of CompileInMemory and Engine::Create.
@@ -78,6 +87,12 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
 
  private:
   using QEFFBaseModel::QEFFBaseModel;
+
+  // The tokens of a prompt, which leaves room for one; errors call it `name`.
+  absl::StatusOr<std::vector<int32_t>> EncodePrompt(absl::string_view prompt,
+                                                    absl::string_view name);
+  absl::StatusOr<std::vector<std::vector<int32_t>>> EncodePrompts(
+      absl::Span<const std::string> prompts);
 
   std::unique_ptr<HostForward> forward_;             // made on first use
   std::unique_ptr<Tokenizer> tokenizer_;             // made on first use

@@ -152,6 +152,48 @@ TEST_F(QeffBaseTest, GenerateStreamsWhatItReturns) {
                         "model's 256 positions"));
 }
 
+TEST_F(QeffBaseTest, SeveralPromptsAreAsEachAlone) {
+  const auto model =
+      QEFFAutoModelForCausalLM::FromPretrained(folder_, pool_.get());
+  ASSERT_TRUE(model.ok());
+  GenerationConfig config;
+  config.max_new_tokens = 20;
+  config.sampling.temperature = 1;
+  config.sampling.seed = 3;
+  config.engine.batch_size = 2;
+  const std::vector<std::string> prompts = {"Hi", "A longer prompt", "Hello",
+                                            std::string(250, 'x')};
+  std::vector<std::string> streamed(prompts.size());
+  size_t done = 0;
+  TextCallbacks callbacks;
+  callbacks.on_text = [&](size_t i, absl::string_view text) {
+    streamed[i] += std::string(text);
+    return absl::OkStatus();
+  };
+  callbacks.on_done = [&](size_t, const absl::StatusOr<GenerateResult>&) {
+    ++done;
+  };
+  const auto results = (*model)->Generate(prompts, config, callbacks);
+  ASSERT_TRUE(results.ok()) << results.status();
+  EXPECT_EQ(done, prompts.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto alone = (*model)->Generate(prompts[i], config);
+    ASSERT_TRUE(alone.ok()) << alone.status();
+    const auto& result = (*results)[i];
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->tokens, alone->tokens);
+    EXPECT_EQ(result->text, streamed[i]);
+    EXPECT_EQ(result->finish_reason, alone->finish_reason);
+  }
+  EXPECT_THAT((*model)
+                  ->Generate({"Hi", std::string(256, 'x')}, config)
+                  .status()
+                  .ToString(),
+              HasSubstr("prompt 2: has 257 tokens"));
+  EXPECT_TRUE(
+      (*model)->Generate(absl::Span<const std::string>(), config)->empty());
+}
+
 TEST_F(QeffBaseTest, EngineAndHostForwardAgree) {
   const auto model =
       QEFFAutoModelForCausalLM::FromPretrained(folder_, pool_.get());

@@ -24,6 +24,7 @@
 #include "qeff/device/package/device_package.h"
 #include "qeff/device/performance.h"
 #include "qeff/device/sampler.h"
+#include "qeff/device/text_generate.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tokenizer/portable_tokenizer.h"
 #include "qeff/util/status.h"
@@ -36,8 +37,10 @@ constexpr char kUsage[] =
     "  run     --prompt=TEXT or --tokens=ID,ID,...  --max_new_tokens=128\n"
     "          --temperature=0 --top_k=0 --top_p=1 --min_p=0\n"
     "          --repetition_penalty=1 --seed=0\n"
+    "          several --prompt: --batch_size=N of them side by side\n"
     "  bench   --prompt_tokens=256 --max_new_tokens=64\n"
-    "  both    --threads=N --context_length=N --prefill_chunk=N\n"
+    "  both    --threads=N --context_length=N --prefill_chunk=N "
+    "--batch_size=N\n"
     "          (default: all processors, and what the package says)\n";
 
 // Values of flags; what a command has not asked for is unknown to it.
@@ -53,16 +56,27 @@ class Flags {
         return absl::InvalidArgumentError(
             absl::StrCat(argument, ": expected --FLAG=VALUE"));
       }
-      values_[std::string(name)] = std::string(parts.second);
+      values_[std::string(name)].push_back(std::string(parts.second));
     }
     return absl::OkStatus();
   }
 
-  bool Take(const std::string& name, std::string* value) {
+  // All values of a flag that may be repeated.
+  std::vector<std::string> TakeAll(const std::string& name) {
     const auto it = values_.find(name);
-    if (it == values_.end()) return false;
-    *value = std::move(it->second);
+    if (it == values_.end()) return {};
+    std::vector<std::string> all = std::move(it->second);
     values_.erase(it);
+    return all;
+  }
+  bool Take(const std::string& name, std::string* value) {
+    std::vector<std::string> all = TakeAll(name);
+    if (all.empty()) return false;
+    if (all.size() > 1) {
+      status_ = absl::InvalidArgumentError(
+          absl::StrCat("--", name, " is given twice"));
+    }
+    *value = std::move(all[0]);
     return true;
   }
   void Take(const std::string& name, int64_t* value) {
@@ -93,7 +107,7 @@ class Flags {
         absl::StrCat("--", name, ": expected a number, found \"", text, "\""));
   }
 
-  std::map<std::string, std::string> values_;
+  std::map<std::string, std::vector<std::string>> values_;
   absl::Status status_;
   bool misused_ = false;
 };
@@ -118,6 +132,7 @@ absl::StatusOr<Runtime> OpenRuntime(const std::string& path, Flags* flags) {
   QEFF_ASSIGN_OR_RETURN(DevicePackage package, DevicePackage::Open(path));
   EngineOptions options = package.header().options;
   flags->Take("context_length", &options.context_length);
+  flags->Take("batch_size", &options.batch_size);
   flags->Take("prefill_chunk", &options.prefill_chunk);
   QEFF_RETURN_IF_ERROR(flags->Check());
   if (threads < 1 || threads > 1024) {
@@ -148,46 +163,62 @@ absl::Status PrintTokens(const GenerateResult& result, FILE* out) {
   return absl::OkStatus();
 }
 
-// Continues a text, with the package's tokenizer.
-absl::Status RunText(const std::string& prompt, const GenerateOptions& options,
-                     const SamplerOptions& sampling, Runtime* runtime,
-                     FILE* out) {
-  QEFF_ASSIGN_OR_RETURN(TokenizerTables tables,
-                        runtime->package.ReadTokenizer());
-  QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<PortableTokenizer> tokenizer,
-                        PortableTokenizer::Create(std::move(tables)));
-  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                        tokenizer->Encode(prompt, /*add_special_tokens=*/true));
-  const int64_t vocab_size = std::min<int64_t>(
-      tokenizer->vocab_size(), runtime->engine->model().spec.vocab_size);
-  QEFF_ASSIGN_OR_RETURN(Sampler sampler, Sampler::Create(sampling, vocab_size));
-  StreamDecoder decoder(tokenizer.get(), /*skip_special_tokens=*/true);
-  GenerateCallbacks callbacks;
-  callbacks.decode = [&](int32_t id) { return decoder.Append(id); };
-  callbacks.flush = [&] { return decoder.Flush(); };
-  callbacks.on_text = [&](absl::string_view text) {
+// Prints what follows a prompt, as it is made.
+TextCallbacks PrintText(FILE* out) {
+  TextCallbacks callbacks;
+  callbacks.on_text = [out](size_t, absl::string_view text) {
     std::fwrite(text.data(), 1, text.size(), out);
     std::fflush(out);
     return absl::OkStatus();
   };
-  std::fwrite(prompt.data(), 1, prompt.size(), out);
-  QEFF_ASSIGN_OR_RETURN(
-      const GenerateResult result,
-      Generate(tokens, options, callbacks, runtime->engine.get(), &sampler));
-  std::fprintf(out, "\n\n%s", FormatPerformance(result.timing).c_str());
-  return absl::OkStatus();
+  return callbacks;
+}
+
+// Continues texts, with the package's tokenizer.
+absl::Status RunTexts(const std::vector<std::string>& prompts,
+                      const TextGenerateOptions& options, Runtime* runtime,
+                      FILE* out) {
+  QEFF_ASSIGN_OR_RETURN(TokenizerTables tables,
+                        runtime->package.ReadTokenizer());
+  QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<PortableTokenizer> tokenizer,
+                        PortableTokenizer::Create(std::move(tables)));
+  std::vector<std::vector<int32_t>> tokens(prompts.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    QEFF_ASSIGN_OR_RETURN(
+        tokens[i], tokenizer->Encode(prompts[i], /*add_special_tokens=*/true));
+  }
+  const bool one = prompts.size() == 1;
+  if (one) std::fwrite(prompts[0].data(), 1, prompts[0].size(), out);
+  const std::vector<absl::StatusOr<GenerateResult>> results = GenerateTexts(
+      tokens, options, *tokenizer, one ? PrintText(out) : TextCallbacks(),
+      runtime->engine.get());
+  absl::Status first_error;
+  std::vector<GenerateTiming> timings;
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].ok()) {
+      if (one) return results[i].status();
+      first_error.Update(
+          Annotate(results[i].status(), absl::StrCat("prompt ", i + 1)));
+      continue;
+    }
+    timings.push_back(results[i]->timing);
+    std::fprintf(out, "%s%s\n", one ? "" : prompts[i].c_str(),
+                 one ? "" : results[i]->text.c_str());
+  }
+  std::fprintf(out, "\n%s", FormatPerformance(Summarize(timings)).c_str());
+  return first_error;
 }
 
 absl::Status Run(const std::string& path, Flags* flags, FILE* out) {
-  std::string prompt, ids;
-  const bool has_prompt = flags->Take("prompt", &prompt);
-  if (flags->Take("tokens", &ids) == has_prompt) {
+  std::string ids;
+  const std::vector<std::string> prompts = flags->TakeAll("prompt");
+  if (flags->Take("tokens", &ids) != prompts.empty()) {
     return InvalidInputError("run: expected either --prompt or --tokens");
   }
-  GenerateOptions options;
-  options.max_new_tokens = 128;
-  flags->Take("max_new_tokens", &options.max_new_tokens);
-  SamplerOptions sampling;
+  TextGenerateOptions options;
+  options.generate.max_new_tokens = 128;
+  flags->Take("max_new_tokens", &options.generate.max_new_tokens);
+  SamplerOptions& sampling = options.sampling;
   flags->Take("temperature", &sampling.temperature);
   flags->Take("top_k", &sampling.top_k);
   flags->Take("top_p", &sampling.top_p);
@@ -198,14 +229,14 @@ absl::Status Run(const std::string& path, Flags* flags, FILE* out) {
   sampling.seed = static_cast<uint64_t>(seed);
   QEFF_ASSIGN_OR_RETURN(Runtime runtime, OpenRuntime(path, flags));
   const TransformerSpec& spec = runtime.engine->model().spec;
-  options.eos_token_ids = spec.eos_token_ids;
-  if (has_prompt) return RunText(prompt, options, sampling, &runtime, out);
+  options.generate.eos_token_ids = spec.eos_token_ids;
+  if (!prompts.empty()) return RunTexts(prompts, options, &runtime, out);
   QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, ParseTokens(ids));
   QEFF_ASSIGN_OR_RETURN(Sampler sampler,
                         Sampler::Create(sampling, spec.vocab_size));
   QEFF_ASSIGN_OR_RETURN(
       const GenerateResult result,
-      Generate(tokens, options, {}, runtime.engine.get(), &sampler));
+      Generate(tokens, options.generate, {}, runtime.engine.get(), &sampler));
   return PrintTokens(result, out);
 }
 

@@ -14,7 +14,8 @@ namespace qeff {
 
 // Runs `qeff_device ARGUMENTS...` (without the program's name) and returns the
 // exit code of the process (util/status.h):
-//   run F    continues --prompt or --tokens and prints the text or the ids
+//   run F    continues --prompt or --tokens and prints the text or the ids;
+//            several --prompt run side by side, texts are printed in order
 //   bench F  prefill and decode speed on tokens that mean nothing
 //   info F   what the header says; takes packages for other machines too
 //   verify F checks every byte against the checksums

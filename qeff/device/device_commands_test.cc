@@ -67,6 +67,35 @@ TEST_F(DeviceCommandsTest, RunsTokens) {
             one.out);
 }
 
+TEST_F(DeviceCommandsTest, RunsSeveralPrompts) {
+  TransformerSpec spec = SmallSpec();
+  spec.vocab_size = 260;
+  const TokenizerTables tables = ByteTables();
+  WriteFile(path_, PackageBytes(*RandomModel(spec, 1), &tables));
+  const auto run = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"run", path_, "--max_new_tokens=6"});
+    return RunDevice(flags);
+  };
+  std::string expected;
+  for (const std::string prompt : {"Hello", "a", "bcd"}) {
+    const Outcome alone = run({"--prompt=" + prompt});
+    ASSERT_EQ(alone.code, kExitOk) << alone.err;
+    expected += alone.out.substr(0, alone.out.find("\n\nAverage")) + "\n";
+  }
+  for (const char* slots : {"--batch_size=1", "--batch_size=2"}) {
+    const Outcome outcome =
+        run({"--prompt=Hello", "--prompt=a", "--prompt=bcd", slots});
+    ASSERT_EQ(outcome.code, kExitOk) << outcome.err;
+    EXPECT_EQ(outcome.out.substr(0, outcome.out.find("\nAverage")), expected);
+  }
+  // <s> and 48 characters do not fit the context of 48.
+  const Outcome partly =
+      run({"--prompt=" + std::string(48, 'x'), "--prompt=a"});
+  EXPECT_EQ(partly.code, kExitInvalidInput);
+  EXPECT_THAT(partly.err, HasSubstr("prompt 1: context full"));
+  EXPECT_EQ(partly.out.front(), 'a');
+}
+
 TEST_F(DeviceCommandsTest, BenchInfoVerify) {
   const Outcome bench =
       RunDevice({"bench", path_, "--prompt_tokens=8", "--max_new_tokens=4"});
@@ -104,6 +133,11 @@ TEST_F(DeviceCommandsTest, Errors) {
   expect({"run", path_, "--tokens=1,x"}, "found \"x\"");
   expect({"run", path_, "--tokens=99"}, "99");
   expect({"run", path_, "--prompt=Hello"}, "no tokenizer");
+  expect({"run", path_, "--prompt=a", "--prompt=b", "--tokens=1"},
+         "--prompt or --tokens");
+  expect({"run", path_, "--tokens=1", "--batch_size=0"}, "batch_size");
+  expect({"run", path_, "--tokens=1", "--seed=1", "--seed=2"},
+         "--seed is given twice", kExitUsage);
   expect({"run", path_, "--tokens=1", "--threads=0"}, "--threads");
   expect({"run", path_, "--tokens=1", "--top_k=x"}, "--top_k", kExitUsage);
   expect({"run", path_, "--tokens=1", "--context_length=0"}, "context_length");

@@ -11,6 +11,7 @@
 #include "qeff/device/package/package_format.h"
 #include "qeff/device/package/tokenizer_section.h"
 #include "qeff/device/reference_model.h"
+#include "qeff/tokenizer/byte_alphabet.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checksum.h"
 
@@ -45,6 +46,30 @@ TransformerSpec TinySpec() {
   spec.vocab_size = 6;
   spec.eos_token_ids = {2};
   return spec;
+}
+
+TokenizerTables ByteTables() {
+  TokenizerTables tables;
+  for (int byte = 0; byte < 256; ++byte) {
+    std::string spelled;
+    AppendAlphabetSpelling(std::string(1, static_cast<char>(byte)), &spelled);
+    tables.tokens.push_back(spelled);
+  }
+  tables.tokens.push_back("<s>");
+  tables.kinds.assign(257, TokenKind::kNormal);
+  tables.byte_level = true;
+  tables.decoder.bytes = DecoderTables::Bytes::kByteLevel;
+  AddedToken start;
+  start.content = "<s>";
+  start.id = 256;
+  start.special = true;
+  tables.added = {start};
+  tables.prefix = {256};
+  tables.bos_id = 256;
+  // No character has a property.
+  tables.unicode.block_of.assign(0x1100, 0);
+  tables.unicode.properties.assign(256, 0);
+  return tables;
 }
 
 TokenizerTables FullTables() {

@@ -22,6 +22,10 @@ TransformerSpec TinySpec();
 // Tables with something in every field; they make no tokenizer.
 TokenizerTables FullTables();
 
+// A tokenizer whose tokens are the 256 bytes, by value, and 256, "<s>", which
+// is special and begins every text.
+TokenizerTables ByteTables();
+
 // The bytes of a package of `model`, with numbers of its own in each option;
 // `tokenizer` may be null. `edit` may change the header once all is placed: its
 // checksum is then right for what it has become.
