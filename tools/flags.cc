@@ -80,6 +80,18 @@ void FlagTable::AddChoice(absl::string_view name, std::string* value,
   };
 }
 
+void FlagTable::AddRepeated(absl::string_view name,
+                            std::vector<std::string>* values,
+                            absl::string_view placeholder,
+                            absl::string_view help) {
+  Flag flag;
+  flag.name = std::string(name);
+  flag.placeholder = std::string(placeholder);
+  flag.help = std::string(help);
+  flag.repeated = values;
+  flags_.push_back(std::move(flag));
+}
+
 FlagTable::Flag* FlagTable::Find(absl::string_view name) {
   for (Flag& flag : flags_) {
     if (flag.name == name) return &flag;
@@ -88,6 +100,11 @@ FlagTable::Flag* FlagTable::Find(absl::string_view name) {
 }
 
 absl::Status FlagTable::Set(Flag* flag, absl::string_view value) {
+  if (flag->repeated != nullptr) {
+    flag->given = true;
+    flag->repeated->emplace_back(value);
+    return absl::OkStatus();
+  }
   if (flag->given) {
     return UsageError(absl::StrCat("--", flag->name, " is given twice"));
   }
@@ -100,7 +117,10 @@ absl::Status FlagTable::Set(Flag* flag, absl::string_view value) {
 }
 
 absl::Status FlagTable::Parse(absl::Span<const std::string> arguments) {
-  for (Flag& flag : flags_) flag.given = false;
+  for (Flag& flag : flags_) {
+    flag.given = false;
+    if (flag.repeated != nullptr) flag.repeated->clear();
+  }
   for (size_t i = 0; i < arguments.size(); ++i) {
     absl::string_view argument = arguments[i];
     if (argument.substr(0, 2) != "--" || argument.size() == 2) {

@@ -63,9 +63,14 @@ class FlagTable {
   void AddChoice(absl::string_view name, std::string* value,
                  std::vector<std::string> choices, absl::string_view help);
 
+  // As Add, for strings: each use of the flag adds one, in order. Parse clears
+  // them first.
+  void AddRepeated(absl::string_view name, std::vector<std::string>* values,
+                   absl::string_view placeholder, absl::string_view help);
+
   // Sets the values from arguments of the forms --name=value, --name value,
   // and for bools --name, --noname, --name=true|false. Usage errors: an
-  // unknown flag (with the nearest one), a flag given twice, a value that
+  // unknown flag (with the nearest one), another flag given twice, a value that
   // cannot be parsed, an empty path, a positional argument, a required flag
   // that is missing.
   absl::Status Parse(absl::Span<const std::string> arguments);
@@ -87,6 +92,7 @@ class FlagTable {
     bool given = false;
     bool given_empty = false;
     std::function<bool(absl::string_view, std::string*)> parse;
+    std::vector<std::string>* repeated = nullptr;  // instead of parse
   };
 
   Flag* Find(absl::string_view name);

@@ -8,6 +8,7 @@
 namespace qeff {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class FlagTableTest : public ::testing::Test {
@@ -49,6 +50,18 @@ TEST_F(FlagTableTest, ParsesEveryForm) {
   EXPECT_FALSE(asymmetric_);
   EXPECT_FALSE(flags_.WasGiven("max_tokens"));
   ASSERT_TRUE(flags_.Parse({"--model=x", "--asymmetric=false"}).ok());
+}
+
+TEST_F(FlagTableTest, RepeatedFlagsAddUp) {
+  std::vector<std::string> prompts = {"old"};
+  flags_.AddRepeated("prompt", &prompts, "STRING", "A text.");
+  ASSERT_TRUE(flags_.Parse({"--model=x", "--prompt=a=b", "--prompt", ""}).ok());
+  EXPECT_THAT(prompts, ElementsAre("a=b", ""));
+  EXPECT_TRUE(flags_.WasGiven("prompt"));
+  ASSERT_TRUE(flags_.Parse({"--model=x"}).ok());
+  EXPECT_TRUE(prompts.empty());
+  EXPECT_FALSE(flags_.WasGiven("prompt"));
+  EXPECT_THAT(flags_.Help(), HasSubstr("--prompt=STRING\n"));
 }
 
 TEST_F(FlagTableTest, UsageErrors) {

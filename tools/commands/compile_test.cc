@@ -86,6 +86,12 @@ TEST_P(CompileFamilyTest, RunsLikeTheFolder) {
     const std::vector<int32_t> expected = generate.json["tokens"];
     EXPECT_EQ(Continue(*package, "Hello", static_cast<int>(expected.size())),
               expected);
+    const CommandOutcome packaged =
+        RunQeff({"generate", "--package=" + file, "--prompt=Hello",
+                 "--max_new_tokens=8"});
+    ASSERT_EQ(packaged.code, 0) << packaged.err;
+    EXPECT_EQ(packaged.json["tokens"], generate.json["tokens"]);
+    EXPECT_EQ(packaged.json["text"], generate.json["text"]);
   }
 }
 
@@ -112,6 +118,146 @@ TEST(CompileTest, FlagsReachThePackage) {
   EXPECT_EQ(header.options.kv_cache, DType::kI8);
   EXPECT_THAT(header.producer, HasSubstr("qeff "));
   EXPECT_EQ(outcome.json["bytes"], header.file_bytes);
+}
+
+class PackageTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    model_ = new std::string(Synth("tiny"));
+    file_ = new std::string(*model_ + ".qeff");
+    text_ = new std::string(MakeTestFolder() + "/text.txt");
+    std::string text;
+    for (int i = 0; i < 40; ++i) absl::StrAppend(&text, "Line ", i, " of it. ");
+    WriteTestFile(*text_, text);
+    EXPECT_EQ(
+        RunQeff({"compile", "--model=" + *model_, "--output=" + *file_,
+                 "--lm_head=keep", "--context_length=64", "--batch_size=2"})
+            .code,
+        0);
+  }
+
+  static CommandOutcome Run(const std::string& command,
+                            std::vector<std::string> flags) {
+    flags.insert(flags.begin(), command);
+    return RunQeff(flags);
+  }
+  static void ExpectError(const std::string& command,
+                          std::vector<std::string> flags, int code,
+                          const std::string& message) {
+    const CommandOutcome outcome = Run(command, std::move(flags));
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+  }
+
+  static std::string* model_;
+  static std::string* file_;
+  static std::string* text_;
+};
+
+std::string* PackageTest::model_ = nullptr;
+std::string* PackageTest::file_ = nullptr;
+std::string* PackageTest::text_ = nullptr;
+
+TEST_F(PackageTest, GeneratesSeveralAsTheFolderDoes) {
+  const std::string prompts = MakeTestFolder() + "/prompts.txt";
+  WriteTestFile(prompts, "Hello\nA longer prompt\n\nx\n");
+  const std::vector<std::string> flags = {"--prompt_file=" + prompts,
+                                          "--max_new_tokens=9",
+                                          "--temperature=1", "--seed=4"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), flags.begin(), flags.end());
+    const CommandOutcome outcome = Run("generate", more);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome;
+  };
+  const CommandOutcome folder = with({"--model=" + *model_});
+  const auto tokens = [](const CommandOutcome& outcome) {
+    std::vector<std::vector<int32_t>> all;
+    for (const Json& result : outcome.json["results"]) {
+      all.push_back(result["tokens"]);
+    }
+    return all;
+  };
+  ASSERT_EQ(tokens(folder).size(), 3u);
+  EXPECT_EQ(tokens(with({"--package=" + *file_})), tokens(folder));
+  EXPECT_EQ(tokens(with({"--package=" + *file_, "--batch_size=3",
+                         "--prefill_chunk=2", "--context_length=40"})),
+            tokens(folder));
+  EXPECT_EQ(tokens(with({"--model=" + *model_, "--batch_size=1"})),
+            tokens(folder));
+  EXPECT_THAT(folder.out, ::testing::MatchesRegex(
+                              "Prompt : Hello\nCompletion : (.|\n)*"
+                              "Prompt : A longer prompt\nCompletion : (.|\n)*"
+                              "Prompt : x\nCompletion : (.|\n)*\n\n"
+                              "Average Prefill time(.|\n)*"));
+  // As each alone.
+  const CommandOutcome alone =
+      Run("generate", {"--package=" + *file_, "--prompt=x",
+                       "--max_new_tokens=9", "--temperature=1", "--seed=4"});
+  EXPECT_EQ(alone.json["tokens"], folder.json["results"][2]["tokens"]);
+}
+
+TEST_F(PackageTest, OnePromptThatFailsDoesNotEndTheOthers) {
+  const CommandOutcome outcome =
+      Run("generate", {"--package=" + *file_, "--max_new_tokens=3",
+                       "--prompt=" + std::string(70, 'x'), "--prompt=Hello"});
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_THAT(outcome.err, HasSubstr("prompt 1: context full"));
+  EXPECT_THAT(outcome.out, HasSubstr("Error : context full"));
+  EXPECT_THAT(outcome.out, HasSubstr("Prompt : Hello\nCompletion : "));
+}
+
+TEST_F(PackageTest, EvaluatesAsTheFolderDoes) {
+  const CommandOutcome folder =
+      Run("eval",
+          {"--model=" + *model_, "--text=" + *text_, "--context_length=64"});
+  ASSERT_EQ(folder.code, 0) << folder.err;
+  const CommandOutcome package = Run(
+      "eval",
+      {"--package=" + *file_, "--text=" + *text_, "--reference=" + *model_});
+  ASSERT_EQ(package.code, 0) << package.err;
+  EXPECT_EQ(package.json["nll"], folder.json["nll"]);
+  EXPECT_EQ(package.json["tokens"], folder.json["tokens"]);
+  EXPECT_EQ(package.json["bits_per_byte"], folder.json["bits_per_byte"]);
+  EXPECT_EQ(package.json["context_length"], 64);
+  EXPECT_LT(package.json["kl_mean"].get<double>(), 1e-3);
+  // Flags go before what the package says.
+  const CommandOutcome small =
+      Run("eval", {"--package=" + *file_, "--text=" + *text_, "--kv_cache=int8",
+                   "--context_length=100"});
+  ASSERT_EQ(small.code, 0) << small.err;
+  EXPECT_EQ(small.json["context_length"], 100);
+  EXPECT_NE(small.json["nll"], folder.json["nll"]);
+}
+
+TEST_F(PackageTest, Errors) {
+  const std::string text = "--text=" + *text_;
+  const std::string package = "--package=" + *file_;
+  ExpectError("generate", {"--prompt=x"}, 2, "--model=DIR or --package=FILE");
+  ExpectError("eval", {text}, 2, "--model=DIR or --package=FILE");
+  ExpectError("eval", {text, package, "--model=x"}, 2, "--package=FILE");
+  ExpectError("generate", {package}, 2, "--prompt=STRING");
+  ExpectError("generate", {package, "--prompt=x", "--prompt_file=y"}, 2,
+              "--prompt_file=FILE");
+  ExpectError("generate", {package, "--prompt=x", "--lm_head=int8"}, 2,
+              "--lm_head has no meaning");
+  ExpectError("eval", {text, package, "--lm_head=keep"}, 2, "--lm_head");
+  ExpectError("eval", {text, package, "--executor=host"}, 2, "--executor");
+  ExpectError("generate", {package + ".none", "--prompt=x"}, 3, ".qeff.none");
+  ExpectError("generate", {package, "--prompt_file=/nonexistent"}, 3,
+              "/nonexistent");
+  ExpectError("generate", {package, "--prompt=x", "--batch_size=-1"}, 3,
+              "batch_size");
+  ExpectError("generate", {package, "--prompt=" + std::string(70, 'x')}, 3,
+              "context full");
+  const std::string damaged = *file_ + ".damaged";
+  std::string bytes = ReadTestFile(*file_);
+  WriteTestFile(damaged, bytes.substr(0, bytes.size() - 1));
+  ExpectError("eval", {text, "--package=" + damaged}, 3, damaged);
+  bytes.back() ^= 1;
+  WriteTestFile(damaged, bytes);
+  ExpectError("generate", {"--package=" + damaged, "--prompt=x"}, 3,
+              "checksum");
 }
 
 TEST(CompileTest, SameBytesForAnyNumberOfThreadsAndRun) {

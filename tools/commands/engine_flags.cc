@@ -36,4 +36,12 @@ void EngineFlags::Apply(EngineOptions* options) const {
                                             : DType::kF32;
 }
 
+void EngineFlags::ApplyGiven(const FlagTable& flags,
+                             EngineOptions* options) const {
+  EngineOptions all;
+  Apply(&all);
+  if (flags.WasGiven("activations")) options->activations = all.activations;
+  if (flags.WasGiven("kv_cache")) options->kv_cache = all.kv_cache;
+}
+
 }  // namespace qeff

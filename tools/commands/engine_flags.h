@@ -26,8 +26,11 @@ class EngineFlags {
   // Usage errors name the flag.
   absl::StatusOr<CompileOptions> Compile() const;
 
-  // The flags among these; the rest of `options` stays.
+  // The flags that EngineOptions has too; the rest of `options` stays.
   void Apply(EngineOptions* options) const;
+
+  // As Apply, of those flags that were given.
+  void ApplyGiven(const FlagTable& flags, EngineOptions* options) const;
 
   // The name of the type of the cache.
   const std::string& kv_cache() const { return kv_cache_; }

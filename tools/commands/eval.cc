@@ -11,12 +11,13 @@
 #include "qeff/eval/evaluate.h"
 #include "qeff/eval/host_model.h"
 #include "qeff/eval/windows.h"
-#include "qeff/tokenizer/tokenizer.h"
+#include "qeff/tokenizer/portable_tokenizer.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/engine_flags.h"
+#include "tools/commands/package_source.h"
 
 namespace qeff {
 namespace {
@@ -26,7 +27,7 @@ constexpr int64_t kDefaultContextLength = 2048;
 
 // The token that a text begins with, if the tokenizer adds one.
 absl::StatusOr<absl::optional<int32_t>> LeadingToken(
-    const Tokenizer& tokenizer) {
+    const PortableTokenizer& tokenizer) {
   QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
                         tokenizer.Encode("", /*add_special_tokens=*/true));
   if (ids.empty() || ids.front() == tokenizer.eos_id()) {
@@ -36,7 +37,7 @@ absl::StatusOr<absl::optional<int32_t>> LeadingToken(
 }
 
 // Bytes of text that the scored tokens stand for.
-absl::StatusOr<int64_t> ScoredBytes(const Tokenizer& tokenizer,
+absl::StatusOr<int64_t> ScoredBytes(const PortableTokenizer& tokenizer,
                                     absl::Span<const ScoredWindow> windows) {
   int64_t bytes = 0;
   for (const ScoredWindow& window : windows) {
@@ -73,13 +74,13 @@ class EvalCommand : public Command {
            "probability of the true token.";
   }
   void DeclareFlags(FlagTable* flags) override {
-    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+    DeclareModelOrPackage(&model_, &package_, flags);
     flags->AddRequired("text", &text_, "FILE", "UTF-8 text to score.");
     flags->Add("reference", &reference_, "DIR",
                "A model with the same vocabulary to compare with.");
     flags->Add("context_length", &options_.context_length, "N",
-               "Tokens of a window, BOS included; 0 is the model's longest, "
-               "at most 2048.");
+               "Tokens of a window, BOS included; 0 is the longest of the "
+               "model or package, at most 2048.");
     flags->Add("stride", &options_.stride, "N",
                "Text tokens that a window advances by; 0 is no overlap. "
                "Protocol window only.");
@@ -95,6 +96,7 @@ class EvalCommand : public Command {
   }
   absl::StatusOr<Json> Run(const CommandEnv& env,
                            const FlagTable& flags) override {
+    QEFF_RETURN_IF_ERROR(CheckModelOrPackage(flags));
     if (options_.context_length < 0 || options_.stride < 0 ||
         options_.max_tokens < 0) {
       return UsageError(
@@ -113,19 +115,22 @@ class EvalCommand : public Command {
           "--activations, --lm_head and --kv_cache have no meaning with "
           "--executor=host");
     }
+    if (flags.WasGiven("package")) {
+      if (executor_ == "host") {
+        return UsageError("--executor=host has no meaning with --package");
+      }
+      return RunPackage(env, flags);
+    }
     QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> transformer,
                           LoadTransformer(model_));
-    QEFF_RETURN_IF_ERROR(CutText(*transformer));
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                          LoadTokenizer(*transformer));
+    QEFF_RETURN_IF_ERROR(
+        CutText(*tokenizer, transformer->spec().max_positions));
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<LogitsModel> model,
                           OnExecutor(transformer, env.pool));
-    std::unique_ptr<LogitsModel> reference;
-    if (!reference_.empty()) {
-      QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> other,
-                            LoadTransformer(reference_));
-      QEFF_ASSIGN_OR_RETURN(reference, OnHost(std::move(other), env.pool));
-    }
     QEFF_ASSIGN_OR_RETURN(const EvalResult result,
-                          Score(model.get(), reference.get(), env.pool));
+                          ScoreAll(model.get(), env.pool));
     QEFF_RETURN_IF_ERROR(transformer->checkpoint().VerifyUnchanged());
     return Report(result, env);
   }
@@ -133,6 +138,34 @@ class EvalCommand : public Command {
  private:
   // Tokens that a chunk of the engine takes: as many as are scored at a time.
   static constexpr int64_t kChunkTokens = 64;
+
+  absl::StatusOr<Json> RunPackage(const CommandEnv& env,
+                                  const FlagTable& flags) {
+    QEFF_ASSIGN_OR_RETURN(const PackageWithTokenizer source,
+                          OpenPackageWithTokenizer(package_));
+    EngineOptions options = source.package.header().options;
+    engine_flags_.ApplyGiven(flags, &options);
+    QEFF_RETURN_IF_ERROR(CutText(*source.tokenizer, options.context_length));
+    options.batch_size = 1;
+    options.context_length = 0;
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<LogitsModel> model,
+                          OnEngine(source.package.model(), options, env.pool));
+    QEFF_ASSIGN_OR_RETURN(const EvalResult result,
+                          ScoreAll(model.get(), env.pool));
+    return Report(result, env);
+  }
+
+  // Against the reference, if one was given.
+  absl::StatusOr<EvalResult> ScoreAll(LogitsModel* model,
+                                      ThreadPool* pool) const {
+    std::unique_ptr<LogitsModel> reference;
+    if (!reference_.empty()) {
+      QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> other,
+                            LoadTransformer(reference_));
+      QEFF_ASSIGN_OR_RETURN(reference, OnHost(std::move(other), pool));
+    }
+    return Score(model, reference.get(), pool);
+  }
 
   static absl::StatusOr<std::unique_ptr<LogitsModel>> OnHost(
       std::shared_ptr<const Transformer> model, ThreadPool* pool) {
@@ -150,6 +183,13 @@ class EvalCommand : public Command {
                           CompileInMemory(*model, compile, pool));
     EngineOptions options;
     engine_flags_.Apply(&options);
+    return OnEngine(std::move(device), options, pool);
+  }
+
+  // `options` but for context and chunk.
+  absl::StatusOr<std::unique_ptr<LogitsModel>> OnEngine(
+      std::shared_ptr<const DeviceModel> device, EngineOptions options,
+      ThreadPool* pool) const {
     options.prefill_chunk = kChunkTokens;
     for (const ScoredWindow& window : windows_) {
       options.context_length =
@@ -171,23 +211,21 @@ class EvalCommand : public Command {
     return Evaluate(model, reference, windows_, pool, options);
   }
 
-  absl::Status CutText(const Transformer& model) {
-    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                          LoadTokenizer(model));
+  absl::Status CutText(const PortableTokenizer& tokenizer,
+                       int64_t max_context_length) {
     QEFF_ASSIGN_OR_RETURN(const std::string text,
                           ReadFileToString(text_, kMaxTextBytes));
     if (text.empty()) return InvalidInputError(text_, ": the file is empty");
-    QEFF_ASSIGN_OR_RETURN(
-        const std::vector<int32_t> tokens,
-        tokenizer->Encode(text, /*add_special_tokens=*/false));
+    QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                          tokenizer.Encode(text, /*add_special_tokens=*/false));
     QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
-                          LeadingToken(*tokenizer));
+                          LeadingToken(tokenizer));
     if (options_.context_length == 0) {
       options_.context_length =
-          std::min(model.spec().max_positions, kDefaultContextLength);
+          std::min(max_context_length, kDefaultContextLength);
     }
     QEFF_ASSIGN_OR_RETURN(windows_, CutWindows(tokens, bos, options_), text_);
-    QEFF_ASSIGN_OR_RETURN(scored_bytes_, ScoredBytes(*tokenizer, windows_));
+    QEFF_ASSIGN_OR_RETURN(scored_bytes_, ScoredBytes(tokenizer, windows_));
     return absl::OkStatus();
   }
 
@@ -227,6 +265,7 @@ class EvalCommand : public Command {
   }
 
   std::string model_;
+  std::string package_;
   std::string text_;
   std::string reference_;
   std::string protocol_ = "window";
