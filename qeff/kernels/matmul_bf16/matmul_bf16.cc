@@ -40,7 +40,7 @@ struct Product {
 // The part of it that one tile of tokens and one panel make.
 struct Tile {
   const uint8_t* panel;
-  bool cold;  // the panel comes from memory
+  StreamFetcher* fetcher;  // null if the panel is in the cache
   const uint8_t* x;
   int64_t tokens;
   float* y;      // of the first token and row
@@ -108,9 +108,9 @@ HWY_NOINLINE void MultiplyTile(const Product& product, const Tile& tile,
   constexpr int64_t kPairsOfPiece = StreamFetcher::kPieceBytes / kPairBytes;
   const uint8_t* w = tile.panel + 4 * row;
   const uint8_t* x = tile.x + 4 * token;
-  StreamFetcher fetcher(tile.cold && row + token == 0 ? w : nullptr);
+  const bool fetch = tile.fetcher != nullptr && row + token == 0;
   for (int64_t begin = 0; begin < product.pairs; begin += kPairsOfPiece) {
-    fetcher.Reach(w);
+    if (fetch) tile.fetcher->Reach(w);
     const int64_t end = std::min(begin + kPairsOfPiece, product.pairs);
     for (int64_t pair = begin; pair < end; ++pair) {
       MultiplyPair<Way, kTokens>(w, x, sums);
@@ -153,10 +153,11 @@ void MultiplyBlock(const Product& product, int64_t panel_begin,
                    int64_t panel_end, int64_t tile_begin, int64_t tile_end) {
   const BF16ActivationLayout& layout = *product.layout;
   Tile tile;
+  StreamFetcher fetcher;
   for (int64_t p = panel_begin; p < panel_end; ++p) {
     tile.panel = product.weights + p * product.panel_bytes;
     tile.rows = std::min(kPanelRows, product.rows - p * kPanelRows);
-    tile.cold = true;
+    tile.fetcher = &fetcher;
     for (int64_t i = tile_begin; i < tile_end; ++i) {
       tile.x = product.activations + layout.TileOffset(i);
       tile.tokens = layout.TileTokens(i);
@@ -164,7 +165,7 @@ void MultiplyBlock(const Product& product, int64_t panel_begin,
                p * kPanelRows;
       product.use_instruction ? MultiplyPanel<InstructionDot>(product, tile)
                               : MultiplyPanel<WidenedDot>(product, tile);
-      tile.cold = false;
+      tile.fetcher = nullptr;
     }
   }
 }

@@ -13,6 +13,7 @@
 
 #include "qeff/kernels/matmul_int/multiply_part-inl.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
@@ -51,14 +52,15 @@ HWY_INLINE void ForEachPart(const Product& product, const Multiply& multiply) {
   }
 }
 
-// A panel times a tile. `cold`: the panel comes from memory.
+// A panel times a tile. `fetcher` is null for a panel that is in the cache.
 template <int kBits>
 HWY_INLINE void MultiplyTile(const Product& product, const Tile& tile,
-                             int64_t panel, bool cold, PanelState& state) {
+                             int64_t panel, StreamFetcher* fetcher,
+                             PanelState& state) {
   const uint8_t* w = product.weights + panel * product.panel_bytes;
   BeginPanel(product, tile, panel * kPanelRows, state);
   const auto multiply = [&](const Part& part) {
-    MultiplyPanel<kBits>(product, tile, part, w, cold, state);
+    MultiplyPanel<kBits>(product, tile, part, w, fetcher, state);
   };
   if (kLanes == 16) {
     multiply({0, product.groups, 0, product.group_steps});
@@ -88,10 +90,11 @@ template <int kBits>
 void MultiplyBlockOf(const Product& product, int64_t panel_begin,
                      int64_t panel_end, int64_t tile_begin, int64_t tile_end) {
   PanelState state;
+  StreamFetcher fetcher;
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
     for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
       MultiplyTile<kBits>(product, TileOf(product, tile), panel,
-                          /*cold=*/tile == tile_begin, state);
+                          tile == tile_begin ? &fetcher : nullptr, state);
     }
   }
 }
@@ -162,6 +165,16 @@ Product MakeProduct(const PackedIntWeights& weights,
   return product;
 }
 
+// Panels of a range. While weights come from memory the beginning of a range
+// is waited for, so there are fewer, and none that is read in less time.
+int64_t Grain(const PackedIntLayout& layout, bool decode, int threads) {
+  if (!decode) return BalancedGrain(layout.panels(), threads, 1);
+  constexpr int64_t kRangesPerThread = 4;
+  constexpr int64_t kMinRangeBytes = 64 * 1024;
+  return std::max(CeilDiv(layout.panels(), kRangesPerThread * threads),
+                  CeilDiv(kMinRangeBytes, layout.panel_bytes()));
+}
+
 }  // namespace internal_matmul_int
 
 void MatMulInt(const PackedIntWeights& weights,
@@ -191,10 +204,13 @@ void MatMulInt(const PackedIntWeights& weights,
                                   run * tiles / runs, (run + 1) * tiles / runs);
   };
   if (runs == 1) {
-    pool.ParallelFor(panels, BalancedGrain(panels, pool.num_threads(), 1),
-                     [&](int64_t begin, int64_t end, int /*thread*/) {
-                       multiply(begin, end, 0);
-                     });
+    pool.ParallelFor(
+        panels,
+        internal_matmul_int::Grain(weights.layout, /*decode=*/tiles == 1,
+                                   pool.num_threads()),
+        [&](int64_t begin, int64_t end, int /*thread*/) {
+          multiply(begin, end, 0);
+        });
     return;
   }
   pool.ParallelFor(panels * runs, 1,

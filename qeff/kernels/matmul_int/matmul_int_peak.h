@@ -17,8 +17,9 @@ void RunDotProducts(int64_t steps);
 // Multiplications and additions of one step.
 int64_t OperationsOfDotProducts();
 
-// Reads 64-byte aligned bytes in order, whole pages of 4 KiB; with `fetch_pages`
-// a line of each page is fetched 16 KiB ahead, which is faster on some machines.
+// Reads 64-byte aligned bytes in order, whole pages of 4 KiB; with
+// `fetch_pages` a line of each page is fetched 16 KiB ahead, which is faster on
+// some machines.
 void ReadMemory(const uint8_t* from, int64_t size_bytes, bool fetch_pages);
 
 }  // namespace qeff

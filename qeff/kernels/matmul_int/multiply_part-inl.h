@@ -277,15 +277,18 @@ HWY_INLINE void StoreSums(const VI (&sums)[kTokens][kVectors], int32_t* to) {
 }
 
 // Rows [row, row + kRowsAtOnce) of `panel` times tokens [token, token +
-// kTokens) of the tile, over the columns of `part`. `cold`: the panel comes
-// from memory.
+// kTokens) of the tile, over the columns of `part`. `fetcher` is null for a
+// panel that is in the cache.
 template <int kBits, int kTokens>
 HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
                                const Part& part, const uint8_t* panel,
-                               int64_t row, int64_t token, bool cold,
-                               PanelState& state) {
+                               int64_t row, int64_t token,
+                               StreamFetcher* fetcher, PanelState& state) {
   constexpr int64_t kUnits = kStepUnits<kBits>;
   constexpr int64_t kStepBytes = kPanelRows * kBits * kUnits;
+  // Lines of weights are fetched one by one, or in bursts.
+  constexpr bool kOneByOne = kBits < 8;
+  const int64_t ahead = fetcher != nullptr ? StreamFetcher::kAheadBytes : 0;
   constexpr int64_t kPieceUnits =
       StreamFetcher::kPieceBytes / kStepBytes * kUnits;
   const int64_t x_stride_bytes = 4 * (kLanes == 16 ? kTokens : tile.tokens);
@@ -293,7 +296,6 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
   float* totals = state.totals + token * kPanelRows + row;
   const uint8_t* w = panel + part.group_begin * product.GroupBytes() +
                      part.step_begin * kStepBytes;
-  StreamFetcher fetcher(cold ? w : nullptr);
   const int64_t scale_bytes = product.scales_bytes / kPanelRows;
   for (int64_t g = part.group_begin; g < part.group_end; ++g) {
     VI sums[kTokens][kVectors];
@@ -310,9 +312,17 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
     const uint8_t* x = tile.codes + 4 * token +
                        (g * product.group_units + unit) * 2 * x_stride_bytes;
     while (unit + kUnits <= end) {
-      fetcher.Reach(w);
+      if (fetcher != nullptr) {
+        kOneByOne ? fetcher->ReachPages(w) : fetcher->Reach(w);
+      }
       const int64_t piece_end = HWY_MIN(unit + kPieceUnits, end);
       for (; unit + kUnits <= piece_end; unit += kUnits) {
+        if (kOneByOne) {
+          HWY_UNROLL(6)
+          for (int line = 0; line < kStepBytes; line += 64) {
+            hwy::Prefetch(w + ahead + line);
+          }
+        }
         MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, kUnits,
                                      sums);
         w += kStepBytes;
@@ -330,6 +340,7 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
     }
     EndGroup(sums, product.scale_dtype, w + row * scale_bytes, scale_bytes,
              totals);
+    if (kOneByOne) hwy::Prefetch(w + ahead);
     w += product.scales_bytes;
   }
 }
@@ -338,28 +349,28 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
 template <int kBits, int kTokens>
 HWY_INLINE void MultiplyTokens(const Product& product, const Tile& tile,
                                const Part& part, const uint8_t* panel,
-                               int64_t row, int64_t token, bool cold,
-                               PanelState& state) {
+                               int64_t row, int64_t token,
+                               StreamFetcher* fetcher, PanelState& state) {
   if constexpr (kTokens > 1) {
     if (tile.tokens - token < kTokens) {
       return MultiplyTokens<kBits, kTokens - 1>(product, tile, part, panel, row,
-                                                token, cold, state);
+                                                token, fetcher, state);
     }
   }
-  MultiplyPart<kBits, kTokens>(product, tile, part, panel, row, token, cold,
+  MultiplyPart<kBits, kTokens>(product, tile, part, panel, row, token, fetcher,
                                state);
 }
 
 // All rows of `panel` times all tokens of the tile.
 template <int kBits>
 HWY_INLINE void MultiplyPanel(const Product& product, const Tile& tile,
-                              const Part& part, const uint8_t* panel, bool cold,
-                              PanelState& state) {
+                              const Part& part, const uint8_t* panel,
+                              StreamFetcher* fetcher, PanelState& state) {
   for (int64_t row = 0; row < kPanelRows; row += kRowsAtOnce) {
     for (int64_t token = 0; token < tile.tokens; token += kTokensAtOnce) {
       MultiplyTokens<kBits, kTokensAtOnce>(product, tile, part, panel, row,
-                                           token, cold, state);
-      cold = false;
+                                           token, fetcher, state);
+      fetcher = nullptr;
     }
   }
 }
