@@ -424,11 +424,23 @@ TEST_F(EngineTest, RefusesModelsThatDoNotFitTheirDescription) {
   model->lm_head.weight = {};
   EXPECT_EQ(CreateError(model, 8),
             "lm_head weight: expected shape [50, 24], found [0, 0]");
+
+  model = RandomModel(spec, 7);
+  model->blocks[1].ffn_norm.weight[3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(CreateError(model, 8), "block 1 ffn norm weight: element 3 is nan");
+
+  TransformerSpec biased = spec;
+  biased.ffn_bias = true;
+  model = RandomModel(biased, 7);
+  model->blocks[0].up.bias[39] = -std::numeric_limits<float>::infinity();
+  EXPECT_EQ(CreateError(model, 8), "block 0 up bias: element 39 is -inf");
 }
 
 TEST_F(EngineTest, NaNWeightsReachTheLogits) {
   const auto model = RandomModel(SmallSpec(), 8);
-  model->blocks[0].ffn_norm.weight[3] = std::numeric_limits<float>::quiet_NaN();
+  Matrix<float> embedding(50, 24);
+  embedding.row(1)[3] = std::numeric_limits<float>::quiet_NaN();
+  model->token_embedding = OwnedMatrix(std::move(embedding));
   const auto engine = *Engine::Create(model, pool_.get(), {8});
   for (float logit : Copy(engine->Append({1, 2}))) {
     EXPECT_TRUE(std::isnan(logit));

@@ -209,7 +209,9 @@ TEST_F(GenerateTest, BadOptionsAreErrors) {
 
 TEST_F(GenerateTest, NaNLogitsAreAnError) {
   const auto model = CountingModel();
-  model->final_norm.weight[0] = std::numeric_limits<float>::quiet_NaN();
+  Matrix<float> head(20, 20);
+  head.row(7)[3] = std::numeric_limits<float>::quiet_NaN();
+  model->lm_head.weight = OwnedMatrix(std::move(head));
   engine_ = *Engine::Create(model, pool_.get(), {12});
   EXPECT_EQ(Run({3}).status().code(), absl::StatusCode::kDataLoss);
 }

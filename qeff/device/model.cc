@@ -2,6 +2,7 @@
 
 #include "qeff/device/model.h"
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -40,13 +41,19 @@ class Checker {
     return Layout(absl::StrCat(where_, name), m);
   }
 
-  // A vector of `size` when wanted, none otherwise.
+  // A vector of `size` numbers when wanted, none otherwise.
   absl::Status Vector(absl::string_view name, const std::vector<float>& v,
                       bool wanted, int64_t size) const {
     const int64_t expected = wanted ? size : 0;
-    if (static_cast<int64_t>(v.size()) == expected) return absl::OkStatus();
-    return InvalidInputError(where_, name, ": expected ", expected,
-                             " elements, found ", v.size());
+    if (static_cast<int64_t>(v.size()) != expected) {
+      return InvalidInputError(where_, name, ": expected ", expected,
+                               " elements, found ", v.size());
+    }
+    for (size_t i = 0; i < v.size(); ++i) {
+      if (std::isfinite(v[i])) continue;
+      return InvalidInputError(where_, name, ": element ", i, " is ", v[i]);
+    }
+    return absl::OkStatus();
   }
 
   absl::Status Linear(absl::string_view name, const DeviceLinear& linear,

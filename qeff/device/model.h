@@ -100,8 +100,8 @@ struct DeviceModel {
 };
 
 // Checks the description (ValidateSpec) and that exactly the weights it asks
-// for are there, in the right shapes and types and with as many bytes. Values
-// are not looked at. Errors: kInvalidArgument, naming the weight ("block 3
+// for are there, in the right shapes and types and with as many bytes, and that
+// norms and biases are finite. Values of matrices are not looked at. Errors: kInvalidArgument, naming the weight ("block 3
 // gate weight"), expected and found.
 absl::Status ValidateModel(const DeviceModel& model);
 

@@ -23,12 +23,24 @@
 
 struct qeff_rt_package {
   qeff::DevicePackage package;
-  std::unique_ptr<qeff::PortableTokenizer> tokenizer;  // or null
+  std::shared_ptr<const qeff::PortableTokenizer> tokenizer;  // or null
+};
+
+struct qeff_rt_decoder {
+  explicit qeff_rt_decoder(
+      std::shared_ptr<const qeff::PortableTokenizer> shared)
+      : tokenizer(std::move(shared)),
+        stream(tokenizer.get(), /*skip_special_tokens=*/true) {}
+
+  std::shared_ptr<const qeff::PortableTokenizer> tokenizer;
+  qeff::StreamDecoder stream;
+  std::string text;  // what the last call gave
 };
 
 struct qeff_rt_engine {
   std::unique_ptr<qeff::ThreadPool> pool;
   std::unique_ptr<qeff::Engine> engine;
+  std::vector<qeff::SlotTokens> inputs;  // of the last run
 };
 
 struct qeff_rt_sampler {
@@ -184,6 +196,40 @@ qeff_rt_status qeff_rt_package_decode(const qeff_rt_package* package,
   });
 }
 
+qeff_rt_status qeff_rt_decoder_create(const qeff_rt_package* package,
+                                      qeff_rt_decoder** decoder,
+                                      qeff_rt_error* error) {
+  return qeff::Guarded(error, [&]() -> absl::Status {
+    QEFF_RETURN_IF_ERROR(qeff::CheckTokenizer(*package));
+    *decoder = new qeff_rt_decoder(package->tokenizer);
+    return absl::OkStatus();
+  });
+}
+
+void qeff_rt_decoder_free(qeff_rt_decoder* decoder) { delete decoder; }
+
+qeff_rt_status qeff_rt_decoder_append(qeff_rt_decoder* decoder, int32_t token,
+                                      const char** text, size_t* text_bytes,
+                                      qeff_rt_error* error) {
+  return qeff::Guarded(error, [&]() -> absl::Status {
+    QEFF_ASSIGN_OR_RETURN(decoder->text, decoder->stream.Append(token));
+    *text = decoder->text.data();
+    *text_bytes = decoder->text.size();
+    return absl::OkStatus();
+  });
+}
+
+qeff_rt_status qeff_rt_decoder_flush(qeff_rt_decoder* decoder,
+                                     const char** text, size_t* text_bytes,
+                                     qeff_rt_error* error) {
+  return qeff::Guarded(error, [&]() -> absl::Status {
+    decoder->text = decoder->stream.Flush();
+    *text = decoder->text.data();
+    *text_bytes = decoder->text.size();
+    return absl::OkStatus();
+  });
+}
+
 qeff_rt_status qeff_rt_engine_create(const qeff_rt_package* package,
                                      const qeff_rt_engine_options* options,
                                      qeff_rt_engine** engine,
@@ -213,6 +259,15 @@ qeff_rt_status qeff_rt_engine_create(const qeff_rt_package* package,
 
 void qeff_rt_engine_free(qeff_rt_engine* engine) { delete engine; }
 
+void qeff_rt_engine_get_options(const qeff_rt_engine* engine,
+                                qeff_rt_engine_options* options) {
+  const qeff::EngineOptions& run = engine->engine->options();
+  options->context_length = run.context_length;
+  options->batch_size = run.batch_size;
+  options->prefill_chunk = run.prefill_chunk;
+  options->threads = engine->pool->num_threads();
+}
+
 qeff_rt_status qeff_rt_engine_append(qeff_rt_engine* engine, int64_t slot,
                                      const int32_t* tokens, size_t count,
                                      const float** logits,
@@ -224,6 +279,30 @@ qeff_rt_status qeff_rt_engine_append(qeff_rt_engine* engine, int64_t slot,
     *logits = found.row(0);
     return absl::OkStatus();
   });
+}
+
+qeff_rt_status qeff_rt_engine_run(qeff_rt_engine* engine,
+                                  const qeff_rt_slot_tokens* inputs,
+                                  size_t count, const float** logits,
+                                  qeff_rt_error* error) {
+  return qeff::Guarded(error, [&]() -> absl::Status {
+    engine->inputs.clear();
+    for (const qeff_rt_slot_tokens& input :
+         absl::MakeConstSpan(inputs, count)) {
+      engine->inputs.push_back({input.slot,
+                                absl::MakeConstSpan(input.tokens, input.count),
+                                input.skip_logits == 0});
+    }
+    QEFF_ASSIGN_OR_RETURN(const qeff::MatrixView<const float> found,
+                          engine->engine->Run(engine->inputs));
+    *logits = found.data();
+    return absl::OkStatus();
+  });
+}
+
+int64_t qeff_rt_engine_position(const qeff_rt_engine* engine, int64_t slot) {
+  if (!qeff::CheckSlot(*engine->engine, slot).ok()) return -1;
+  return engine->engine->position(slot);
 }
 
 qeff_rt_status qeff_rt_engine_reset(qeff_rt_engine* engine, int64_t slot,

@@ -87,6 +87,31 @@ qeff_rt_status qeff_rt_package_decode(const qeff_rt_package* package,
                                       char* text, size_t capacity,
                                       size_t* text_bytes, qeff_rt_error* error);
 
+/* Text of tokens that come one by one, without special ones. It stays usable
+ * when its package is freed. Not thread-safe. */
+typedef struct qeff_rt_decoder qeff_rt_decoder;
+qeff_rt_status qeff_rt_decoder_create(const qeff_rt_package* package,
+                                      qeff_rt_decoder** decoder,
+                                      qeff_rt_error* error);
+/* NULL is allowed. */
+void qeff_rt_decoder_free(qeff_rt_decoder* decoder);
+
+/* *text becomes what is complete with `token`, of *text_bytes bytes, not
+ * terminated by a NUL and valid until the next call with this decoder. It may
+ * be empty: a UTF-8 sequence that the next token could complete is held back.
+ * All texts together, with flush's, are what qeff_rt_package_decode gives for
+ * all tokens. After QEFF_RT_INVALID_ARGUMENT for a token that the tokenizer
+ * does not have, the decoder is as it was. */
+qeff_rt_status qeff_rt_decoder_append(qeff_rt_decoder* decoder, int32_t token,
+                                      const char** text, size_t* text_bytes,
+                                      qeff_rt_error* error);
+
+/* The same for what was held back, when no more tokens come. The decoder is
+ * then as new. */
+qeff_rt_status qeff_rt_decoder_flush(qeff_rt_decoder* decoder,
+                                     const char** text, size_t* text_bytes,
+                                     qeff_rt_error* error);
+
 /* 0 in any field is what the package says or, for threads, all processors. */
 typedef struct qeff_rt_engine_options {
   int64_t context_length;
@@ -103,6 +128,10 @@ qeff_rt_status qeff_rt_engine_create(const qeff_rt_package* package,
 /* NULL is allowed. */
 void qeff_rt_engine_free(qeff_rt_engine* engine);
 
+/* The options that it was made with: none is 0. */
+void qeff_rt_engine_get_options(const qeff_rt_engine* engine,
+                                qeff_rt_engine_options* options);
+
 /* Runs `count` tokens after those of slot `slot`, from 0 to batch_size - 1.
  * *logits becomes the logits after the last one, vocab_size numbers that are
  * valid until the next call with this engine. */
@@ -110,6 +139,28 @@ qeff_rt_status qeff_rt_engine_append(qeff_rt_engine* engine, int64_t slot,
                                      const int32_t* tokens, size_t count,
                                      const float** logits,
                                      qeff_rt_error* error);
+
+/* Tokens to append to a slot. */
+typedef struct qeff_rt_slot_tokens {
+  int64_t slot;
+  const int32_t* tokens;
+  size_t count;
+  /* Not 0: no logits, for a part of a prompt whose rest comes later. */
+  int32_t skip_logits;
+} qeff_rt_slot_tokens;
+
+/* As append, for several slots together, which costs less than one after the
+ * other: weights are read once for all. Each slot may be named once. *logits
+ * becomes vocab_size numbers for each input that does not skip them, in order,
+ * one after the other, or NULL when all do. On an error nothing is appended to
+ * any slot. */
+qeff_rt_status qeff_rt_engine_run(qeff_rt_engine* engine,
+                                  const qeff_rt_slot_tokens* inputs,
+                                  size_t count, const float** logits,
+                                  qeff_rt_error* error);
+
+/* Number of tokens that a slot has, or -1 when there is no such slot. */
+int64_t qeff_rt_engine_position(const qeff_rt_engine* engine, int64_t slot);
 
 /* Forgets the tokens of a slot. */
 qeff_rt_status qeff_rt_engine_reset(qeff_rt_engine* engine, int64_t slot,
@@ -139,7 +190,9 @@ void qeff_rt_sampler_free(qeff_rt_sampler* sampler);
 void qeff_rt_sampler_accept(qeff_rt_sampler* sampler, const int32_t* tokens,
                             size_t count);
 
-/* Chooses a token from the logits of qeff_rt_engine_append, and accepts it. */
+/* Chooses a token from logits, vocab_size numbers as an engine gives them, and
+ * accepts it. QEFF_RT_DATA_LOSS when one that may be chosen is not a number or
+ * infinite: the weights are no good, or numbers became too large. */
 qeff_rt_status qeff_rt_sampler_next(qeff_rt_sampler* sampler,
                                     const float* logits, int32_t* token,
                                     qeff_rt_error* error);

@@ -19,11 +19,13 @@ namespace qeff_rt_cpp {
 
 struct Free {
   void operator()(qeff_rt_package* p) const { qeff_rt_package_free(p); }
+  void operator()(qeff_rt_decoder* p) const { qeff_rt_decoder_free(p); }
   void operator()(qeff_rt_engine* p) const { qeff_rt_engine_free(p); }
   void operator()(qeff_rt_sampler* p) const { qeff_rt_sampler_free(p); }
 };
 
 using Package = std::unique_ptr<qeff_rt_package, Free>;
+using Decoder = std::unique_ptr<qeff_rt_decoder, Free>;
 using Engine = std::unique_ptr<qeff_rt_engine, Free>;
 using Sampler = std::unique_ptr<qeff_rt_sampler, Free>;
 
@@ -34,6 +36,16 @@ inline qeff_rt_status Open(const std::string& path, Package* package,
   const qeff_rt_status status =
       qeff_rt_package_open(QEFF_RT_ABI_VERSION, path.c_str(), &handle, error);
   if (status == QEFF_RT_OK) package->reset(handle);
+  return status;
+}
+
+// As qeff_rt_decoder_create.
+inline qeff_rt_status Create(const Package& package, Decoder* decoder,
+                             qeff_rt_error* error) {
+  qeff_rt_decoder* handle = nullptr;
+  const qeff_rt_status status =
+      qeff_rt_decoder_create(package.get(), &handle, error);
+  if (status == QEFF_RT_OK) decoder->reset(handle);
   return status;
 }
 

@@ -48,7 +48,7 @@ class DevicePackage {
   // field, with expected and found, when it is not a package, is truncated or
   // longer than it says, of another format version or target, its header is
   // damaged, or the header and the model that it describes do not fit together
-  // (ValidateModel). Values of weights are not looked at.
+  // (ValidateModel). Values of matrices are not looked at.
   // Cost: one mmap, the header (about 60 bytes a tensor), and a copy of norms
   // and biases; matrices and the tokenizer are not touched above
   // verify_up_to_bytes.
