@@ -3,6 +3,8 @@
 // `qeff compile` on tiny random models: the package runs as the folder does.
 
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "qeff/io/io_testutil.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tokenizer/portable_tokenizer.h"
+#include "qeff/util/json.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/run_testutil.h"
 
@@ -258,6 +261,56 @@ TEST_F(PackageTest, Errors) {
   WriteTestFile(damaged, bytes);
   ExpectError("generate", {"--package=" + damaged, "--prompt=x"}, 3,
               "checksum");
+}
+
+// Makes NaN of all elements of a tensor.
+void MakeNaN(const std::string& folder, const std::string& tensor) {
+  const std::string path = folder + "/model.safetensors";
+  std::string bytes = ReadTestFile(path);
+  uint64_t header_bytes;
+  std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
+  const Json header = Json::parse(bytes.substr(8, header_bytes));
+  const Json& offsets = header[tensor]["data_offsets"];
+  const auto data = bytes.begin() + 8 + static_cast<int64_t>(header_bytes);
+  std::fill(data + offsets[0].get<int64_t>(), data + offsets[1].get<int64_t>(),
+            '\xFF');
+  WriteTestFile(path, bytes);
+}
+
+TEST(CompileTest, RefusesWhatIsNotFinite) {
+  const std::string model = Synth("tiny");
+  const std::string quantized = MakeTestFolder() + "/int4";
+  ASSERT_EQ(RunQeff({"quantize", "--model=" + model, "--output=" + quantized,
+                     "--scheme=int4_g32"})
+                .code,
+            0);
+  const std::string folder = MakeTestFolder();
+  const auto expect = [&](const std::string& from, int code,
+                          const std::string& message) {
+    const CommandOutcome outcome =
+        RunQeff({"compile", "--model=" + from, "--output=" + folder + "/out"});
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_THAT(ListTestFolder(folder), ElementsAre());
+  };
+  MakeNaN(quantized, "model.layers.1.mlp.up_proj.weight_scale");
+  expect(quantized, 3, "model.layers.1.mlp.up_proj.weight_scale");
+  MakeNaN(model, "model.layers.1.post_attention_layernorm.weight");
+  expect(model, 3, "block 1 ffn norm weight: element 0 is");
+  const std::string head = Synth("tiny");
+  MakeNaN(head, "lm_head.weight");
+  expect(head, 6, "lm_head: row 0, column 0 is not finite");
+  // Float matrices are not looked at: their logits are an error.
+  const std::string floats = Synth("tiny");
+  MakeNaN(floats, "model.layers.0.mlp.down_proj.weight");
+  const std::string file = floats + ".qeff";
+  ASSERT_EQ(RunQeff({"compile", "--model=" + floats, "--output=" + file}).code,
+            0);
+  for (const std::string& source : {"--model=" + floats, "--package=" + file}) {
+    const CommandOutcome outcome = RunQeff({"generate", source, "--prompt=x"});
+    EXPECT_EQ(outcome.code, 6) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("logit of token"));
+  }
 }
 
 TEST(CompileTest, SameBytesForAnyNumberOfThreadsAndRun) {
