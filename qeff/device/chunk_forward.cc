@@ -183,9 +183,8 @@ void ChunkForward::RunBlock(const DeviceBlock& block, int64_t layer) {
 
 void ChunkForward::RunQkv(const DeviceBlock& block) {
   linears_.SetInput(Used(&normed_));
-  linears_.Multiply(block.q, Used(&q_));
-  linears_.Multiply(block.k, Used(&k_));
-  linears_.Multiply(block.v, Used(&v_));
+  linears_.MultiplyAll(
+      {{&block.q, Used(&q_)}, {&block.k, Used(&k_)}, {&block.v, Used(&v_)}});
   times_.Add(Op::kProduct);
   ForTokens([&](int64_t t) { FinishQkv(block, t); });
   times_.Add(Op::kRope);
@@ -303,8 +302,12 @@ void ChunkForward::AttendHead(int64_t layer, const TokenRange& range,
 // up = act(Gate x) * (Up x), or act(Up x).
 void ChunkForward::RunFfn(const DeviceBlock& block) {
   linears_.SetInput(Used(&normed_));
-  linears_.Multiply(block.up, Used(&up_));
-  if (spec_.gated_ffn) linears_.Multiply(block.gate, Used(&gate_));
+  if (spec_.gated_ffn) {
+    linears_.MultiplyAll(
+        {{&block.gate, Used(&gate_)}, {&block.up, Used(&up_)}});
+  } else {
+    linears_.Multiply(block.up, Used(&up_));
+  }
   times_.Add(Op::kProduct);
   ForTokens([&](int64_t t) {
     const absl::Span<float> up = Row(Used(&up_), t);

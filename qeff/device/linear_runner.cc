@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <variant>
 
+#include "absl/container/inlined_vector.h"
 #include "qeff/kernels/elementwise/arithmetic.h"
 #include "qeff/kernels/matmul_bf16/matmul_bf16.h"
 #include "qeff/kernels/matmul_bf16/pack_bf16_activations.h"
@@ -46,6 +47,13 @@ absl::Span<uint8_t> First(int64_t size, AlignedArray<uint8_t>* array) {
   return array->span().subspan(0, static_cast<size_t>(size));
 }
 
+void AddBias(const DeviceLinear& linear, MatrixView<float> y) {
+  if (linear.bias.empty()) return;
+  for (int64_t t = 0; t < y.rows(); ++t) {
+    AddInPlace(linear.bias, absl::MakeSpan(y.row(t), linear.bias.size()));
+  }
+}
+
 }  // namespace
 
 void LinearRunner::Reserve(const DeviceMatrix& weight, int64_t max_tokens) {
@@ -81,9 +89,35 @@ void LinearRunner::Multiply(const DeviceMatrix& weight, MatrixView<float> y) {
 
 void LinearRunner::Multiply(const DeviceLinear& linear, MatrixView<float> y) {
   Multiply(linear.weight, y);
-  if (linear.bias.empty()) return;
-  for (int64_t t = 0; t < y.rows(); ++t) {
-    AddInPlace(linear.bias, absl::MakeSpan(y.row(t), linear.bias.size()));
+  AddBias(linear, y);
+}
+
+void LinearRunner::MultiplyAll(absl::Span<const LinearOutput> outputs) {
+  QEFF_CHECK(outputs.size() <= static_cast<size_t>(kMaxIntProducts));
+  const auto* first =
+      std::get_if<PackedIntLayout>(&outputs[0].linear->weight.layout);
+  absl::InlinedVector<IntProduct, kMaxIntProducts> products;
+  for (const LinearOutput& output : outputs) {
+    const DeviceMatrix& weight = output.linear->weight;
+    QEFF_CHECK(weight.cols == x_.cols() && weight.rows == output.y.cols() &&
+               x_.rows() == output.y.rows());
+    const auto* ints = std::get_if<PackedIntLayout>(&weight.layout);
+    if (activations_ != Activations::kFast || ints == nullptr ||
+        first == nullptr || ints->group_elems() != first->group_elems()) {
+      break;
+    }
+    products.push_back({PackedIntWeights{*ints, weight.bytes}, Elems(output.y),
+                        output.y.stride_elems()});
+  }
+  if (products.size() == outputs.size()) {
+    MatMulInts(products, Codes(*first), *pool_);
+  } else {
+    for (const LinearOutput& output : outputs) {
+      Multiply(output.linear->weight, output.y);
+    }
+  }
+  for (const LinearOutput& output : outputs) {
+    AddBias(*output.linear, output.y);
   }
 }
 
@@ -110,6 +144,10 @@ void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
         weights, FloatActivations{Elems(x_), x_.rows(), x_.stride_elems()},
         Elems(y), y.stride_elems(), *pool_);
   }
+  MatMulInt(weights, Codes(layout), Elems(y), y.stride_elems(), *pool_);
+}
+
+QuantizedActivations LinearRunner::Codes(const PackedIntLayout& layout) {
   const ActivationLayout activations(x_.rows(), layout);
   const absl::Span<uint8_t> codes = First(activations.total_bytes(), &codes_);
   if (codes_group_elems_ != layout.group_elems()) {
@@ -119,8 +157,7 @@ void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
     codes_group_elems_ = layout.group_elems();
     times_->Add(Op::kQuantize);
   }
-  MatMulInt(weights, QuantizedActivations{activations, codes}, Elems(y),
-            y.stride_elems(), *pool_);
+  return QuantizedActivations{activations, codes};
 }
 
 void LinearRunner::MultiplyBF16(const PackedBF16Layout& layout,

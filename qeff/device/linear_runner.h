@@ -13,12 +13,19 @@
 #include "qeff/device/engine_options.h"
 #include "qeff/device/model.h"
 #include "qeff/device/op_times.h"
+#include "qeff/kernels/matmul_int/matmul_int.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/util/aligned.h"
 
 namespace qeff {
 namespace internal_device {
+
+// A layer and where its output goes, [tokens, rows].
+struct LinearOutput {
+  const DeviceLinear* linear;
+  MatrixView<float> y;
+};
 
 // Not thread-safe. Allocates only in Reserve.
 class LinearRunner {
@@ -42,7 +49,14 @@ class LinearRunner {
   void Multiply(const DeviceLinear& linear, MatrixView<float> y);
   void Multiply(const DeviceMatrix& weight, MatrixView<float> y);
 
+  // The same for several layers, faster where they can run as one. At most
+  // kMaxIntProducts.
+  void MultiplyAll(absl::Span<const LinearOutput> outputs);
+
  private:
+  // Codes of the input for `layout`, made unless they are there.
+  QuantizedActivations Codes(const PackedIntLayout& layout);
+
   void MultiplyRows(const DeviceMatrix& weight, MatrixView<float> y);
   void MultiplyInt(const PackedIntLayout& layout, const DeviceMatrix& weight,
                    MatrixView<float> y);

@@ -127,24 +127,25 @@ namespace qeff {
 namespace internal_matmul_int {
 HWY_EXPORT(MultiplyBlock);
 
-// HWY_DYNAMIC_DISPATCH names a function of this namespace, also when the
-// target is chosen at compile time.
-void Multiply(const Product& product, int64_t panel_begin, int64_t panel_end,
-              int64_t tile_begin, int64_t tile_end) {
-  HWY_DYNAMIC_DISPATCH(MultiplyBlock)
-  (product, panel_begin, panel_end, tile_begin, tile_end);
-}
-
 bool IsAligned(const uint8_t* p) {
   return reinterpret_cast<uintptr_t>(p) % 64 == 0;
 }
 
-Product MakeProduct(const PackedIntWeights& weights,
-                    const QuantizedActivations& activations, float* y,
-                    int64_t stride_elems) {
-  const PackedIntLayout& layout = weights.layout;
+void Check(const IntProduct& product, int64_t tokens) {
+  const PackedIntLayout& layout = product.weights.layout;
+  QEFF_CHECK(static_cast<int64_t>(product.weights.bytes.size()) ==
+                 layout.total_bytes() &&
+             IsAligned(product.weights.bytes.data()));
+  QEFF_CHECK(product.stride_elems >= layout.rows() &&
+             static_cast<int64_t>(product.y.size()) >=
+                 (tokens - 1) * product.stride_elems + layout.rows());
+}
+
+Product MakeProduct(const IntProduct& of,
+                    const QuantizedActivations& activations) {
+  const PackedIntLayout& layout = of.weights.layout;
   Product product;
-  product.weights = weights.bytes.data();
+  product.weights = of.weights.bytes.data();
   product.panel_bytes = layout.panel_bytes();
   product.rows = layout.rows();
   product.groups = layout.groups();
@@ -160,65 +161,96 @@ Product MakeProduct(const PackedIntWeights& weights,
   product.scale_dtype = layout.scale_dtype();
   product.layout = &activations.layout;
   product.activations = activations.bytes.data();
-  product.y = y;
-  product.stride_elems = stride_elems;
+  product.y = of.y.data();
+  product.stride_elems = of.stride_elems;
   return product;
 }
 
-// Panels of a range. While weights come from memory the beginning of a range
-// is waited for, so there are fewer, and none that is read in less time.
-int64_t Grain(const PackedIntLayout& layout, bool decode, int threads) {
-  if (!decode) return BalancedGrain(layout.panels(), threads, 1);
-  constexpr int64_t kRangesPerThread = 4;
-  constexpr int64_t kMinRangeBytes = 64 * 1024;
-  return std::max(CeilDiv(layout.panels(), kRangesPerThread * threads),
-                  CeilDiv(kMinRangeBytes, layout.panel_bytes()));
-}
+// The panels of several products, one after another.
+class Panels {
+ public:
+  Panels(absl::Span<const IntProduct> products,
+         const QuantizedActivations& activations)
+      : tiles_(activations.layout.tiles()) {
+    for (const IntProduct& of : products) {
+      products_[size_] = MakeProduct(of, activations);
+      count_ += of.weights.layout.panels();
+      ends_[size_++] = count_;
+    }
+  }
+
+  int64_t count() const { return count_; }
+  int64_t tiles() const { return tiles_; }
+
+  // Panels [begin, end) times part `run` of `runs` of the tiles.
+  void Multiply(int64_t begin, int64_t end, int64_t run, int64_t runs) const {
+    const int64_t tile_begin = run * tiles_ / runs;
+    const int64_t tile_end = (run + 1) * tiles_ / runs;
+    for (int64_t i = 0, first = 0; i < size_; first = ends_[i++]) {
+      const int64_t from = std::max(begin, first) - first;
+      const int64_t to = std::min(end, ends_[i]) - first;
+      if (from >= to) continue;
+      HWY_DYNAMIC_DISPATCH(MultiplyBlock)
+      (products_[i], from, to, tile_begin, tile_end);
+    }
+  }
+
+  // Panels of a range. While weights come from memory the beginning of a range
+  // is waited for, so there are fewer, and none that is read in less time.
+  int64_t Grain(int threads) const {
+    if (tiles_ > 1) return BalancedGrain(count_, threads, 1);
+    constexpr int64_t kRangesPerThread = 4;
+    constexpr int64_t kMinRangeBytes = 64 * 1024;
+    return std::max(CeilDiv(count_, kRangesPerThread * threads),
+                    CeilDiv(kMinRangeBytes, products_[0].panel_bytes));
+  }
+
+ private:
+  const int64_t tiles_;
+  int64_t size_ = 0;
+  int64_t count_ = 0;
+  Product products_[kMaxIntProducts];
+  int64_t ends_[kMaxIntProducts];  // in panels
+};
 
 }  // namespace internal_matmul_int
+
+void MatMulInts(absl::Span<const IntProduct> products,
+                const QuantizedActivations& activations, ThreadPool& pool) {
+  if (products.empty()) return;
+  QEFF_CHECK(static_cast<int64_t>(products.size()) <= kMaxIntProducts);
+  QEFF_CHECK(static_cast<int64_t>(activations.bytes.size()) ==
+                 activations.layout.total_bytes() &&
+             internal_matmul_int::IsAligned(activations.bytes.data()));
+  for (const IntProduct& product : products) {
+    QEFF_CHECK(activations.layout.Fits(product.weights.layout));
+    internal_matmul_int::Check(product, activations.layout.tokens());
+  }
+  const internal_matmul_int::Panels panels(products, activations);
+  // Panels are split into runs of tiles when there are few for the threads.
+  const int64_t wanted = int64_t{4} * pool.num_threads();
+  const int64_t runs =
+      std::min(panels.tiles(), std::max<int64_t>(1, wanted / panels.count()));
+  if (runs == 1) {
+    pool.ParallelFor(panels.count(), panels.Grain(pool.num_threads()),
+                     [&](int64_t begin, int64_t end, int /*thread*/) {
+                       panels.Multiply(begin, end, 0, 1);
+                     });
+    return;
+  }
+  pool.ParallelFor(panels.count() * runs, 1,
+                   [&](int64_t begin, int64_t end, int /*thread*/) {
+                     for (int64_t i = begin; i < end; ++i) {
+                       panels.Multiply(i / runs, i / runs + 1, i % runs, runs);
+                     }
+                   });
+}
 
 void MatMulInt(const PackedIntWeights& weights,
                const QuantizedActivations& activations, absl::Span<float> y,
                int64_t stride_elems, ThreadPool& pool) {
-  const int64_t tokens = activations.layout.tokens();
-  const int64_t rows = weights.layout.rows();
-  QEFF_CHECK(activations.layout.Fits(weights.layout));
-  QEFF_CHECK(static_cast<int64_t>(weights.bytes.size()) ==
-                 weights.layout.total_bytes() &&
-             internal_matmul_int::IsAligned(weights.bytes.data()));
-  QEFF_CHECK(static_cast<int64_t>(activations.bytes.size()) ==
-                 activations.layout.total_bytes() &&
-             internal_matmul_int::IsAligned(activations.bytes.data()));
-  QEFF_CHECK(stride_elems >= rows && static_cast<int64_t>(y.size()) >=
-                                         (tokens - 1) * stride_elems + rows);
-  const auto product = internal_matmul_int::MakeProduct(weights, activations,
-                                                        y.data(), stride_elems);
-  // Panels are split into runs of tiles when there are few for the threads.
-  const int64_t panels = weights.layout.panels();
-  const int64_t tiles = activations.layout.tiles();
-  const int64_t wanted = int64_t{4} * pool.num_threads();
-  const int64_t runs = std::min(tiles, std::max<int64_t>(1, wanted / panels));
-  const auto multiply = [&](int64_t panel_begin, int64_t panel_end,
-                            int64_t run) {
-    internal_matmul_int::Multiply(product, panel_begin, panel_end,
-                                  run * tiles / runs, (run + 1) * tiles / runs);
-  };
-  if (runs == 1) {
-    pool.ParallelFor(
-        panels,
-        internal_matmul_int::Grain(weights.layout, /*decode=*/tiles == 1,
-                                   pool.num_threads()),
-        [&](int64_t begin, int64_t end, int /*thread*/) {
-          multiply(begin, end, 0);
-        });
-    return;
-  }
-  pool.ParallelFor(panels * runs, 1,
-                   [&](int64_t begin, int64_t end, int /*thread*/) {
-                     for (int64_t i = begin; i < end; ++i) {
-                       multiply(i / runs, i / runs + 1, i % runs);
-                     }
-                   });
+  const IntProduct product = {weights, y, stride_elems};
+  MatMulInts(absl::MakeConstSpan(&product, 1), activations, pool);
 }
 
 }  // namespace qeff

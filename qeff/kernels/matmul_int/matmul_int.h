@@ -28,13 +28,28 @@ struct QuantizedActivations {
   absl::Span<const uint8_t> bytes;
 };
 
-// y[t * stride_elems + r] = sum over c of W[r, c] * x[t, c]
+// Where the product of some weights goes: element (t, r) to
+// y[t * stride_elems + r].
+struct IntProduct {
+  PackedIntWeights weights;
+  absl::Span<float> y;
+  int64_t stride_elems;
+};
+
+// Products of a call.
+inline constexpr int64_t kMaxIntProducts = 4;
+
+// For each product, every token t and row r of its weights,
 //
-// for every token t and row r of the weights. Preconditions (checked):
-// activations.layout.Fits(weights.layout), the sizes and alignment of both,
-// stride_elems >= rows, y.size() >= (tokens - 1) * stride_elems + rows. `y` has
-// any alignment of floats and overlaps nothing; elements between its rows are
-// left alone. Thread-safe; works on `pool`. Allocates nothing.
+//   y[t * stride_elems + r] = sum over c of W[r, c] * x[t, c]
+//
+// as several calls would, but the threads start once: the products of a layer
+// that share an input are small beside the time that takes. Preconditions
+// (checked): at most kMaxIntProducts; activations.layout.Fits each
+// weights.layout, the sizes and alignment of both, stride_elems >= rows,
+// y.size() >= (tokens - 1) * stride_elems + rows. `y` has any alignment of
+// floats and overlaps nothing; elements between its rows are left alone.
+// Thread-safe; works on `pool`. Allocates nothing.
 //
 // Numerics: with d = the exact sum over the columns of group g of
 // (code - zero) * activation code, and all else float32, rounded,
@@ -45,6 +60,10 @@ struct QuantizedActivations {
 // plus 2^-149 an operation where it underflows; exact is what the codes and
 // scales stand for.
 // Cost: the dot products from about 16 tokens on, else one read of the weights.
+void MatMulInts(absl::Span<const IntProduct> products,
+                const QuantizedActivations& activations, ThreadPool& pool);
+
+// One of them.
 void MatMulInt(const PackedIntWeights& weights,
                const QuantizedActivations& activations, absl::Span<float> y,
                int64_t stride_elems, ThreadPool& pool);

@@ -156,7 +156,7 @@ TEST_F(MatMulIntTest, LongRows) {
   for (int bits : {2, 3, 4}) CheckRandom({bits, 33, 5000, 0, 13}, 7);
 }
 
-// Panels of long groups take turns, four at a time.
+// Longer than what is fetched ahead at once.
 TEST_F(MatMulIntTest, SeveralPanelsOfLongGroups) {
   for (int bits : {2, 3, 4, 8}) {
     for (int64_t rows : {32, 97, 300}) {
@@ -212,6 +212,41 @@ TEST_F(MatMulIntTest, NanStaysInItsToken) {
             absl::MakeSpan(y), 40, *pool_);
   for (size_t i = 0; i < y.size(); ++i) {
     EXPECT_EQ(std::isnan(y[i]), i / 40 == 1) << i;
+  }
+}
+
+// The products of one call are those of several calls, whatever their sizes.
+TEST_F(MatMulIntTest, SeveralProductsAtOnce) {
+  constexpr int64_t kCols = 200;
+  for (int64_t tokens : {1, 7, 40}) {
+    std::vector<RandomIntMatrix> matrices;
+    std::vector<AlignedArray<uint8_t>> packed;
+    std::vector<std::vector<float>> together, alone;
+    std::vector<IntProduct> products;
+    for (int64_t rows : {70, 1, 33, 128}) {
+      const int bits = rows == 33 ? 8 : 4;
+      matrices.emplace_back(
+          *PackedIntLayout::Create(bits, rows, kCols, 32, DType::kF16),
+          static_cast<uint64_t>(rows));
+      packed.push_back(matrices.back().Pack());
+      together.emplace_back(tokens * rows);
+      alone.emplace_back(tokens * rows);
+    }
+    const ActivationLayout activations(tokens, kCols, 32);
+    AlignedArray<uint8_t> x(static_cast<size_t>(activations.total_bytes()));
+    std::vector<float> values(static_cast<size_t>(tokens * kCols));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = Random(5).NormalAt(i);
+    QuantizeActivations(activations, values, kCols, x.span(), *pool_);
+    for (size_t i = 0; i < matrices.size(); ++i) {
+      const PackedIntLayout& layout = matrices[i].layout();
+      const PackedIntWeights weights{layout, packed[i].span()};
+      products.push_back({weights, absl::MakeSpan(together[i]), layout.rows()});
+      MatMulInt(weights, {activations, x.span()}, absl::MakeSpan(alone[i]),
+                layout.rows(), *pool_);
+    }
+    MatMulInts(products, {activations, x.span()}, *pool_);
+    EXPECT_EQ(together, alone) << tokens << " tokens";
   }
 }
 
