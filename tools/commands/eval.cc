@@ -96,31 +96,39 @@ class EvalCommand : public Command {
   }
   absl::StatusOr<Json> Run(const CommandEnv& env,
                            const FlagTable& flags) override {
+    QEFF_RETURN_IF_ERROR(CheckFlags(flags));
+    if (protocol_ == "llama.cpp") options_.protocol = EvalProtocol::kLlamaCpp;
+    return flags.WasGiven("package") ? RunPackage(env, flags) : RunModel(env);
+  }
+
+ private:
+  // Tokens that a chunk of the engine takes: as many as are scored at a time.
+  static constexpr int64_t kChunkTokens = 64;
+
+  absl::Status CheckFlags(const FlagTable& flags) const {
     QEFF_RETURN_IF_ERROR(CheckModelOrPackage(flags));
     if (options_.context_length < 0 || options_.stride < 0 ||
         options_.max_tokens < 0) {
       return UsageError(
           "--context_length, --stride and --max_tokens must not be negative");
     }
-    if (protocol_ == "llama.cpp") {
-      if (flags.WasGiven("stride")) {
-        return UsageError("--stride has no meaning with --protocol=llama.cpp");
-      }
-      options_.protocol = EvalProtocol::kLlamaCpp;
+    if (protocol_ == "llama.cpp" && flags.WasGiven("stride")) {
+      return UsageError("--stride has no meaning with --protocol=llama.cpp");
     }
-    if (executor_ == "host" &&
-        (flags.WasGiven("activations") || flags.WasGiven("lm_head") ||
-         flags.WasGiven("kv_cache"))) {
+    if (executor_ != "host") return absl::OkStatus();
+    if (flags.WasGiven("package")) {
+      return UsageError("--executor=host has no meaning with --package");
+    }
+    if (flags.WasGiven("activations") || flags.WasGiven("lm_head") ||
+        flags.WasGiven("kv_cache")) {
       return UsageError(
           "--activations, --lm_head and --kv_cache have no meaning with "
           "--executor=host");
     }
-    if (flags.WasGiven("package")) {
-      if (executor_ == "host") {
-        return UsageError("--executor=host has no meaning with --package");
-      }
-      return RunPackage(env, flags);
-    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Json> RunModel(const CommandEnv& env) {
     QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> transformer,
                           LoadTransformer(model_));
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
@@ -134,10 +142,6 @@ class EvalCommand : public Command {
     QEFF_RETURN_IF_ERROR(transformer->checkpoint().VerifyUnchanged());
     return Report(result, env);
   }
-
- private:
-  // Tokens that a chunk of the engine takes: as many as are scored at a time.
-  static constexpr int64_t kChunkTokens = 64;
 
   absl::StatusOr<Json> RunPackage(const CommandEnv& env,
                                   const FlagTable& flags) {
