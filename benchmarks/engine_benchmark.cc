@@ -6,28 +6,21 @@
 // reading. See README.md.
 
 #include <sys/resource.h>
-#include <sys/types.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "qeff/compile/pack_matrix.h"
-#include "qeff/compile/package_writer.h"
+#include "benchmarks/synthetic_package.h"
 #include "qeff/device/engine.h"
 #include "qeff/device/package/device_package.h"
-#include "qeff/format/quant_scheme.h"
 #include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/matmul_bf16/matmul_bf16_peak.h"
 #include "qeff/kernels/matmul_int/matmul_int_peak.h"
@@ -37,128 +30,18 @@
 #include "qeff/util/aligned.h"
 #include "qeff/util/atomic_file.h"
 #include "qeff/util/json.h"
-#include "qeff/util/random.h"
 #include "qeff/util/status.h"
 #include "tools/flags.h"
 
 namespace qeff {
 namespace {
 
-// A random matrix of a layout, once for each shape: layers get copies of the
-// bytes, since the machine must read each of them.
-class MatrixMaker {
- public:
-  MatrixMaker(std::string scheme, ThreadPool* pool)
-      : scheme_(std::move(scheme)), pool_(pool) {}
-
-  absl::StatusOr<DeviceMatrix> Make(int64_t rows, int64_t cols) {
-    return Make(rows, cols, scheme_);
-  }
-
-  // As another scheme: "f32", "bf16" or what ParseQuantScheme takes.
-  absl::StatusOr<DeviceMatrix> Make(int64_t rows, int64_t cols,
-                                    const std::string& scheme) {
-    DeviceMatrix& model = made_[absl::StrCat(scheme, " ", rows, " ", cols)];
-    if (model.empty()) {
-      QEFF_ASSIGN_OR_RETURN(model, MakeFirst(rows, cols, scheme));
-    }
-    auto copy = std::make_shared<AlignedArray<uint8_t>>(model.bytes.size());
-    std::memcpy(copy->data(), model.bytes.data(), copy->size());
-    DeviceMatrix matrix = model;
-    matrix.bytes = copy->span();
-    matrix.owner = std::move(copy);
-    return matrix;
-  }
-
-  // The originals are no longer needed.
-  void Clear() { made_.clear(); }
-
- private:
-  absl::StatusOr<DeviceMatrix> MakeFirst(int64_t rows, int64_t cols,
-                                         const std::string& scheme) {
-    Matrix<float> values(rows, cols);
-    const Random random(static_cast<uint64_t>(rows * 31 + cols));
-    const float scale = 1.0f / std::sqrt(static_cast<float>(cols));
-    pool_->ParallelFor(rows, 16, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin * cols; i < end * cols; ++i) {
-        values.data()[i] = scale * random.NormalAt(static_cast<uint64_t>(i));
-      }
-    });
-    if (scheme == "f32") return OwnedMatrix(std::move(values));
-    if (scheme == "bf16") {
-      std::vector<uint8_t> halves(static_cast<size_t>(rows * cols * 2));
-      for (int64_t i = 0; i < rows * cols; ++i) {
-        const uint16_t half = FloatToBF16(values.data()[i]);
-        std::memcpy(halves.data() + 2 * i, &half, 2);
-      }
-      return PackBF16({DType::kBF16, Shape({rows, cols}), halves}, pool_);
-    }
-    QEFF_ASSIGN_OR_RETURN(const QuantScheme parsed, ParseQuantScheme(scheme));
-    const TensorView view{
-        DType::kF32, Shape({rows, cols}),
-        absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(values.data()),
-                            values.span().size() * sizeof(float))};
-    QEFF_ASSIGN_OR_RETURN(const QuantizedCopy copy,
-                          QuantizedCopy::Make(parsed, view, pool_));
-    if (!CanPack(copy.view(), rows)) {
-      return InvalidInputError("--scheme: the engine cannot pack ", scheme);
-    }
-    return PackQuantized(copy.view(), rows, pool_);
-  }
-
-  const std::string scheme_;
-  ThreadPool* const pool_;
-  std::map<std::string, DeviceMatrix> made_;
-};
-
-absl::StatusOr<std::shared_ptr<const DeviceModel>> MakeModel(
-    const TransformerSpec& spec, const std::string& scheme,
-    const std::string& lm_head, ThreadPool* pool) {
-  if (spec.qkv_bias || spec.attention_output_bias || spec.ffn_bias ||
-      spec.norm_bias || spec.position == PositionKind::kLearned) {
-    return InvalidInputError("--shape: models with biases are not made here");
-  }
-  MatrixMaker maker(scheme, pool);
-  auto model = std::make_shared<DeviceModel>();
-  model->spec = spec;
-  const auto ones = [](int64_t size) {
-    return std::vector<float>(static_cast<size_t>(size), 1.0f);
-  };
-  const int64_t hidden = spec.hidden_size;
-  QEFF_ASSIGN_OR_RETURN(model->token_embedding,
-                        maker.Make(spec.vocab_size, hidden, "f32"));
-  QEFF_ASSIGN_OR_RETURN(model->lm_head.weight,
-                        maker.Make(spec.vocab_size, hidden, lm_head));
-  model->final_norm.weight = ones(hidden);
-  for (int64_t i = 0; i < spec.num_layers; ++i) {
-    DeviceBlock block;
-    block.attention_norm.weight = block.ffn_norm.weight = ones(hidden);
-    if (spec.qk_norm) block.q_norm = block.k_norm = ones(spec.head_dim);
-    struct Part {
-      DeviceLinear* linear;
-      int64_t rows, cols;
-    };
-    std::vector<Part> parts = {{&block.q, spec.q_size(), hidden},
-                               {&block.k, spec.kv_size(), hidden},
-                               {&block.v, spec.kv_size(), hidden},
-                               {&block.o, hidden, spec.q_size()},
-                               {&block.up, spec.ffn_size, hidden},
-                               {&block.down, hidden, spec.ffn_size}};
-    if (spec.gated_ffn) parts.push_back({&block.gate, spec.ffn_size, hidden});
-    for (const Part& part : parts) {
-      QEFF_ASSIGN_OR_RETURN(part.linear->weight,
-                            maker.Make(part.rows, part.cols));
-    }
-    model->blocks.push_back(std::move(block));
-  }
-  return model;
-}
-
 // Bytes of weights that a step reads, and multiplications and additions of a
-// token in the layers.
+// token in the layers and in lm_head.
 struct Work {
   double weight_bytes = 0;
   double layer_ops = 0;
+  double head_ops = 0;
 };
 
 Work WorkOf(const DeviceModel& model) {
@@ -171,7 +54,9 @@ Work WorkOf(const DeviceModel& model) {
       work.layer_ops += 2.0 * static_cast<double>(m.rows * m.cols);
     }
   }
-  work.weight_bytes += static_cast<double>(model.lm_head.weight.bytes.size());
+  const DeviceMatrix& head = model.lm_head.weight;
+  work.weight_bytes += static_cast<double>(head.bytes.size());
+  work.head_ops = 2.0 * static_cast<double>(head.rows * head.cols);
   return work;
 }
 
@@ -228,6 +113,10 @@ struct Settings {
   }
 };
 
+double MeanOfLast2(const std::vector<double>& values) {
+  return (values[values.size() - 1] + values[values.size() - 2]) / 2;
+}
+
 class Bench {
  public:
   Bench(const Settings& settings, ThreadPool* pool,
@@ -278,78 +167,96 @@ class Bench {
     return tokens;
   }
 
-  // The limit is measured before each run, and the fraction is of that.
+  bool bf16() const { return settings_.scheme == "bf16"; }
+
+  double Peak() {
+    return bf16() ? PeakRate(*pool_, RunBF16DotProducts,
+                             OperationsOfBF16DotProducts())
+                  : PeakRate(*pool_, RunDotProducts, OperationsOfDotProducts());
+  }
+
+  // Limits are measured before and after each run, since other work on the
+  // machine comes and goes; a fraction is of the mean of the two.
   absl::Status Prefill(int64_t count, const std::string& suffix) {
     const std::vector<int32_t> tokens = Tokens(count);
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           MakeEngine(count, 1));
     QEFF_RETURN_IF_ERROR(engine->Append(tokens).status());
     const OpTimes before = engine->times();
-    const bool bf16 = settings_.scheme == "bf16";
-    std::vector<double> rates, peaks, fractions;
+    std::vector<double> rates, fractions, peaks = {Peak()};
     for (int64_t round = 0; round < settings_.rounds; ++round) {
-      peaks.push_back(
-          bf16 ? PeakRate(*pool_, RunBF16DotProducts,
-                          OperationsOfBF16DotProducts())
-               : PeakRate(*pool_, RunDotProducts, OperationsOfDotProducts()));
       engine->Reset();
       const double seconds =
           SecondsOf(*pool_, [&] { engine->Append(tokens).IgnoreError(); });
       rates.push_back(static_cast<double>(count) / seconds);
-      fractions.push_back(work_.layer_ops * rates.back() / peaks.back());
+      peaks.push_back(Peak());
+      fractions.push_back(work_.layer_ops * rates.back() / MeanOfLast2(peaks));
     }
-    json_[absl::StrCat("prefill", suffix, "_tokens_per_second")] =
-        Median(rates);
-    json_[absl::StrCat("prefill", suffix, "_fraction_of_peak")] =
-        Median(fractions);
-    json_[bf16 ? "bf16_peak_gops" : "int8_peak_gops"] = Median(peaks) / 1e9;
+    const std::string key = absl::StrCat("prefill", suffix);
+    json_[absl::StrCat(key, "_tokens_per_second")] = Median(rates);
+    json_[absl::StrCat(key, "_fraction_of_peak")] = Median(fractions);
+    json_[bf16() ? "bf16_peak_gops" : "int8_peak_gops"] = Median(peaks) / 1e9;
     std::printf(
         "prefill %4lld tokens  %8.1f tokens/s  %5.1f %% of %.0f GOP/s\n",
         static_cast<long long>(count), Median(rates), 100 * Median(fractions),
         Median(peaks) / 1e9);
-    PrintSplit(before, engine->times(),
-               absl::StrCat("prefill", suffix, "_time_split"));
+    PrintSplit(before, engine->times(), absl::StrCat(key, "_time_split"));
     return absl::OkStatus();
   }
 
+  // What bounds decoding: reading, or with many sequences dot products.
   absl::Status Decode(int64_t batch, const std::string& suffix) {
-    const std::vector<int32_t> prompt = Tokens(16);
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           MakeEngine(16 + settings_.decode, batch));
-    const std::vector<int32_t> next = {1};
+    const double sequences = static_cast<double>(batch);
+    const double step_ops = (work_.layer_ops + work_.head_ops) * sequences;
+    const OpTimes before = engine->times();
+    std::vector<double> rates, of_bandwidth, of_bound, bandwidths, peaks;
+    const auto measure_limits = [&] {
+      bandwidths.push_back(ReadBandwidth(*pool_, memory_.span()));
+      peaks.push_back(Peak());
+    };
+    measure_limits();
+    for (int64_t round = 0; round < settings_.rounds; ++round) {
+      QEFF_ASSIGN_OR_RETURN(const double seconds, DecodeOnce(batch, *engine));
+      measure_limits();
+      const double steps = static_cast<double>(settings_.decode) / seconds;
+      const double bandwidth_bound = MeanOfLast2(bandwidths) / StepBytes(batch);
+      const double peak_bound = MeanOfLast2(peaks) / step_ops;
+      rates.push_back(steps * sequences);
+      of_bandwidth.push_back(steps / bandwidth_bound);
+      of_bound.push_back(steps / std::min(bandwidth_bound, peak_bound));
+    }
+    const std::string key = absl::StrCat("decode", suffix);
+    json_[absl::StrCat(key, "_tokens_per_second")] = Median(rates);
+    json_[absl::StrCat(key, "_fraction_of_bandwidth")] = Median(of_bandwidth);
+    json_[absl::StrCat(key, "_fraction_of_bound")] = Median(of_bound);
+    json_["read_bandwidth_gbps"] = Median(bandwidths) / 1e9;
+    std::printf(
+        "decode batch %lld        %8.1f tokens/s  %5.1f %% of %.1f GB/s, "
+        "%5.1f %% of what also dot products allow\n",
+        static_cast<long long>(batch), Median(rates),
+        100 * Median(of_bandwidth), Median(bandwidths) / 1e9,
+        100 * Median(of_bound));
+    PrintSplit(before, engine->times(), absl::StrCat(key, "_time_split"));
+    return absl::OkStatus();
+  }
+
+  // Seconds that the steps after a short prompt take.
+  absl::StatusOr<double> DecodeOnce(int64_t batch, Engine& engine) {
+    const std::vector<int32_t> prompt = Tokens(16), next = {1};
     std::vector<SlotTokens> prompts, steps;
     for (int64_t slot = 0; slot < batch; ++slot) {
       prompts.push_back({slot, prompt});
       steps.push_back({slot, next});
     }
-    const OpTimes before = engine->times();
-    std::vector<double> rates, bandwidths, fractions;
-    for (int64_t round = 0; round < settings_.rounds; ++round) {
-      engine->Reset();
-      QEFF_RETURN_IF_ERROR(engine->Run(prompts).status());
-      bandwidths.push_back(ReadBandwidth(*pool_, memory_.span()));
-      const double seconds = SecondsOf(*pool_, [&] {
-        for (int64_t i = 0; i < settings_.decode; ++i) {
-          engine->Run(steps).IgnoreError();
-        }
-      });
-      const double steps_per_second =
-          static_cast<double>(settings_.decode) / seconds;
-      rates.push_back(steps_per_second * static_cast<double>(batch));
-      fractions.push_back(steps_per_second * StepBytes(batch) /
-                          bandwidths.back());
-    }
-    json_[absl::StrCat("decode", suffix, "_tokens_per_second")] = Median(rates);
-    json_[absl::StrCat("decode", suffix, "_fraction_of_bandwidth")] =
-        Median(fractions);
-    json_["read_bandwidth_gbps"] = Median(bandwidths) / 1e9;
-    std::printf(
-        "decode batch %lld        %8.1f tokens/s  %5.1f %% of %.1f GB/s\n",
-        static_cast<long long>(batch), Median(rates), 100 * Median(fractions),
-        Median(bandwidths) / 1e9);
-    PrintSplit(before, engine->times(),
-               absl::StrCat("decode", suffix, "_time_split"));
-    return absl::OkStatus();
+    engine.Reset();
+    QEFF_RETURN_IF_ERROR(engine.Run(prompts).status());
+    return SecondsOf(*pool_, [&] {
+      for (int64_t i = 0; i < settings_.decode; ++i) {
+        engine.Run(steps).IgnoreError();
+      }
+    });
   }
 
   // Weights once, and keys and values of half of the tokens on average.
@@ -393,35 +300,6 @@ class Bench {
   Json json_ = Json::object();
 };
 
-// Writes the package in a process of its own: making the weights takes more
-// memory than running them, and the peak is to be that of running.
-absl::Status WriteInChild(const Settings& settings, const TransformerSpec& spec,
-                          int threads, const std::string& path) {
-  const pid_t child = fork();
-  if (child < 0) return absl::ResourceExhaustedError("cannot fork");
-  if (child == 0) {
-    const auto write = [&]() -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadPool> pool,
-                            CreateThreadPool(threads));
-      QEFF_ASSIGN_OR_RETURN(
-          const std::shared_ptr<const DeviceModel> model,
-          MakeModel(spec, settings.scheme, settings.lm_head, pool.get()));
-      return WritePackage(*model, nullptr, {}, path);
-    };
-    const absl::Status status = write();
-    if (!status.ok()) {
-      std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
-    }
-    std::_Exit(status.ok() ? 0 : 1);
-  }
-  int status = 0;
-  if (waitpid(child, &status, 0) != child || status != 0) {
-    std::remove(path.c_str());
-    return absl::UnknownError("the package could not be made");
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Main(const std::vector<std::string>& arguments) {
   Settings settings;
   FlagTable flags;
@@ -439,7 +317,8 @@ absl::Status Main(const std::vector<std::string>& arguments) {
   const std::string path =
       absl::StrCat(folder == nullptr ? "/tmp" : folder, "/engine_benchmark.",
                    static_cast<int64_t>(getpid()), ".qeff");
-  QEFF_RETURN_IF_ERROR(WriteInChild(settings, map.spec, threads, path));
+  QEFF_RETURN_IF_ERROR(WriteSyntheticPackage(map.spec, settings.scheme,
+                                             settings.lm_head, threads, path));
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadPool> pool,
                         CreateThreadPool(threads));
   double load_ms = 0;

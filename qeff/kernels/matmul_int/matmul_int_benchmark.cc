@@ -41,7 +41,8 @@ struct Scheme {
 constexpr Scheme kSchemes[] = {{"int8", 8, 0},        {"int8_g128", 8, 128},
                                {"int8_g32", 8, 32},   {"int4", 4, 0},
                                {"int4_g128", 4, 128}, {"int4_g64", 4, 64},
-                               {"int4_g32", 4, 32}};
+                               {"int4_g32", 4, 32},   {"int3_g64", 3, 64},
+                               {"int3_g32", 3, 32},   {"int2_g64", 2, 64}};
 
 struct MatrixShape {
   int64_t rows;
