@@ -16,6 +16,7 @@
 #include "qeff/compile/pack_matrix.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/quantized_tensor.h"
+#include "qeff/kernels/convert/convert.h"
 #include "qeff/kernels/matvec/matvec.h"
 #include "qeff/spec/transformer_spec.h"
 #include "qeff/tensor/tensor.h"
@@ -211,8 +212,29 @@ class Compiler {
         return PackBF16({DType::kBF16, shape, matrix.bytes}, pool_);
       }
       if (!matrix.empty()) return matrix;
+    } else if (fast() && IsBF16(*place.module)) {
+      return TransposedBF16(block, role);
     }
     return LoadedWeight(block, role);
+  }
+
+  bool IsBF16(const LinearModule& module) const {
+    const absl::StatusOr<TensorView> view =
+        transformer_.checkpoint().Get(absl::StrCat(module.module, ".weight"));
+    return view.ok() && view->dtype == DType::kBF16;
+  }
+
+  // GPT-2's matrices are stored [in, out].
+  absl::StatusOr<DeviceMatrix> TransposedBF16(int64_t block,
+                                              LinearRole role) const {
+    const Shape shape = transformer_.LinearShape(block, role);
+    if (plan_) return PlanBF16(shape[0], shape[1]);
+    QEFF_ASSIGN_OR_RETURN(const LinearWeights weights,
+                          transformer_.LoadLinear(block, role));
+    const absl::Span<const float> values = weights.weight.span();
+    std::vector<uint8_t> bytes(values.size() * DTypeBytes(DType::kBF16));
+    ConvertFromFloat(values, DType::kBF16, absl::MakeSpan(bytes));  // exact
+    return PackBF16({DType::kBF16, shape, bytes}, pool_);
   }
 
   absl::StatusOr<DeviceMatrix> LoadedWeight(int64_t block,

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "qeff/compile/pack_matrix.h"
 #include "qeff/device/engine.h"
 #include "qeff/device/package/model_tensors.h"
 #include "qeff/device/package/package_header.h"
@@ -201,8 +202,9 @@ TransformerSpec MptSpec() {
 
 class CompileInMemoryTest : public ::testing::TestWithParam<DType> {
  protected:
-  std::shared_ptr<const DeviceModel> Compile(const std::string& config,
-                                             const TensorList& tensors) {
+  std::shared_ptr<const DeviceModel> Compile(
+      const std::string& config, const TensorList& tensors,
+      const CompileOptions& options = ExactOptions()) {
     const std::string folder = MakeTestFolder();
     WriteTestCheckpoint(folder, config, tensors.tensors(), GetParam());
     auto checkpoint = Checkpoint::Open(folder);
@@ -212,7 +214,7 @@ class CompileInMemoryTest : public ::testing::TestWithParam<DType> {
     EXPECT_TRUE(transformer.ok()) << transformer.status();
     if (!transformer.ok()) return nullptr;
     ExpectPlanIsWhatComes(**transformer);
-    auto model = CompileInMemory(**transformer, ExactOptions(), pool_.get());
+    auto model = CompileInMemory(**transformer, options, pool_.get());
     EXPECT_TRUE(model.ok()) << model.status();
     return model.ok() ? *model : nullptr;
   }
@@ -306,7 +308,7 @@ TEST_P(CompileInMemoryTest, LlamaWithBiasesAndTiedHead) {
   }
 }
 
-// Transposed matrices become float32 rows.
+// Transposed matrices become float32 rows with exact activations.
 TEST_P(CompileInMemoryTest, Gpt2IsTurnedAndSplit) {
   const auto written = RandomModel(Gpt2Spec(), 3, GetParam());
   const auto model = Compile(kGpt2Config, Gpt2Tensors(*written));
@@ -317,6 +319,28 @@ TEST_P(CompileInMemoryTest, Gpt2IsTurnedAndSplit) {
   EXPECT_EQ(Logits(again), Logits(model));
   if (GetParam() == DType::kF32) {
     EXPECT_EQ(Logits(model), Logits(written));
+  }
+}
+
+// With fast activations BF16 is turned and packed, as it would be unturned.
+TEST_P(CompileInMemoryTest, Gpt2InBF16IsPacked) {
+  if (GetParam() != DType::kBF16) return;
+  const auto written = RandomModel(Gpt2Spec(), 3, DType::kBF16);
+  const auto model =
+      Compile(kGpt2Config, Gpt2Tensors(*written), CompileOptions());
+  ASSERT_NE(model, nullptr);
+  const auto layers = [](const DeviceModel& of) {
+    const DeviceBlock& b = of.blocks[0];
+    return std::vector<const DeviceMatrix*>{&b.q.weight,  &b.k.weight,
+                                            &b.v.weight,  &b.o.weight,
+                                            &b.up.weight, &b.down.weight};
+  };
+  for (size_t i = 0; i < layers(*model).size(); ++i) {
+    const DeviceMatrix& from = *layers(*written)[i];
+    const DeviceMatrix packed = PackBF16(
+        {DType::kBF16, Shape({from.rows, from.cols}), from.bytes}, pool_.get());
+    EXPECT_EQ(layers(*model)[i]->bytes, packed.bytes) << "layer " << i;
+    EXPECT_EQ(WeightLayoutName(layers(*model)[i]->layout), "BF16 packed");
   }
 }
 
