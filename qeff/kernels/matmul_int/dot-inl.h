@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Per-target: sums of four products of 8-bit codes in each 32-bit lane, of
-// unsigned weights and signed activations. Exact on every target.
+// unsigned weights and signed activations. Exact on every target; where weights
+// are signed, those of 8 bits lose kInt8Bias first.
 
 #if defined(QEFF_KERNELS_MATMUL_INT_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef QEFF_KERNELS_MATMUL_INT_DOT_INL_H_
@@ -36,6 +37,21 @@ using VI = hn::Vec<I32>;
 using VU = hn::Vec<U32>;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(I32()));
 
+// Armv8.2's SDOT, which g++ and clang announce.
+#if HWY_TARGET == HWY_NEON && defined(__ARM_FEATURE_DOTPROD)
+#define QEFF_DOT_IS_SIGNED 1
+#else
+#define QEFF_DOT_IS_SIGNED 0
+#endif
+
+// What Dot takes from codes of 8 bits: SDOT has signed weights only. Smaller
+// codes are the same either way.
+constexpr int kInt8Bias = QEFF_DOT_IS_SIGNED ? 128 : 0;
+HWY_INLINE VU WithoutInt8Bias(VU words) {
+  if (kInt8Bias == 0) return words;
+  return hn::Xor(words, hn::Set(U32(), 0x80808080u));
+}
+
 // `WeightWord` are words of weights and `TokenWord` one word of activations in
 // all lanes, both prepared for Dot, which adds their products to `sum`.
 #if HWY_TARGET == HWY_AVX3_DL
@@ -54,6 +70,23 @@ HWY_INLINE VI Dot(VI sum, const WeightWord& w, const TokenWord& x) {
       : "+v"(sum.raw)
       : "v"(w.codes.raw), "v"(x.codes.raw));
   return sum;
+}
+
+#elif QEFF_DOT_IS_SIGNED
+
+using I8 = hn::Repartition<int8_t, I32>;
+
+struct WeightWord {
+  explicit HWY_INLINE WeightWord(VU word) : codes(hn::BitCast(I8(), word)) {}
+  hn::Vec<I8> codes;
+};
+struct TokenWord {
+  explicit HWY_INLINE TokenWord(int32_t word)
+      : codes(hn::BitCast(I8(), hn::Set(I32(), word))) {}
+  hn::Vec<I8> codes;
+};
+HWY_INLINE VI Dot(VI sum, const WeightWord& w, const TokenWord& x) {
+  return VI(vdotq_s32(sum.raw, w.codes.raw, x.codes.raw));
 }
 
 #elif HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
@@ -112,6 +145,7 @@ HWY_INLINE VI Dot(VI sum, const WeightWord& w, const TokenWord& x) {
 }
 
 #endif
+#undef QEFF_DOT_IS_SIGNED
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE

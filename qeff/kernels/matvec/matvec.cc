@@ -324,6 +324,17 @@ namespace qeff {
 namespace internal_matvec {
 HWY_EXPORT(MatVecAny);
 HWY_EXPORT(MatVecsAny);
+
+// HWY_DYNAMIC_DISPATCH names a function of this namespace, also when the
+// target is chosen at compile time.
+void Run(const WeightRows& w, const float* x, float* y) {
+  HWY_DYNAMIC_DISPATCH(MatVecAny)(w, x, y);
+}
+void Run(const WeightRows& w, const VectorRows& x, float* y,
+         int64_t y_stride_elems) {
+  HWY_DYNAMIC_DISPATCH(MatVecsAny)(w, x, y, y_stride_elems);
+}
+
 }  // namespace internal_matvec
 
 WeightRows WeightRows::Rows(int64_t begin, int64_t count) const {
@@ -340,7 +351,7 @@ void MatVec(const WeightRows& w, absl::Span<const float> x,
              w.stride_elems >= w.cols);
   QEFF_CHECK(static_cast<int64_t>(x.size()) == w.cols &&
              static_cast<int64_t>(y.size()) == w.rows);
-  HWY_DYNAMIC_DISPATCH(internal_matvec::MatVecAny)(w, x.data(), y.data());
+  internal_matvec::Run(w, x.data(), y.data());
 }
 
 void MatVecs(const WeightRows& w, const VectorRows& x, absl::Span<float> y,
@@ -353,8 +364,7 @@ void MatVecs(const WeightRows& w, const VectorRows& x, absl::Span<float> y,
   QEFF_CHECK(y_stride_elems >= w.rows &&
              static_cast<int64_t>(y.size()) >=
                  (x.count - 1) * y_stride_elems + w.rows);
-  HWY_DYNAMIC_DISPATCH(internal_matvec::MatVecsAny)
-  (w, x, y.data(), y_stride_elems);
+  internal_matvec::Run(w, x, y.data(), y_stride_elems);
 }
 
 }  // namespace qeff
