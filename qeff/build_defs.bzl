@@ -22,7 +22,25 @@ QEFF_KERNEL_COPTS = [
     # g++ may turn a scalar u8*s8 loop into a VEX VPDPBUSD in that target,
     # which AVX-512 machines without AVX-VNNI do not have.
     "-fno-tree-vectorize",
-]
+] + select({
+    str(Label("//qeff:device_build")): [
+        # One target, the best one that -march allows, and no code of libhwy.
+        "-DHWY_COMPILE_ONLY_STATIC",
+        # Nothing here encrypts: -march=x86-64-v3 is enough for AVX2.
+        "-DHWY_DISABLE_PCLMUL_AES",
+        # The rest is compiled with -Os.
+        "-O2",
+    ],
+    "//conditions:default": [],
+})
+
+# Of libhwy tests need the choice of targets, which programs for one do not.
+_HIGHWAY_TEST_LINKOPTS = select({
+    str(Label("//qeff:device_build")): [
+        "-Wl,--push-state,--as-needed,-lhwy,--pop-state",
+    ],
+    "//conditions:default": [],
+})
 
 def cc_library(name, copts = [], **kwargs):
     """A library of qeff: one header, at most one source."""
@@ -38,11 +56,12 @@ def cc_library(name, copts = [], **kwargs):
 def cc_binary(name, copts = [], **kwargs):
     _cc_binary(name = name, copts = QEFF_COPTS + copts, **kwargs)
 
-def cc_test(name, copts = [], deps = [], **kwargs):
+def cc_test(name, copts = [], linkopts = [], deps = [], **kwargs):
     """A GoogleTest test; gtest_main is added."""
     _cc_test(
         name = name,
         copts = QEFF_COPTS + copts,
+        linkopts = linkopts + _HIGHWAY_TEST_LINKOPTS,
         linkstatic = True,
         deps = deps + ["@com_google_googletest//:gtest_main"],
         **kwargs

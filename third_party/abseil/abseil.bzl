@@ -68,10 +68,11 @@ _LIBRARIES = [
 ]
 
 # One list for all targets: which library holds what is Abseil's own affair.
+# A group, because archives of a static program may need each other in any order.
 ABSEIL_LINKOPTS = (
-    ["-Wl,--push-state,--as-needed"] +
+    ["-Wl,--push-state,--as-needed", "-Wl,--start-group"] +
     ["-l" + library for library in _LIBRARIES] +
-    ["-Wl,--pop-state"]
+    ["-Wl,--end-group", "-Wl,--pop-state"]
 )
 
 _TARGETS = {
