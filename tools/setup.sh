@@ -8,6 +8,8 @@
 #   tools/setup.sh             what building and the plain tests need
 #   tools/setup.sh --interop   also the programs that tests compare with:
 #                              PyTorch, Node.js, npm packages, llama.cpp
+#   tools/setup.sh --device    also the compiler, libraries and emulator for
+#                              the device runtime on aarch64
 #   tools/setup.sh --peers     also Node.js and npm packages, for benchmarks/peers
 set -euo pipefail
 
@@ -20,6 +22,14 @@ readonly BUILD_PACKAGES=(
   libprotobuf-dev protobuf-compiler libgtest-dev libgmock-dev
   libbenchmark-dev nlohmann-json3-dev libsentencepiece-dev libicu-dev
   libre2-dev
+)
+# Beside the host's libraries. No others: libpthreadpool-dev, for one, exists for
+# one architecture at a time, and would take the host's away.
+readonly DEVICE_PACKAGES=(
+  g++-aarch64-linux-gnu libabsl-dev:arm64 libprotobuf-dev:arm64
+  # For tests of kernels.
+  libhwy-dev:arm64 libgtest-dev:arm64 libgmock-dev:arm64
+  qemu-user
 )
 readonly INTEROP_PACKAGES=(python3-torch libopenblas0-pthread)
 readonly NPM_PACKAGES=(@huggingface/tokenizers@0.2.0)
@@ -46,9 +56,13 @@ as_root() {
 # Prints those of the given Debian packages that are not installed.
 missing_packages() {
   # dpkg-query fails when it does not know one of them; that one is missing.
-  { dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null ||
-    true; } |
-    awk '$1 == "ii" { print $2 }' | sort -u |
+  # Names without an architecture are the machine's own.
+  { dpkg-query -W -f='${db:Status-Abbrev} ${Package} ${Architecture}\n' "$@" \
+      2>/dev/null || true; } |
+    awk -v own="$(dpkg --print-architecture)" '
+      $1 != "ii" { next }
+      $3 == own || $3 == "all" { print $2 }
+      { print $2 ":" $3 }' | sort -u |
     comm -13 - <(printf '%s\n' "$@" | sort -u)
 }
 
@@ -61,6 +75,26 @@ install_packages() {
   # shellcheck disable=SC2086  # one word a package
   as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get -q install -y --no-install-recommends ${missing}
+}
+
+# Packages of another architecture need the same version as the machine's own,
+# which apt upgrades where they are older. It must not remove any.
+install_device_packages() {
+  [[ -z $(missing_packages "${DEVICE_PACKAGES[@]}") ]] && return 0
+  if ! dpkg --print-foreign-architectures | grep -qx arm64; then
+    as_root dpkg --add-architecture arm64
+    as_root apt-get -q update
+  fi
+  local removed
+  # shellcheck disable=SC2046  # one word a package
+  removed=$(apt-get -s install --no-install-recommends \
+    $(missing_packages "${DEVICE_PACKAGES[@]}") | grep '^Remv' || true)
+  if [[ -n "${removed}" ]]; then
+    echo "setup: packages for aarch64 would replace others:" >&2
+    echo "${removed}" >&2
+    exit 1
+  fi
+  install_packages "${DEVICE_PACKAGES[@]}"
 }
 
 # A machine may bring a newer Node.js with its own npm, which conflicts with
@@ -102,6 +136,8 @@ main() {
     install_packages "${INTEROP_PACKAGES[@]}"
     install_node
     install_npm_packages
+  elif [[ "${1:-}" == "--device" ]]; then
+    install_device_packages
   elif [[ "${1:-}" == "--peers" ]]; then
     install_node
     install_npm_packages

@@ -28,6 +28,13 @@ readonly THREAD_TARGETS=(
   //qeff/util:progress_test //qeff/device:engine_test
 )
 
+# Kernels of the device runtime, in their unit tests under an emulator: about a
+# minute.
+readonly AARCH64_TARGETS=(
+  //qeff/kernels/matmul_int:matmul_int_test
+  //qeff/kernels/matmul_int:quantize_activations_test
+)
+
 passed=0
 failed=0
 skipped=0
@@ -79,7 +86,44 @@ run_tests() {
   fi
 }
 
+# built CONFIG_FLAGS... -- TARGET: builds it and prints a copy's path.
+built() {
+  local config=() copy
+  while [[ "$1" != "--" ]]; do
+    config+=("$1")
+    shift
+  done
+  bazel build --noshow_progress "${config[@]}" "$2" >&2 || return 1
+  copy=$(mktemp -p "${device_binaries}")
+  install "$(bazel info --noshow_progress "${config[@]}" bazel-bin)/${2/:/\/}" \
+    "${copy}" || return 1
+  echo "${copy}"
+}
+
+# The device runtime alone: static, for x86-64 and aarch64.
+run_device_tests() {
+  local qeff host x86_64 aarch64
+  device_binaries=$(mktemp -d)
+  trap 'rm -rf "${device_binaries}"' EXIT
+  qeff=$(built -- //tools:qeff) &&
+    host=$(built -- //qeff/device:qeff_device) &&
+    x86_64=$(built --config=device-x86-64 -- //qeff/device:qeff_device) &&
+    aarch64=$(built --config=device-aarch64 -- //qeff/device:qeff_device) &&
+    qeff/device/static_device_test.sh "${qeff}" "${host}" "${x86_64}" \
+      "${aarch64}"
+}
+
+# Counts a script as one test case.
+count_run() {
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
 tools/setup.sh --interop
+tools/setup.sh --device
 run_tests -- //...
 if [[ "${1:-}" == "--sanitizers" ]]; then
   run_tests --config=asan --test_tag_filters=-external,-no_sanitizer \
@@ -90,12 +134,11 @@ if [[ "${1:-}" == "--sanitizers" ]]; then
     -- "${THREAD_TARGETS[@]}"
 fi
 
+count_run run_device_tests
+run_tests --config=device-aarch64 -- "${AARCH64_TARGETS[@]}"
+
 # The first command of the README.
-if tools/demo.sh; then
-  passed=$((passed + 1))
-else
-  failed=$((failed + 1))
-fi
+count_run tools/demo.sh
 
 summary="${passed} passed, ${failed} failed"
 [[ ${skipped} -gt 0 ]] && summary+=", ${skipped} skipped"
