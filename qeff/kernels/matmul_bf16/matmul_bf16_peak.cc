@@ -24,7 +24,10 @@ template <class Way>
 float DotProductsOf(int64_t steps) {
   VF sums[kSums];
   HWY_UNROLL(12)
-  for (int i = 0; i < kSums; ++i) sums[i] = hn::Zero(F32());
+  for (int i = 0; i < kSums; ++i) {
+    // All different, or the compiler makes them once.
+    sums[i] = hn::Set(F32(), static_cast<float>(i));
+  }
   // 1 and -1: sums stay small.
   const typename Way::Operand w(hn::Set(U32(), 0xBF803F80u));
   const typename Way::Operand x(hn::Set(U32(), 0x3F803F80u));

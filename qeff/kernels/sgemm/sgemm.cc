@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/kernels/sgemm/sgemm.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "qeff/kernels/sgemm/sgemm.cc"
+#include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"  // must come before highway.h
+#include "hwy/highway.h"
+// This comment keeps clang-format from sorting these among the others.
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/util/aligned.h"
+#include "qeff/util/check.h"
+#include "qeff/util/checked.h"
+
+#ifndef QEFF_KERNELS_SGEMM_SGEMM_ONCE_
+#define QEFF_KERNELS_SGEMM_SGEMM_ONCE_
+namespace qeff {
+namespace internal_sgemm {
+
+// Products in a run of sums: a block of A of these columns and kBlockRows rows,
+// and one of B with kBlockCols columns, fill three quarters of 1 MiB of L2.
+constexpr int64_t kBlockDepth = 256;
+constexpr int64_t kBlockRows = 240;  // of all tile heights a multiple
+constexpr int64_t kBlockCols = 512;
+
+// Packed blocks of a thread.
+struct Scratch {
+  AlignedArray<float> a, b;
+};
+
+// The part of C that a task makes.
+struct Part {
+  int64_t row_begin, row_end;
+  int64_t col_begin, col_end;
+};
+
+}  // namespace internal_sgemm
+}  // namespace qeff
+#endif  // QEFF_KERNELS_SGEMM_SGEMM_ONCE_
+
+HWY_BEFORE_NAMESPACE();
+namespace qeff {
+namespace internal_sgemm {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F32 = hn::CappedTag<float, 16>;
+using V = hn::Vec<F32>;
+constexpr int64_t kN = static_cast<int64_t>(hn::MaxLanes(F32()));
+
+// A tile of C in registers: 12 * 2 sums, 2 vectors of B and a broadcast element
+// of A take 27 of 32 registers, 6 * 2 sums 15 of 16.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || \
+    HWY_TARGET == HWY_NEON
+constexpr int64_t kTileRows = 12;
+#else
+constexpr int64_t kTileRows = 6;
+#endif
+constexpr int64_t kTileCols = 2 * kN;
+
+// Rows [row, row + kTileRows) of A from `depth_begin` on, zeros beyond its
+// rows. Not transposed: as rows of kBlockDepth elements. Transposed: as columns
+// of kTileRows. Either is what reads A in order.
+void PackTileOfA(const SgemmArgs& args, int64_t row, int64_t rows,
+                 int64_t depth_begin, int64_t depth, float* to) {
+  if (args.a_transposed) {
+    for (int64_t d = 0; d < depth; ++d) {
+      float* column = to + d * kTileRows;
+      std::copy_n(args.a.row(depth_begin + d) + row, rows, column);
+      std::fill(column + rows, column + kTileRows, 0.0f);
+    }
+    return;
+  }
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    float* packed = to + r * kBlockDepth;
+    if (r < rows) {
+      std::copy_n(args.a.row(row + r) + depth_begin, depth, packed);
+    } else {
+      std::fill_n(packed, depth, 0.0f);
+    }
+  }
+}
+
+// Columns [col, col + cols) of B as rows of kTileCols, zeros beyond.
+void PackTileOfB(const SgemmArgs& args, int64_t col, int64_t cols,
+                 int64_t depth_begin, int64_t depth, float* to) {
+  if (!args.b_transposed) {
+    for (int64_t d = 0; d < depth; ++d) {
+      float* row = to + d * kTileCols;
+      std::copy_n(args.b.row(depth_begin + d) + col, cols, row);
+      std::fill(row + cols, row + kTileCols, 0.0f);
+    }
+    return;
+  }
+  // Runs of 16 elements of a column: the rows that they go to stay in L1.
+  constexpr int64_t kRun = 16;
+  for (int64_t d = 0; d < depth; d += kRun) {
+    const int64_t count = std::min(kRun, depth - d);
+    for (int64_t c = 0; c < kTileCols; ++c) {
+      float* element = to + d * kTileCols + c;
+      if (c < cols) {
+        const float* from = args.b.row(col + c) + depth_begin + d;
+        for (int64_t i = 0; i < count; ++i) element[i * kTileCols] = from[i];
+      } else {
+        for (int64_t i = 0; i < count; ++i) element[i * kTileCols] = 0.0f;
+      }
+    }
+  }
+}
+
+// Adds to, subtracts from or sets what is at `c`.
+HWY_INLINE void Update(SgemmUpdate update, V sum, float* c) {
+  if (update == SgemmUpdate::kAdd) sum = hn::Add(hn::LoadU(F32(), c), sum);
+  if (update == SgemmUpdate::kSubtract) {
+    sum = hn::Sub(hn::LoadU(F32(), c), sum);
+  }
+  hn::StoreU(sum, F32(), c);
+}
+
+// A tile of C. `stride_elems` separates its rows.
+template <bool kTransposed>
+HWY_NOINLINE void MultiplyTile(const float* HWY_RESTRICT a,
+                               const float* HWY_RESTRICT b, int64_t depth,
+                               SgemmUpdate update, float* c,
+                               int64_t stride_elems) {
+  constexpr int64_t kRowElems = kTransposed ? 1 : kBlockDepth;
+  constexpr int64_t kDepthElems = kTransposed ? kTileRows : 1;
+  V sums[kTileRows][2];
+  HWY_UNROLL(12)
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    sums[r][0] = sums[r][1] = hn::Zero(F32());
+    hwy::Prefetch(c + r * stride_elems);
+    hwy::Prefetch(c + r * stride_elems + kTileCols - 1);
+  }
+  for (int64_t d = 0; d < depth; ++d) {
+    const V b0 = hn::Load(F32(), b), b1 = hn::Load(F32(), b + kN);
+    HWY_UNROLL(12)
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      const V element = hn::Set(F32(), a[r * kRowElems]);
+      sums[r][0] = hn::MulAdd(element, b0, sums[r][0]);
+      sums[r][1] = hn::MulAdd(element, b1, sums[r][1]);
+    }
+    a += kDepthElems;
+    b += kTileCols;
+  }
+  HWY_UNROLL(12)
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    Update(update, sums[r][0], c + r * stride_elems);
+    Update(update, sums[r][1], c + r * stride_elems + kN);
+  }
+}
+
+// A tile at the edge of C: only [rows, cols] of it are there.
+template <bool kTransposed>
+void MultiplyEdge(const float* a, const float* b, int64_t depth,
+                  SgemmUpdate update, int64_t rows, int64_t cols, float* c,
+                  int64_t stride_elems) {
+  HWY_ALIGN float tile[kTileRows * kTileCols];
+  const size_t bytes = static_cast<size_t>(cols) * sizeof(float);
+  std::memset(tile, 0, sizeof(tile));
+  if (update != SgemmUpdate::kSet) {
+    for (int64_t r = 0; r < rows; ++r) {
+      std::memcpy(tile + r * kTileCols, c + r * stride_elems, bytes);
+    }
+  }
+  MultiplyTile<kTransposed>(a, b, depth, update, tile, kTileCols);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::memcpy(c + r * stride_elems, tile + r * kTileCols, bytes);
+  }
+}
+
+// Rows [row_begin, row_end) and columns [col_begin, col_end) of C, at most a
+// block of each, from the packed blocks.
+template <bool kTransposed>
+void MultiplyBlocks(const SgemmArgs& args, const Part& part, int64_t depth,
+                    SgemmUpdate update, const Scratch& scratch) {
+  for (int64_t col = part.col_begin; col < part.col_end; col += kTileCols) {
+    const float* b = scratch.b.data() + (col - part.col_begin) * kBlockDepth;
+    const int64_t cols = std::min(kTileCols, part.col_end - col);
+    for (int64_t row = part.row_begin; row < part.row_end; row += kTileRows) {
+      if (args.upper_only && row >= col + cols) break;
+      const float* a = scratch.a.data() + (row - part.row_begin) * kBlockDepth;
+      const int64_t rows = std::min(kTileRows, part.row_end - row);
+      float* c = args.c.data() + row * args.c.stride_elems() + col;
+      if (rows == kTileRows && cols == kTileCols) {
+        MultiplyTile<kTransposed>(a, b, depth, update, c,
+                                  args.c.stride_elems());
+      } else {
+        MultiplyEdge<kTransposed>(a, b, depth, update, rows, cols, c,
+                                  args.c.stride_elems());
+      }
+    }
+  }
+}
+
+void MultiplyPart(const SgemmArgs& args, const Part& part, Scratch* scratch) {
+  const int64_t k = args.a_transposed ? args.a.rows() : args.a.cols();
+  for (int64_t depth_begin = 0; depth_begin < k; depth_begin += kBlockDepth) {
+    const int64_t depth = std::min(kBlockDepth, k - depth_begin);
+    const SgemmUpdate update =
+        args.update == SgemmUpdate::kSet && depth_begin > 0 ? SgemmUpdate::kAdd
+                                                            : args.update;
+    for (int64_t col = part.col_begin; col < part.col_end; col += kTileCols) {
+      PackTileOfB(args, col, std::min(kTileCols, part.col_end - col),
+                  depth_begin, depth,
+                  scratch->b.data() + (col - part.col_begin) * kBlockDepth);
+    }
+    for (int64_t row = part.row_begin; row < part.row_end; row += kBlockRows) {
+      if (args.upper_only && row >= part.col_end) break;
+      const Part block = {row, std::min(row + kBlockRows, part.row_end),
+                          part.col_begin, part.col_end};
+      for (int64_t r = row; r < block.row_end; r += kTileRows) {
+        PackTileOfA(args, r, std::min(kTileRows, block.row_end - r),
+                    depth_begin, depth,
+                    scratch->a.data() + (r - row) * kBlockDepth);
+      }
+      args.a_transposed
+          ? MultiplyBlocks<true>(args, block, depth, update, *scratch)
+          : MultiplyBlocks<false>(args, block, depth, update, *scratch);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internal_sgemm
+}  // namespace qeff
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace qeff {
+namespace internal_sgemm {
+HWY_EXPORT(MultiplyPart);
+
+// Blocks of columns times pieces of the rows: enough of them for the threads,
+// but not more, since each packs its columns of B.
+std::vector<Part> Parts(const MatrixView<float>& c, bool upper_only,
+                        int threads) {
+  const int64_t col_blocks = CeilDiv(c.cols(), kBlockCols);
+  const int64_t wanted = int64_t{3} * threads;
+  // Parts above the diagonal are of all sizes: more of them even out.
+  const int64_t pieces =
+      std::min(CeilDiv(c.rows(), kBlockRows),
+               std::max<int64_t>(
+                   1, CeilDiv(upper_only ? 2 * wanted : wanted, col_blocks)));
+  const int64_t piece_rows =
+      RoundUp(CeilDiv(c.rows(), pieces), kBlockRows / 20);
+  std::vector<Part> parts;
+  for (int64_t row = 0; row < c.rows(); row += piece_rows) {
+    for (int64_t col = 0; col < c.cols(); col += kBlockCols) {
+      const Part part = {row, std::min(row + piece_rows, c.rows()), col,
+                         std::min(col + kBlockCols, c.cols())};
+      if (upper_only && part.row_begin >= part.col_end) continue;
+      parts.push_back(part);
+    }
+  }
+  return parts;
+}
+
+// HWY_DYNAMIC_DISPATCH names a function of this namespace, also when the
+// target is chosen at compile time.
+void Multiply(const SgemmArgs& args, const Part& part, Scratch* scratch) {
+  HWY_DYNAMIC_DISPATCH(MultiplyPart)(args, part, scratch);
+}
+
+void SetToZero(const MatrixView<float>& c) {
+  for (int64_t r = 0; r < c.rows(); ++r) std::fill_n(c.row(r), c.cols(), 0.0f);
+}
+
+}  // namespace internal_sgemm
+
+void Sgemm(const SgemmArgs& args, ThreadPool& pool) {
+  const int64_t k = args.a_transposed ? args.a.rows() : args.a.cols();
+  const int64_t m = args.a_transposed ? args.a.cols() : args.a.rows();
+  const int64_t n = args.b_transposed ? args.b.rows() : args.b.cols();
+  QEFF_CHECK(args.c.rows() == m && args.c.cols() == n);
+  QEFF_CHECK((args.b_transposed ? args.b.cols() : args.b.rows()) == k);
+  if (m == 0 || n == 0) return;
+  if (k == 0) {
+    if (args.update == SgemmUpdate::kSet) internal_sgemm::SetToZero(args.c);
+    return;
+  }
+  using internal_sgemm::kBlockDepth;
+  const auto parts =
+      internal_sgemm::Parts(args.c, args.upper_only, pool.num_threads());
+  std::vector<internal_sgemm::Scratch> scratch(
+      static_cast<size_t>(pool.num_threads()));
+  // Room for a whole tile at the edges, of any target.
+  constexpr int64_t kEdge = 32;
+  for (internal_sgemm::Scratch& of_thread : scratch) {
+    of_thread.a = AlignedArray<float>(static_cast<size_t>(
+        (internal_sgemm::kBlockRows + kEdge) * kBlockDepth));
+    of_thread.b = AlignedArray<float>(static_cast<size_t>(
+        (internal_sgemm::kBlockCols + kEdge) * kBlockDepth));
+  }
+  pool.ParallelFor(static_cast<int64_t>(parts.size()), 1,
+                   [&](int64_t begin, int64_t end, int thread) {
+                     for (int64_t i = begin; i < end; ++i) {
+                       internal_sgemm::Multiply(
+                           args, parts[static_cast<size_t>(i)],
+                           &scratch[static_cast<size_t>(thread)]);
+                     }
+                   });
+}
+
+}  // namespace qeff
+#endif  // HWY_ONCE
