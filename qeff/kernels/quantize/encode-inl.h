@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/kernels/convert/convert-inl.h"
@@ -23,83 +24,111 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // 1.5 * 2^23. In [2^23, 2^24) floats are whole numbers, so adding it rounds to
-// nearest even and leaves the result in the low bits of the sum.
+// nearest even and leaves the result in the low bits of the sum. The low half
+// of its own bits is zero.
 constexpr float kRoundingBase = 12582912.0f;
-constexpr uint32_t kRoundingBaseBits = 0x4B400000u;
+constexpr int32_t kRoundingBaseBits = 0x4B400000;
 
-// Codes of vectors of elements of one group.
-template <class DF>
-class GroupEncoder {
- public:
-  using D32 = hn::Rebind<uint32_t, DF>;
+constexpr size_t kLineBytes = 64;
 
-  HWY_INLINE GroupEncoder(float inverse, int32_t zero, int bits)
-      : inverse_(hn::Set(DF(), inverse)),
-        lo_(hn::Set(DF(), static_cast<float>(-zero))),
-        hi_(hn::Set(DF(), static_cast<float>((1 << bits) - 1 - zero))),
-        offset_(static_cast<uint32_t>(zero) - kRoundingBaseBits) {}
-
-  // Codes less Offset().
-  HWY_INLINE hn::Vec<D32> Encode(hn::Vec<DF> v) const {
-    v = hn::Min(hn::Max(hn::Mul(v, inverse_), lo_), hi_);
-    return hn::BitCast(D32(), hn::Add(v, hn::Set(DF(), kRoundingBase)));
-  }
-  // Takes off the base's bits and adds the zero point.
-  HWY_INLINE uint32_t Offset() const { return offset_; }
-
- private:
-  hn::Vec<DF> inverse_, lo_, hi_;
-  uint32_t offset_;
+// How the elements of a group become codes.
+struct GroupCode {
+  float inverse;
+  int32_t zero;
+  int bits;
+  size_t ahead_bytes;  // lines so far beyond an element are fetched meanwhile
 };
 
-// Encodes pairs of BF16 elements, 32 bits each, and returns how many elements:
-// widening needs no shuffle then, and narrowing only one.
+// Element times inverse, rounded, in the low bits.
 template <class DF>
-HWY_INLINE size_t EncodePairs(DF df, const GroupEncoder<DF>& encoder,
-                              const uint8_t* from, size_t count,
-                              uint8_t* codes) {
-  const hn::Rebind<uint32_t, DF> d32;
-  const hn::Rebind<uint16_t, DF> d16;
-  const size_t step = 2 * hn::Lanes(df);
-  const auto upper = hn::Set(d32, 0xFFFF0000u);
-  const auto offset = hn::Set(d32, encoder.Offset() + (encoder.Offset() << 8));
+HWY_INLINE hn::Vec<DF> RoundedProduct(DF df, hn::Vec<DF> v,
+                                      hn::Vec<DF> inverse) {
+  return hn::Add(hn::Mul(v, inverse), hn::Set(df, kRoundingBase));
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// RoundedProduct of as many elements as there are lanes, in 16 bits each.
+template <class Source, class D16, class DF>
+HWY_INLINE hn::Vec<D16> RoundedWords(D16 d16, DF df, const uint8_t* from,
+                                     hn::Vec<DF> inverse) {
+  if constexpr (std::is_same<Source, BF16Bytes>::value) {
+    // In pairs: widening and narrowing need no shuffle then.
+    const hn::Rebind<uint32_t, DF> d32;
+    const auto pair = LoadBytes(d32, from);
+    const auto even =
+        RoundedProduct(df, hn::BitCast(df, hn::ShiftLeft<16>(pair)), inverse);
+    const auto odd = RoundedProduct(
+        df, hn::BitCast(df, hn::And(pair, hn::Set(d32, 0xFFFF0000u))), inverse);
+    return hn::OddEven(
+        hn::BitCast(d16, hn::ShiftLeft<16>(hn::BitCast(d32, odd))),
+        hn::BitCast(d16, even));
+  }
+  const auto lower = RoundedProduct(df, Source::LoadNumbers(df, from), inverse);
+  const auto upper = RoundedProduct(
+      df, Source::LoadNumbers(df, from + hn::Lanes(df) * Source::kBytes),
+      inverse);
+  return hn::ConcatEven(d16, hn::BitCast(d16, upper), hn::BitCast(d16, lower));
+}
+
+// QuantizeValue of whole vectors; returns of how many elements. What is
+// clamped are whole numbers: between bounds that are whole, too, rounding
+// first changes nothing, and 16 bits a lane are enough. Saturation clamps:
+// codes are shifted so that the top one is the largest number there is.
+template <class Source>
+HWY_INLINE size_t EncodeVectors(const uint8_t* from, size_t count,
+                                const GroupCode& code, uint8_t* codes) {
+  const hn::ScalableTag<int16_t> d16;
+  const hn::Repartition<float, decltype(d16)> df;
+  const hn::Rebind<uint16_t, decltype(d16)> du16;
+  const hn::Rebind<uint8_t, decltype(d16)> d8;
+  constexpr size_t kStep = hn::MaxLanes(d16);
+  const int shift = 0x7FFF - ((1 << code.bits) - 1);
+  const auto inverse = hn::Set(df, code.inverse);
+  const auto offset = hn::Set(d16, static_cast<int16_t>(code.zero + shift));
+  const auto vshift = hn::Set(du16, static_cast<uint16_t>(shift));
   size_t i = 0;
-  for (; i + step <= count; i += step) {
-    const auto pair = LoadBytes(d32, from + 2 * i);
-    const auto even = encoder.Encode(hn::BitCast(df, hn::ShiftLeft<16>(pair)));
-    const auto odd = encoder.Encode(hn::BitCast(df, hn::And(pair, upper)));
-    const auto code = hn::Add(hn::Add(even, hn::ShiftLeft<8>(odd)), offset);
-    StoreBytes(d16, hn::TruncateTo(d16, code), codes + i);
+  HWY_UNROLL(4)
+  for (; i + kStep <= count; i += kStep) {
+    const uint8_t* at = from + i * Source::kBytes;
+    for (size_t j = 0; j < kStep * Source::kBytes; j += kLineBytes) {
+      hwy::Prefetch(at + code.ahead_bytes + j);
+    }
+    const auto shifted =
+        hn::SaturatedAdd(RoundedWords<Source>(d16, df, at, inverse), offset);
+    const auto clamped = hn::SaturatedSub(hn::BitCast(du16, shifted), vshift);
+    StoreBytes(d8, hn::TruncateTo(d8, clamped), codes + i);
   }
   return i;
 }
+#endif  // HWY_TARGET != HWY_SCALAR
 
 // QuantizeValue of `count` elements, a byte each.
 template <class Source>
-HWY_INLINE void EncodeGroup(const uint8_t* from, size_t count, float inverse,
-                            int32_t zero, int bits, uint8_t* codes) {
-  using DF = hn::ScalableTag<float>;
-  const DF df;
-  const hn::Rebind<uint32_t, DF> d32;
-  const hn::Rebind<int32_t, DF> di;
-  const hn::Rebind<uint8_t, DF> d8;
-  const GroupEncoder<DF> encoder(inverse, zero, bits);
-  const auto offset = hn::Set(d32, encoder.Offset());
+HWY_INLINE void EncodeGroup(const uint8_t* from, size_t count,
+                            const GroupCode& code, uint8_t* codes) {
   size_t i = 0;
-  if constexpr (std::is_same<Source, BF16Bytes>::value) {
-    i = EncodePairs(df, encoder, from, count, codes);
-  }
+#if HWY_TARGET != HWY_SCALAR
+  i = EncodeVectors<Source>(from, count, code, codes);
+  if (i == count) return;
+#endif
+  const hn::ScalableTag<float> df;
+  const hn::Rebind<int32_t, decltype(df)> di;
+  const hn::Rebind<uint8_t, decltype(df)> d8;
+  const auto inverse = hn::Set(df, code.inverse);
+  const auto offset = hn::Set(di, code.zero - kRoundingBaseBits);
+  const auto top = hn::Set(di, (1 << code.bits) - 1);
   for (; i + hn::Lanes(df) <= count; i += hn::Lanes(df)) {
-    const auto code = hn::Add(
-        encoder.Encode(Source::LoadNumbers(df, from + i * Source::kBytes)),
-        offset);
+    const auto rounded = RoundedProduct(
+        df, Source::LoadNumbers(df, from + i * Source::kBytes), inverse);
+    const auto sum = hn::Add(hn::BitCast(di, rounded), offset);
+    const auto clamped = hn::Min(hn::Max(sum, hn::Zero(di)), top);
     // Not TruncateTo: Highway 1.0.3 gets it wrong in AVX3_DL for these types.
-    StoreBytes(d8, hn::DemoteTo(d8, hn::BitCast(di, code)), codes + i);
+    StoreBytes(d8, hn::DemoteTo(d8, clamped), codes + i);
   }
-  const GroupParams params = {1.0f / inverse, inverse, zero};
+  const GroupParams params = {1.0f / code.inverse, code.inverse, code.zero};
   for (; i < count; ++i) {
-    codes[i] =
-        QuantizeValue(Source::LoadOne(from + i * Source::kBytes), params, bits);
+    codes[i] = QuantizeValue(Source::LoadOne(from + i * Source::kBytes), params,
+                             code.bits);
   }
 }
 

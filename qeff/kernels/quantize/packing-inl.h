@@ -32,9 +32,14 @@ constexpr uint64_t kLowPairs = 0x0000FFFF0000FFFF;
 constexpr uint64_t kLowHalf = 0x00000000FFFFFFFF;
 
 // Moves the upper part of each field of the lane down next to the lower one.
-template <int kShift, class D>
+// kHalf: neither fills more than half of the bits that it stands in.
+template <int kShift, bool kHalf, class D>
 HWY_INLINE hn::Vec<D> Merge(D d, hn::Vec<D> v, uint64_t low) {
   const auto mask = hn::Set(d, low);
+  if constexpr (kHalf) {
+    // The lower parts vanish when they are moved like the upper ones.
+    return hn::And(hn::Or(v, hn::ShiftRight<kShift>(v)), mask);
+  }
   return hn::Or(hn::And(v, mask), hn::ShiftRight<kShift>(hn::AndNot(mask, v)));
 }
 
@@ -59,9 +64,10 @@ template <int kBits, class D>
 HWY_INLINE hn::Vec<D> PackLanes(D d, hn::Vec<D> codes) {
   if constexpr (kBits == 8) return codes;
   constexpr int kFree = 8 - kBits;
-  codes = Merge<kFree>(d, codes, kLowBytes);
-  codes = Merge<2 * kFree>(d, codes, kLowPairs);
-  return Merge<4 * kFree>(d, codes, kLowHalf);
+  constexpr bool kHalf = kBits <= 4;
+  codes = Merge<kFree, kHalf>(d, codes, kLowBytes);
+  codes = Merge<2 * kFree, kHalf>(d, codes, kLowPairs);
+  return Merge<4 * kFree, kHalf>(d, codes, kLowHalf);
 }
 
 template <int kBits, class D>
@@ -111,12 +117,82 @@ HWY_INLINE hn::Vec<D> LoadLanes(D d, const uint8_t* from) {
   return hn::Load(d, buffer);
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// Packs codes of 4 bits, two a byte; returns how many lanes of eight.
+HWY_INLINE size_t PackNibbles(const uint8_t* codes, size_t lanes, uint8_t* to) {
+  const hn::ScalableTag<uint16_t> d16;
+  const hn::Rebind<uint8_t, decltype(d16)> d8;
+  constexpr size_t kStep = 2 * hn::MaxLanes(d16) / kLaneCodes;
+  size_t i = 0;
+  HWY_UNROLL(4)
+  for (; i + kStep <= lanes; i += kStep) {
+    const auto pairs = LoadBytes(d16, codes + kLaneCodes * i);
+    const auto merged = hn::Or(pairs, hn::ShiftRight<4>(pairs));
+    StoreBytes(d8, hn::TruncateTo(d8, merged), to + 4 * i);
+  }
+  return i;
+}
+
+// Where the low kBits bytes of both 64-bit lanes of a block are in it.
+template <int kBits>
+struct BlockBytes {
+  constexpr BlockBytes() {
+    for (int i = 0; i < 2 * kBits; ++i) {
+      index[i] = static_cast<uint8_t>(i / kBits * 8 + i % kBits);
+    }
+  }
+  alignas(16) uint8_t index[16] = {};
+};
+
+// Stores the blocks of `bytes` kStride apart. Each overlaps the next.
+template <size_t kStride, class D>
+HWY_INLINE void StoreBlocks(D d, hn::Vec<D> bytes, uint8_t* to) {
+  if constexpr (hn::MaxLanes(D()) == 16) {
+    StoreBytes(d, bytes, to);
+  } else {
+    const hn::Half<D> half;
+    StoreBlocks<kStride>(half, hn::LowerHalf(half, bytes), to);
+    StoreBlocks<kStride>(half, hn::UpperHalf(half, bytes),
+                         to + hn::MaxLanes(half) / 16 * kStride);
+  }
+}
+
+// Packs codes of an odd number of bits or of 6; returns how many lanes. Stores
+// whole blocks, so that the last lanes are left to StoreLanes.
+template <int kBits>
+HWY_INLINE size_t PackByBlocks(const uint8_t* codes, size_t lanes,
+                               uint8_t* to) {
+  static constexpr BlockBytes<kBits> kBytes;
+  const hn::ScalableTag<uint64_t> d;
+  const hn::Repartition<uint8_t, decltype(d)> d8;
+  constexpr size_t kStep = hn::MaxLanes(d);
+  constexpr size_t kOverlap = (16 - 2 * kBits + kBits - 1) / kBits;  // lanes
+  const auto low_bytes = hn::LoadDup128(d8, kBytes.index);
+  size_t i = 0;
+  for (; i + kStep + kOverlap <= lanes; i += kStep) {
+    const auto packed =
+        PackLanes<kBits>(d, LoadBytes(d, codes + kLaneCodes * i));
+    StoreBlocks<2 * kBits>(
+        d8, hn::TableLookupBytes(hn::BitCast(d8, packed), low_bytes),
+        to + i * kBits);
+  }
+  return i;
+}
+#endif
+
 // Packs `lanes` * 8 codes.
 template <int kBits>
 HWY_INLINE void PackLaneRun(const uint8_t* codes, size_t lanes, uint8_t* to) {
   const hn::ScalableTag<uint64_t> d;
   const hn::CappedTag<uint64_t, 1> d1;
   size_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (kBits == 4) {
+    i = PackNibbles(codes, lanes, to);
+  } else if constexpr (kBits != 2 && kBits != 8) {
+    i = PackByBlocks<kBits>(codes, lanes, to);
+  }
+#endif
   for (; i + hn::Lanes(d) <= lanes; i += hn::Lanes(d)) {
     StoreLanes<kBits>(d,
                       PackLanes<kBits>(d, LoadBytes(d, codes + kLaneCodes * i)),
