@@ -28,11 +28,15 @@ readonly THREAD_TARGETS=(
   //qeff/util:progress_test //qeff/device:engine_test
 )
 
-# Kernels of the device runtime, in their unit tests under an emulator: about a
-# minute.
+# Kernels of the device runtime, in their unit tests under an emulator. Those of
+# attention and of activations pass too, and take two minutes more.
 readonly AARCH64_TARGETS=(
+  //qeff/device:cpu_check_test //qeff/kernels/convert:convert_test
+  //qeff/kernels/elementwise:norm_test
+  //qeff/kernels/matmul_bf16:matmul_bf16_test
   //qeff/kernels/matmul_int:matmul_int_test
   //qeff/kernels/matmul_int:quantize_activations_test
+  //qeff/kernels/matvec:matvec_test
 )
 
 passed=0
