@@ -68,6 +68,9 @@ def _build_tool_repositories():
         },
     )
 
+# Of Eigen, what qeff includes.
+_EIGEN_HEADERS = ["Cholesky", "Core"]
+
 def qeff_dependencies():
     """Defines every external repository that qeff's BUILD files name."""
     _build_tool_repositories()
@@ -85,6 +88,15 @@ def qeff_dependencies():
                 "abseil_package()\n"
             )
             for package in _ABSEIL_PACKAGES
+        },
+    )
+    maybe(
+        system_repository,
+        name = "eigen",
+        overlays = {"@qeff//third_party/eigen:eigen.BUILD": "BUILD"},
+        generated = {
+            "Eigen/" + header: "#include <eigen3/Eigen/%s>\n" % header
+            for header in _EIGEN_HEADERS
         },
     )
     for name, folder in [

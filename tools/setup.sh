@@ -20,7 +20,7 @@ readonly BUILD_PACKAGES=(
   # Libraries, see third_party/README.md.
   libabsl-dev libhwy-dev libxnnpack-dev libpthreadpool-dev libcpuinfo-dev
   libprotobuf-dev protobuf-compiler libgtest-dev libgmock-dev
-  libbenchmark-dev nlohmann-json3-dev libsentencepiece-dev libicu-dev
+  libbenchmark-dev libeigen3-dev nlohmann-json3-dev libsentencepiece-dev libicu-dev
   libre2-dev
 )
 # Beside the host's libraries. No others: libpthreadpool-dev, for one, exists for

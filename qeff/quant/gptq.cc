@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/quant/gptq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "qeff/format/quantized_layout.h"
+#include "qeff/kernels/sgemm/sgemm.h"
+#include "qeff/quant/upper_factor.h"
+#include "qeff/util/check.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+// Columns whose errors are propagated one by one; those of earlier blocks come
+// as one product.
+constexpr int64_t kBlock = 128;
+
+// What is tried for the damping, in multiples.
+constexpr double kDampingSteps[] = {1, 10, 100};
+
+constexpr int64_t kRowsOfTask = 16;
+
+// Groups and their parameters, which rounding and GPTQ share.
+class Groups {
+ public:
+  Groups(MatrixView<const float> weights, const GptqOptions& options)
+      : shape_(options.scheme, weights.rows(), weights.cols()),
+        params_(static_cast<size_t>(shape_.rows * shape_.groups)) {
+    for (int64_t r = 0; r < shape_.rows; ++r) {
+      for (int64_t g = 0; g < shape_.groups; ++g) {
+        const float* begin = weights.row(r) + g * shape_.group_elems;
+        const float* end = weights.row(r) +
+                           std::min(shape_.cols, (g + 1) * shape_.group_elems);
+        const auto range = std::minmax_element(begin, end);
+        params_[static_cast<size_t>(r * shape_.groups + g)] =
+            ComputeGroupParams(options.scheme, *range.first, *range.second,
+                               options.scale_dtype);
+      }
+    }
+  }
+
+  const GroupParams& Of(int64_t row, int64_t col) const {
+    return params_[static_cast<size_t>(row * shape_.groups +
+                                       col / shape_.group_elems)];
+  }
+
+  void Store(const GptqOptions& options, GptqResult* result) const {
+    const size_t bytes = DTypeBytes(options.scale_dtype);
+    result->scales.resize(params_.size() * bytes);
+    if (shape_.asymmetric) result->zeros.resize(params_.size());
+    for (size_t i = 0; i < params_.size(); ++i) {
+      StoreScale(params_[i].scale, options.scale_dtype,
+                 result->scales.data() + i * bytes);
+      if (shape_.asymmetric) {
+        result->zeros[i] = static_cast<uint8_t>(params_[i].zero);
+      }
+    }
+  }
+
+ private:
+  const QuantizedShape shape_;
+  std::vector<GroupParams> params_;  // [rows, groups]
+};
+
+absl::Status CheckFinite(MatrixView<const float> weights) {
+  for (int64_t r = 0; r < weights.rows(); ++r) {
+    for (int64_t c = 0; c < weights.cols(); ++c) {
+      if (std::isfinite(weights.row(r)[c])) continue;
+      return absl::DataLossError(
+          absl::StrCat("element [", r, ", ", c, "] is NaN or infinite"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// H with rows and columns in `order`, above the diagonal, and `added` on it.
+Matrix<float> Ordered(const Matrix<float>& h, const std::vector<int64_t>& order,
+                      float added) {
+  const int64_t n = h.rows();
+  Matrix<float> out(n, n);
+  for (int64_t r = 0; r < n; ++r) {
+    for (int64_t c = r; c < n; ++c) {
+      const int64_t i = order[static_cast<size_t>(r)];
+      const int64_t j = order[static_cast<size_t>(c)];
+      out.data()[r * n + c] = h.data()[std::min(i, j) * n + std::max(i, j)];
+    }
+    out.data()[r * n + r] += added;
+  }
+  return out;
+}
+
+// A layer whose Hessian is factored.
+class Layer {
+ public:
+  Layer(MatrixView<const float> weights, const Groups& groups,
+        const GptqOptions& options, std::vector<int64_t> order,
+        Matrix<float> factor, ThreadPool& pool)
+      : weights_(weights),
+        groups_(groups),
+        bits_(options.scheme.bits),
+        order_(std::move(order)),
+        factor_(std::move(factor)),
+        pool_(pool),
+        left_(weights.rows(), weights.cols()),
+        carried_(weights.rows(), std::min(kBlock, weights.cols())),
+        losses_(static_cast<size_t>(weights.rows())) {}
+
+  // Writes codes [rows, cols] and returns the loss; not finite when a sum
+  // overflowed. `propagate`: GPTQ, else rounding to nearest.
+  double Quantize(bool propagate, std::vector<uint8_t>* codes) {
+    std::fill(losses_.begin(), losses_.end(), 0.0);
+    for (int64_t begin = 0; begin < weights_.cols(); begin += kBlock) {
+      const int64_t size = std::min(kBlock, weights_.cols() - begin);
+      Carry(begin, size);
+      pool_.ParallelFor(weights_.rows(), kRowsOfTask,
+                        [&](int64_t row, int64_t end, int /*thread*/) {
+                          for (; row < end; ++row) {
+                            QuantizeRow(row, begin, size, propagate, codes);
+                          }
+                        });
+    }
+    return std::accumulate(losses_.begin(), losses_.end(), 0.0);
+  }
+
+ private:
+  // carried[r, j] = sum over the columns i of earlier blocks of d_i R_ij.
+  void Carry(int64_t begin, int64_t size) {
+    SgemmArgs args;
+    args.a = left_.view().Cols(0, begin);
+    args.b = factor_.view().Rows(0, begin).Cols(begin, size);
+    args.c = carried_.view().Cols(0, size);
+    Sgemm(args, pool_);
+  }
+
+  void QuantizeRow(int64_t row, int64_t begin, int64_t size, bool propagate,
+                   std::vector<uint8_t>* codes) {
+    float* carried = carried_.view().row(row);
+    float* left = left_.view().row(row);
+    const float* weights = weights_.row(row);
+    double loss = 0;
+    for (int64_t j = 0; j < size; ++j) {
+      const int64_t col = order_[static_cast<size_t>(begin + j)];
+      const float* factor = factor_.view().row(begin + j) + begin;
+      const float w = weights[col];
+      const GroupParams& params = groups_.Of(row, col);
+      const float wanted = propagate ? w + carried[j] / factor[j] : w;
+      const uint8_t code = QuantizeValue(wanted, params, bits_);
+      const float d = w - DequantizeValue(code, params.zero, params.scale);
+      (*codes)[static_cast<size_t>(row * weights_.cols() + col)] = code;
+      left[begin + j] = d;
+      const double error =
+          static_cast<double>(carried[j]) + static_cast<double>(d) * factor[j];
+      loss += error * error;
+      for (int64_t i = j + 1; i < size; ++i) carried[i] += d * factor[i];
+    }
+    losses_[static_cast<size_t>(row)] += loss;
+  }
+
+  const MatrixView<const float> weights_;
+  const Groups& groups_;
+  const int bits_;
+  const std::vector<int64_t> order_;  // the column that comes i-th
+  const Matrix<float> factor_;        // R, in that order
+  ThreadPool& pool_;
+  Matrix<float> left_;          // d, in that order
+  Matrix<float> carried_;       // of a block
+  std::vector<double> losses_;  // of a row
+};
+
+// Inputs that were always 0 get an energy of their own, which ties them to
+// none.
+int64_t ReviveDeadInputs(Matrix<float>* h) {
+  const int64_t n = h->rows();
+  int64_t dead = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    float& energy = h->data()[i * n + i];
+    if (energy != 0) continue;
+    ++dead;
+    energy = 1;
+  }
+  return dead;
+}
+
+std::vector<int64_t> OrderOf(const Matrix<float>& h, bool by_energy) {
+  const int64_t n = h.rows();
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  if (by_energy) {
+    std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t j) {
+      return h.data()[i * n + i] > h.data()[j * n + j];
+    });
+  }
+  return order;
+}
+
+// Mean of the diagonal; NaN or infinite if any of it is.
+double MeanEnergy(const Matrix<float>& h) {
+  double sum = 0;
+  for (int64_t i = 0; i < h.rows(); ++i) {
+    sum += static_cast<double>(h.data()[i * h.rows() + i]);
+  }
+  return sum / static_cast<double>(h.rows());
+}
+
+// Without a Hessian that can be used.
+void Round(MatrixView<const float> weights, const Groups& groups, int bits,
+           GptqResult* result) {
+  for (int64_t r = 0; r < weights.rows(); ++r) {
+    for (int64_t c = 0; c < weights.cols(); ++c) {
+      result->codes[static_cast<size_t>(r * weights.cols() + c)] =
+          QuantizeValue(weights.row(r)[c], groups.Of(r, c), bits);
+    }
+  }
+  result->rounded = true;
+}
+
+}  // namespace
+
+absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
+                                        Matrix<float> hessian,
+                                        const GptqOptions& options,
+                                        ThreadPool& pool) {
+  QEFF_CHECK(hessian.rows() == weights.cols() &&
+             hessian.cols() == weights.cols());
+  QEFF_RETURN_IF_ERROR(CheckFinite(weights));
+  const Groups groups(weights, options);
+  GptqResult result;
+  result.codes.resize(static_cast<size_t>(weights.rows() * weights.cols()));
+  groups.Store(options, &result);
+  if (result.codes.empty()) return result;
+
+  const double mean_energy = MeanEnergy(hessian);
+  result.dead_inputs = ReviveDeadInputs(&hessian);
+  std::vector<int64_t> order;
+  if (std::isfinite(mean_energy)) {
+    order = OrderOf(hessian, options.order_by_energy);
+  }
+  for (const double step : kDampingSteps) {
+    if (order.empty()) break;
+    const double added = step * options.damping * mean_energy;
+    Matrix<float> factor = Ordered(hessian, order, static_cast<float>(added));
+    if (!FactorUpper(factor.view(), pool)) continue;
+    hessian = Matrix<float>();
+    Layer layer(weights, groups, options, std::move(order), std::move(factor),
+                pool);
+    result.damping = added;
+    std::vector<uint8_t> rounded(result.codes.size());
+    result.rounding_loss = layer.Quantize(/*propagate=*/false, &rounded);
+    result.loss = layer.Quantize(/*propagate=*/true, &result.codes);
+    if (!(result.loss <= result.rounding_loss)) {
+      result.codes = std::move(rounded);
+      result.loss = result.rounding_loss;
+      result.rounded = true;
+    }
+    return result;
+  }
+  Round(weights, groups, options.scheme.bits, &result);
+  return result;
+}
+
+}  // namespace qeff

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// GPTQ: codes of one linear layer that propagate the error of each column into
+// those that follow, so that the layer's outputs on calibration data stay
+// close.
+//
+//   GptqOptions options;
+//   QEFF_ASSIGN_OR_RETURN(options.scheme, ParseQuantScheme("int4_g128"));
+//   QEFF_ASSIGN_OR_RETURN(
+//       GptqResult result,
+//       QuantizeGptq(weights, std::move(hessian), options, pool));
+//
+// Source: Frantar et al., "GPTQ", arXiv 2210.17323; the order by H's diagonal
+// with groups that are fixed first ("static groups"): its reference code.
+
+#ifndef QEFF_QUANT_GPTQ_H_
+#define QEFF_QUANT_GPTQ_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "qeff/format/quant_scheme.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/tensor/tensor.h"
+
+namespace qeff {
+
+struct GptqOptions {
+  QuantScheme scheme;
+  DType scale_dtype = DType::kBF16;
+  // Columns in falling order of their inputs' energy; else as they come. Small
+  // models need it: without, they end up worse than rounding.
+  bool order_by_energy = true;
+  // Added to the diagonal, relative to its mean. Where the Hessian is not
+  // positive definite then, ten and a hundred times this is tried.
+  double damping = 0.01;
+};
+
+struct GptqResult {
+  std::vector<uint8_t> codes;   // [rows, cols], one a byte
+  std::vector<uint8_t> scales;  // [rows, groups] of scale_dtype
+  std::vector<uint8_t> zeros;   // [rows, groups] codes of 0; symmetric: empty
+
+  // trace((W - Q) H (W - Q)^T) with the damped Hessian, of these codes and of
+  // rounding to nearest with the same scales. Never greater than the latter.
+  double loss = 0;
+  double rounding_loss = 0;
+  double damping = 0;       // that was added; 0 without a Hessian
+  int64_t dead_inputs = 0;  // that were always 0: their weights are rounded
+  bool rounded = false;     // these codes are those of rounding to nearest
+};
+
+// Codes of `weights` [rows, cols] = [out, in features] for inputs with the
+// Hessian `hessian` [cols, cols] = sum over tokens of x x^T times any factor,
+// of which only what is on and above the diagonal is read. Scales and zero
+// points are those of rounding (ComputeGroupParams). Where no damping makes the
+// Hessian positive definite, or it is not finite, the layer is rounded.
+// Errors: kDataLoss naming the first weight that is NaN or infinite.
+// Precondition (checked): the sizes.
+//
+// With H = R R^T (FactorUpper) the loss is the sum over columns j of
+// (sum over i <= j of d_i R_ij)^2, d being what rounding leaves: column j is
+// rounded where that is least, w_j + (sum over i < j of d_i R_ij) / R_jj. This
+// gives the codes of the paper's update by U = R^-1, without inverting.
+// Cost: rows * cols^2 / 2 + cols^3 / 3 multiplications and additions as
+// products of blocks, and the former again for rounding_loss. Memory: three
+// matrices of the weights' size beside the arguments and the result. The same
+// bits for any number of threads. Thread-safe; throws std::bad_alloc.
+absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
+                                        Matrix<float> hessian,
+                                        const GptqOptions& options,
+                                        ThreadPool& pool);
+
+}  // namespace qeff
+
+#endif  // QEFF_QUANT_GPTQ_H_

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/quant/gptq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "qeff/format/packing.h"
+#include "qeff/format/quantized_layout.h"
+#include "qeff/kernels/quantize/quantize.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/tensor/tensor.h"
+#include "qeff/util/random.h"
+
+namespace qeff {
+namespace {
+
+Matrix<float> Normal(int64_t rows, int64_t cols, uint64_t seed) {
+  Matrix<float> out(rows, cols);
+  const Random random(seed);
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    out.data()[i] = random.NormalAt(static_cast<uint64_t>(i));
+  }
+  return out;
+}
+
+// Of inputs that depend on each other and have different energies.
+Matrix<float> CorrelatedHessian(int64_t n, uint64_t seed) {
+  const int64_t tokens = 3 * n;
+  Matrix<float> x = Normal(tokens, n, seed);
+  for (int64_t t = 0; t < tokens; ++t) {
+    float* row = x.data() + t * n;
+    for (int64_t i = 1; i < n; ++i) {
+      row[i] = 0.6f * row[i] + 0.7f * row[i - 1];
+    }
+    for (int64_t i = 0; i < n; ++i) row[i] *= 1.0f + 0.1f * float(i * 7 % 11);
+  }
+  Matrix<float> h(n, n);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (int64_t t = 0; t < tokens; ++t) {
+        sum += static_cast<double>(x.data()[t * n + i]) * x.data()[t * n + j];
+      }
+      h.data()[i * n + j] = static_cast<float>(sum / double(tokens));
+    }
+  }
+  return h;
+}
+
+Matrix<float> Identity(int64_t n) {
+  Matrix<float> h(n, n);
+  for (int64_t i = 0; i < n; ++i) h.data()[i * n + i] = 1;
+  return h;
+}
+
+Matrix<float> Copy(const Matrix<float>& from) {
+  Matrix<float> to(from.rows(), from.cols());
+  std::copy_n(from.data(), from.rows() * from.cols(), to.data());
+  return to;
+}
+
+float ValueOf(const GptqResult& result, const QuantizedShape& shape, int bits,
+              int64_t row, int64_t col) {
+  const size_t group =
+      static_cast<size_t>(row * shape.groups + col / shape.group_elems);
+  const int zero = shape.asymmetric ? result.zeros[group] : 1 << (bits - 1);
+  return DequantizeValue(
+      result.codes[static_cast<size_t>(row * shape.cols + col)], zero,
+      LoadScale(DType::kBF16, result.scales.data() + 2 * group));
+}
+
+// The paper's algorithm as it stands: H^-1 in double, one column at a time.
+std::vector<uint8_t> PaperCodes(const Matrix<float>& weights,
+                                const Matrix<float>& h,
+                                const GptqOptions& options,
+                                const GptqResult& params) {
+  const int64_t n = h.rows(), rows = weights.rows();
+  const QuantizedShape shape(options.scheme, rows, n);
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t j) {
+    return h.data()[i * n + i] > h.data()[j * n + j];
+  });
+  // Gauss-Jordan of the damped, ordered H.
+  std::vector<double> inverse(static_cast<size_t>(n * n)), a(inverse.size());
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      a[static_cast<size_t>(i * n + j)] =
+          h.data()[order[size_t(i)] * n + order[size_t(j)]];
+    }
+    a[static_cast<size_t>(i * n + i)] += params.damping;
+    inverse[static_cast<size_t>(i * n + i)] = 1;
+  }
+  const auto at = [n](std::vector<double>& m, int64_t i, int64_t j) -> double& {
+    return m[static_cast<size_t>(i * n + j)];
+  };
+  for (int64_t p = 0; p < n; ++p) {
+    const double pivot = at(a, p, p);
+    for (int64_t j = 0; j < n; ++j) {
+      at(a, p, j) /= pivot;
+      at(inverse, p, j) /= pivot;
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const double factor = at(a, i, p);
+      if (i == p) continue;
+      for (int64_t j = 0; j < n; ++j) {
+        at(a, i, j) -= factor * at(a, p, j);
+        at(inverse, i, j) -= factor * at(inverse, p, j);
+      }
+    }
+  }
+  // Optimal brain surgeon, column by column: w -= e H^-1[i, :] / H^-1[i, i],
+  // then column i leaves the inverse.
+  std::vector<uint8_t> codes(static_cast<size_t>(rows * n));
+  std::vector<double> w(static_cast<size_t>(rows * n));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < n; ++i) {
+      w[static_cast<size_t>(r * n + i)] =
+          weights.data()[r * n + order[size_t(i)]];
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t col = order[size_t(i)];
+    for (int64_t r = 0; r < rows; ++r) {
+      const size_t group =
+          static_cast<size_t>(r * shape.groups + col / shape.group_elems);
+      GroupParams group_params;
+      group_params.scale =
+          LoadScale(DType::kBF16, params.scales.data() + 2 * group);
+      group_params.inverse = 1.0f / group_params.scale;
+      group_params.zero = shape.asymmetric ? params.zeros[group]
+                                           : 1 << (options.scheme.bits - 1);
+      double& value = w[static_cast<size_t>(r * n + i)];
+      const uint8_t code = QuantizeValue(static_cast<float>(value),
+                                         group_params, options.scheme.bits);
+      codes[static_cast<size_t>(r * n + col)] = code;
+      const double error = (value - DequantizeValue(code, group_params.zero,
+                                                    group_params.scale)) /
+                           at(inverse, i, i);
+      for (int64_t j = i; j < n; ++j) {
+        w[static_cast<size_t>(r * n + j)] -= error * at(inverse, i, j);
+      }
+    }
+    for (int64_t j = i + 1; j < n; ++j) {
+      const double factor = at(inverse, j, i) / at(inverse, i, i);
+      for (int64_t k = i; k < n; ++k) {
+        at(inverse, j, k) -= factor * at(inverse, i, k);
+      }
+    }
+  }
+  return codes;
+}
+
+class GptqTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  GptqOptions Options() const {
+    GptqOptions options;
+    options.scheme = *ParseQuantScheme(GetParam());
+    return options;
+  }
+
+  // The codes of the kernel that rounds.
+  static std::vector<uint8_t> RoundedCodes(const Matrix<float>& weights,
+                                           const QuantScheme& scheme) {
+    const QuantizedShape shape(scheme, weights.rows(), weights.cols());
+    std::vector<uint8_t> packed(size_t(4 * shape.row_words * shape.rows)),
+        scales(size_t(2 * shape.groups * shape.rows)),
+        zeros(scheme.symmetric ? 0 : size_t(shape.groups * shape.rows)),
+        codes(size_t(shape.rows * shape.cols));
+    QuantizeRows(
+        scheme, DType::kBF16, DType::kF32,
+        absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(weights.data()),
+                            weights.span().size() * sizeof(float)),
+        shape.rows, shape.cols,
+        {absl::MakeSpan(packed), absl::MakeSpan(scales),
+         absl::MakeSpan(zeros)});
+    const size_t row_bytes = size_t(4 * shape.row_words);
+    for (size_t r = 0; r < size_t(shape.rows); ++r) {
+      UnpackCodes(scheme.bits,
+                  absl::MakeConstSpan(packed).subspan(r * row_bytes, row_bytes),
+                  absl::MakeSpan(codes).subspan(r * size_t(shape.cols),
+                                                size_t(shape.cols)));
+    }
+    return codes;
+  }
+
+  std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
+};
+
+// Nothing to gain where inputs are independent.
+TEST_P(GptqTest, IdentityRounds) {
+  const Matrix<float> weights = Normal(5, 200, 1);
+  const auto result =
+      QuantizeGptq(weights.view(), Identity(200), Options(), *pool_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->codes, RoundedCodes(weights, Options().scheme));
+  EXPECT_EQ(result->loss, result->rounding_loss);
+}
+
+TEST_P(GptqTest, CodesOfThePaper) {
+  const Matrix<float> weights = Normal(12, 96, 2), h = CorrelatedHessian(96, 3);
+  const auto result = QuantizeGptq(weights.view(), Copy(h), Options(), *pool_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_FALSE(result->rounded);
+  const std::vector<uint8_t> paper = PaperCodes(weights, h, Options(), *result);
+  // A value that float32 rounds to the other side of the middle between two
+  // codes changes what follows in its row.
+  int64_t rows_that_differ = 0;
+  for (size_t r = 0; r < 12; ++r) {
+    rows_that_differ += !std::equal(paper.begin() + int64_t(96 * r),
+                                    paper.begin() + int64_t(96 * (r + 1)),
+                                    result->codes.begin() + int64_t(96 * r));
+  }
+  EXPECT_LE(rows_that_differ, 1);
+}
+
+// More than one block, and the loss is what it is said to be.
+TEST_P(GptqTest, LossIsTheProxyAndLessThanOfRounding) {
+  constexpr int64_t kCols = 300, kRows = 20;
+  const Matrix<float> weights = Normal(kRows, kCols, 4),
+                      h = CorrelatedHessian(kCols, 5);
+  const auto result = QuantizeGptq(weights.view(), Copy(h), Options(), *pool_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_LT(result->loss, 0.8 * result->rounding_loss);
+  const QuantizedShape shape(Options().scheme, kRows, kCols);
+  double loss = 0;
+  for (int64_t r = 0; r < kRows; ++r) {
+    std::vector<double> d;
+    for (int64_t c = 0; c < kCols; ++c) {
+      d.push_back(weights.data()[r * kCols + c] -
+                  ValueOf(*result, shape, Options().scheme.bits, r, c));
+    }
+    for (int64_t i = 0; i < kCols; ++i) {
+      for (int64_t j = 0; j < kCols; ++j) {
+        const double damped =
+            h.data()[i * kCols + j] + (i == j ? result->damping : 0.0);
+        loss += d[size_t(i)] * damped * d[size_t(j)];
+      }
+    }
+  }
+  EXPECT_NEAR(result->loss / loss, 1.0, 1e-3);
+}
+
+// Also with scales of 2 and 8 bits nothing gets worse than rounding.
+TEST_P(GptqTest, RowsAreIndependentAndThreadsDoNotMatter) {
+  const Matrix<float> weights = Normal(40, 150, 6),
+                      h = CorrelatedHessian(150, 7);
+  const auto all = QuantizeGptq(weights.view(), Copy(h), Options(), *pool_);
+  ASSERT_TRUE(all.ok());
+  const auto one_thread = *CreateThreadPool(1);
+  const auto some =
+      QuantizeGptq(weights.view().Rows(17, 3), Copy(h), Options(), *one_thread);
+  ASSERT_TRUE(some.ok());
+  EXPECT_TRUE(std::equal(some->codes.begin(), some->codes.end(),
+                         all->codes.begin() + 17 * 150));
+}
+
+TEST_P(GptqTest, DeadInputsAreRounded) {
+  const Matrix<float> weights = Normal(6, 64, 8);
+  Matrix<float> h = CorrelatedHessian(64, 9);
+  for (int64_t i = 0; i < 64; ++i) {
+    h.data()[i * 64 + 10] = h.data()[10 * 64 + i] = 0;
+  }
+  const auto result =
+      QuantizeGptq(weights.view(), std::move(h), Options(), *pool_);
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(result->dead_inputs, 1);
+  const std::vector<uint8_t> rounded = RoundedCodes(weights, Options().scheme);
+  for (size_t r = 0; r < 6; ++r) {
+    EXPECT_EQ(result->codes[r * 64 + 10], rounded[r * 64 + 10]);
+  }
+}
+
+// Fewer tokens than inputs: only damping makes it definite.
+TEST_P(GptqTest, SingularHessian) {
+  const Matrix<float> weights = Normal(6, 40, 10);
+  Matrix<float> h(40, 40);
+  for (int64_t i = 0; i < 1600; ++i) h.data()[i] = 1;
+  const auto result =
+      QuantizeGptq(weights.view(), std::move(h), Options(), *pool_);
+  ASSERT_TRUE(result.ok());
+  EXPECT_GT(result->damping, 0);
+  EXPECT_LE(result->loss, result->rounding_loss);
+}
+
+TEST_P(GptqTest, HessianThatCannotBeUsedRounds) {
+  const Matrix<float> weights = Normal(6, 40, 11);
+  for (float value : {-100.0f, std::numeric_limits<float>::quiet_NaN(),
+                      std::numeric_limits<float>::infinity()}) {
+    Matrix<float> h = CorrelatedHessian(40, 12);
+    h.data()[5 * 40 + 5] = value;
+    const auto result =
+        QuantizeGptq(weights.view(), std::move(h), Options(), *pool_);
+    ASSERT_TRUE(result.ok());
+    EXPECT_TRUE(result->rounded);
+    EXPECT_EQ(result->damping, 0);
+    EXPECT_EQ(result->codes, RoundedCodes(weights, Options().scheme));
+  }
+}
+
+TEST_P(GptqTest, AsymmetricCodes) {
+  GptqOptions options = Options();
+  options.scheme.symmetric = false;
+  const Matrix<float> weights = Normal(8, 96, 13),
+                      h = CorrelatedHessian(96, 14);
+  const auto result = QuantizeGptq(weights.view(), Copy(h), options, *pool_);
+  ASSERT_TRUE(result.ok());
+  EXPECT_LT(result->loss, result->rounding_loss);
+  const auto rounded =
+      QuantizeGptq(weights.view(), Identity(96), options, *pool_);
+  EXPECT_EQ(rounded->codes, RoundedCodes(weights, options.scheme));
+}
+
+TEST_P(GptqTest, NanInAWeightIsNamed) {
+  Matrix<float> weights = Normal(3, 16, 15);
+  weights.data()[2 * 16 + 7] = std::numeric_limits<float>::quiet_NaN();
+  const auto result =
+      QuantizeGptq(weights.view(), Identity(16), Options(), *pool_);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_NE(result.status().message().find("[2, 7]"), absl::string_view::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, GptqTest,
+                         ::testing::Values("int4_g32", "int3_g64", "int2_g16",
+                                           "int4", "int8"),
+                         [](const ::testing::TestParamInfo<const char*>& info) {
+                           return std::string(info.param);
+                         });
+
+}  // namespace
+}  // namespace qeff
