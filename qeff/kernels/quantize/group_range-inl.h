@@ -44,7 +44,7 @@ struct RangeBits<F32Bytes> {
   static constexpr T kInfinity = 0x7F800000u;
 };
 
-// Ranges of the groups of a row. Of 16-bit elements, a word of `words` holds
+// Ranges of the groups of a piece. Of 16-bit elements, a word of `words` holds
 // both numbers, the largest in the low half; of F32, `words` holds the largest
 // and `lowest_words` the smallest.
 struct RangeWords {
@@ -72,11 +72,11 @@ HWY_INLINE void LoadRanges(DF df, const RangeWords& ranges, size_t group,
 
 #if HWY_TARGET == HWY_SCALAR
 
-// Stores the ranges of groups of `group` of the `count` elements of a row, the
-// last of which may be shorter. Returns false when one is not finite.
+// Stores the ranges of groups of `group` of the `count` elements of a piece,
+// the last of which may be shorter. Returns false when one is not finite.
 template <class Source, size_t kGroup>
-bool RowRanges(const uint8_t* row, size_t count, size_t group,
-               const RangeWords& to) {
+bool PieceRanges(const uint8_t* row, size_t count, size_t group,
+                 const RangeWords& to) {
   using T = typename RangeBits<Source>::T;
   T worst = 0;
   for (size_t begin = 0, g = 0; begin < count; begin += group, ++g) {
@@ -221,7 +221,7 @@ class RangeWriter {
   hn::Vec<Block> worst_;
 };
 
-// The last one to four groups of a row.
+// The last one to four groups of a piece.
 template <class Source>
 HWY_NOINLINE void WriteLast(const uint8_t* from, size_t count, size_t group,
                             RangeWriter<Source>* writer) {
@@ -236,11 +236,11 @@ HWY_NOINLINE void WriteLast(const uint8_t* from, size_t count, size_t group,
 }
 
 // Stores the ranges of groups of `group` (kGroup, unless that is 0) of the
-// `count` elements of a row. The last group may be shorter. Up to three words
+// `count` elements of a piece. The last group may be shorter. Up to three words
 // after the last are written too. Returns false when an element is not finite.
 template <class Source, size_t kGroup>
-bool RowRanges(const uint8_t* row, size_t count, size_t any_group,
-               const RangeWords& to) {
+bool PieceRanges(const uint8_t* row, size_t count, size_t any_group,
+                 const RangeWords& to) {
   using Lanes = LaneRanges<Source>;
   const size_t group = kGroup != 0 ? kGroup : any_group;
   const size_t bytes = group * Source::kBytes;

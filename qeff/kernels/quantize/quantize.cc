@@ -17,6 +17,7 @@
 #include "qeff/kernels/quantize/packing-inl.h"
 #include "qeff/util/aligned.h"
 #include "qeff/util/check.h"
+#include "qeff/util/checked.h"
 
 // What a target needs to know about a run of rows. Plain data, shared by all.
 #ifndef QEFF_KERNELS_QUANTIZE_QUANTIZE_JOB_
@@ -24,12 +25,12 @@
 namespace qeff {
 namespace internal_quantize {
 
-// Memory for one row. What belongs to a group is an array over the groups of
-// the row with room for a whole vector after the last, zeroed at first.
+// Memory for one piece. What belongs to a group is an array over the groups of
+// the piece with room for a whole vector after the last.
 struct Scratch {
-  Scratch(int64_t cols, int64_t groups)
-      : codes(static_cast<size_t>(cols) + kAlignment),
-        range(static_cast<size_t>(groups) + kAlignment),
+  Scratch(size_t cols, size_t groups)
+      : codes(cols),
+        range(groups + kAlignment),
         lowest(range.size()),
         inverse(range.size()),
         zero(range.size()),
@@ -44,15 +45,22 @@ struct Scratch {
   AlignedArray<uint8_t> zero_bytes;
 };
 
+// Groups of a row that are quantized together, so that the second pass over
+// their elements finds them in the first-level cache.
+struct PieceSize {
+  size_t elems;
+  size_t groups;
+  size_t packed_bytes;
+};
+
 struct Job {
   QuantScheme scheme;
   DType scale_dtype;
   const uint8_t* from;
-  int64_t rows;
-  int64_t cols;
-  int64_t group_elems;
-  int64_t groups;    // a row
-  size_t row_bytes;  // of packed
+  size_t rows;
+  size_t group_elems;
+  size_t pieces;  // a row, whose last one has its own size
+  PieceSize piece, last_piece;
   uint8_t* packed;
   uint8_t* scales;
   uint8_t* zeros;  // null when symmetric
@@ -68,29 +76,30 @@ namespace qeff {
 namespace HWY_NAMESPACE {
 
 using internal_quantize::Job;
+using internal_quantize::PieceSize;
 
 // The least number of codes whose packed form is whole words.
 constexpr size_t kBlockCodes = 32;
 
-// Packs a row of codes, which are followed by zeros up to a whole block.
+// Packs codes to `bytes` bytes, the last word of which zeros may fill.
 template <int kBits>
-void PackRow(const uint8_t* codes, size_t cols, size_t row_bytes,
-             uint8_t* packed) {
+void PackPiece(const uint8_t* codes, size_t count, size_t bytes, uint8_t* to) {
   constexpr size_t kBlockLanes = kBlockCodes / kLaneCodes;
-  const size_t blocks = cols / kBlockCodes;
-  PackLaneRun<kBits>(codes, blocks * kBlockLanes, packed);
+  const size_t blocks = count / kBlockCodes;
+  PackLaneRun<kBits>(codes, blocks * kBlockLanes, to);
   const size_t done = blocks * 4 * kBits;
-  if (done == row_bytes) return;
+  if (done == bytes) return;
+  uint8_t block[kBlockCodes] = {};
+  std::memcpy(block, codes + blocks * kBlockCodes, count % kBlockCodes);
   uint8_t last[4 * kBits];
-  PackLaneRun<kBits>(codes + blocks * kBlockCodes, kBlockLanes, last);
-  std::memcpy(packed + done, last, row_bytes - done);
+  PackLaneRun<kBits>(block, kBlockLanes, last);
+  std::memcpy(to + done, last, bytes - done);
 }
 
 template <class Source>
-int64_t FirstNotFinite(const uint8_t* from, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float value =
-        Source::LoadOne(from + static_cast<size_t>(i) * Source::kBytes);
+size_t FirstNotFinite(const uint8_t* from, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    const float value = Source::LoadOne(from + i * Source::kBytes);
     if (!(value - value == 0)) return i;
   }
   return count;
@@ -144,10 +153,10 @@ HWY_INLINE hn::Mask<DF> RoundScales(DF df, DType dtype, uint8_t* to,
   return small;
 }
 
-// ComputeGroupParams of the groups of a row, a vector of them at a time: two
+// ComputeGroupParams of the groups of a piece, a vector of them at a time: two
 // divisions a group would take longer than everything else.
 template <class Source>
-void RowParams(const Job& job, const RangeWords& ranges) {
+void PieceParams(const Job& job, size_t groups, const RangeWords& ranges) {
   const hn::ScalableTag<float> df;
   const hn::Rebind<int32_t, decltype(df)> di;
   const hn::Rebind<uint8_t, decltype(df)> d8;
@@ -157,7 +166,7 @@ void RowParams(const Job& job, const RangeWords& ranges) {
   const auto steps =
       hn::Set(df, static_cast<float>((1 << job.scheme.bits) - 1));
   const auto base = hn::Set(df, kRoundingBase);
-  for (size_t g = 0; g < static_cast<size_t>(job.groups); g += hn::Lanes(df)) {
+  for (size_t g = 0; g < groups; g += hn::Lanes(df)) {
     hn::Vec<decltype(df)> lo, hi;
     LoadRanges<Source>(df, ranges, g, &lo, &hi);
     auto scale = ExactScale(df, job.scheme, lo, hi);
@@ -179,81 +188,99 @@ void RowParams(const Job& job, const RangeWords& ranges) {
   }
 }
 
-// Reads the row from the caches, where its ranges have left it, and meanwhile
-// fetches the next one.
+// Reads the piece from the caches, where its ranges have left it, and
+// meanwhile fetches what is one piece and kAheadBytes further: with one piece
+// alone a third less arrives in time.
 template <class Source, size_t kGroup>
-void EncodeRow(const Job& job, const uint8_t* row, StreamFetcher* fetcher) {
-  const size_t cols = static_cast<size_t>(job.cols);
-  const size_t group =
-      kGroup != 0 ? kGroup : static_cast<size_t>(job.group_elems);
+void EncodePiece(const Job& job, const uint8_t* from, size_t count,
+                 StreamFetcher* fetcher) {
+  const size_t group = kGroup != 0 ? kGroup : job.group_elems;
+  const size_t piece_bytes = job.piece.elems * Source::kBytes;
   const float* inverse = job.scratch->inverse.data();
   const int32_t* zero = job.scratch->zero.data();
   uint8_t* codes = job.scratch->codes.data();
   GroupCode code;
   code.bits = job.scheme.bits;
-  code.ahead_bytes = cols * Source::kBytes + StreamFetcher::kAheadBytes;
-  size_t left = cols;
-  for (; left != 0; row += group * Source::kBytes, codes += group) {
-    fetcher->ReachPages(row + cols * Source::kBytes);
+  code.ahead_bytes = piece_bytes + StreamFetcher::kAheadBytes;
+  for (size_t left = count; left != 0;
+       from += group * Source::kBytes, codes += group) {
+    fetcher->ReachPages(from + piece_bytes);
     code.inverse = *inverse++;
     code.zero = *zero++;
-    if (left < group) return EncodeGroup<Source>(row, left, code, codes);
-    EncodeGroup<Source>(row, group, code, codes);
+    if (left < group) return EncodeGroup<Source>(from, left, code, codes);
+    EncodeGroup<Source>(from, group, code, codes);
     left -= group;
   }
 }
 
-// Both passes over a row. Returns false when an element is not finite.
+// Both passes over a piece. Returns false when an element is not finite.
 template <class Source, size_t kGroup>
-bool CodesOfRow(const Job& job, const uint8_t* row, StreamFetcher* fetcher) {
+bool CodesOfPiece(const Job& job, const PieceSize& size, const uint8_t* from,
+                  StreamFetcher* fetcher) {
   const RangeWords ranges = {job.scratch->range.data(),
                              job.scratch->lowest.data()};
-  if (!RowRanges<Source, kGroup>(row, static_cast<size_t>(job.cols),
-                                 static_cast<size_t>(job.group_elems),
-                                 ranges)) {
+  if (!PieceRanges<Source, kGroup>(from, size.elems, job.group_elems, ranges)) {
     return false;
   }
-  RowParams<Source>(job, ranges);
-  EncodeRow<Source, kGroup>(job, row, fetcher);
+  PieceParams<Source>(job, size.groups, ranges);
+  EncodePiece<Source, kGroup>(job, from, size.elems, fetcher);
   return true;
 }
 
-// The usual sizes of groups are constants, which saves a fifth of the time.
+// The usual sizes of groups are constants: no loop is left within a group.
 template <class Source>
-bool CodesOfRow(const Job& job, const uint8_t* row, StreamFetcher* fetcher) {
+bool CodesOfPiece(const Job& job, const PieceSize& size, const uint8_t* from,
+                  StreamFetcher* fetcher) {
   switch (job.group_elems) {
     case 32:
-      return CodesOfRow<Source, 32>(job, row, fetcher);
+      return CodesOfPiece<Source, 32>(job, size, from, fetcher);
     case 64:
-      return CodesOfRow<Source, 64>(job, row, fetcher);
+      return CodesOfPiece<Source, 64>(job, size, from, fetcher);
     case 128:
-      return CodesOfRow<Source, 128>(job, row, fetcher);
+      return CodesOfPiece<Source, 128>(job, size, from, fetcher);
     default:
-      return CodesOfRow<Source, 0>(job, row, fetcher);
+      return CodesOfPiece<Source, 0>(job, size, from, fetcher);
   }
+}
+
+// Where the results of the next piece go.
+struct Output {
+  uint8_t* packed;
+  uint8_t* scales;
+  uint8_t* zeros;  // null when symmetric
+};
+
+// Stores the codes and parameters that are in job.scratch.
+template <int kBits>
+void StorePiece(const Job& job, const PieceSize& size, Output* to) {
+  PackPiece<kBits>(job.scratch->codes.data(), size.elems, size.packed_bytes,
+                   to->packed);
+  to->packed += size.packed_bytes;
+  const size_t scale_bytes = size.groups * DTypeBytes(job.scale_dtype);
+  std::memcpy(to->scales, job.scratch->scale_bytes.data(), scale_bytes);
+  to->scales += scale_bytes;
+  if (to->zeros == nullptr) return;
+  std::memcpy(to->zeros, job.scratch->zero_bytes.data(), size.groups);
+  to->zeros += size.groups;
 }
 
 // Returns the index of the first element that is not finite, or -1.
 template <class Source, int kBits>
 int64_t QuantizeJob(const Job& job) {
-  const size_t cols = static_cast<size_t>(job.cols);
-  const size_t groups = static_cast<size_t>(job.groups);
-  const size_t scale_bytes = groups * DTypeBytes(job.scale_dtype);
+  Output to = {job.packed, job.scales, job.zeros};
   StreamFetcher fetcher;
-  for (size_t r = 0; r < static_cast<size_t>(job.rows); ++r) {
-    const uint8_t* row = job.from + r * cols * Source::kBytes;
-    if (!CodesOfRow<Source>(job, row, &fetcher)) {
-      return static_cast<int64_t>(r) * job.cols +
-             FirstNotFinite<Source>(row, job.cols);
+  size_t done = 0;
+  for (size_t row = 0; row < job.rows; ++row) {
+    for (size_t i = 0; i < job.pieces; ++i) {
+      const PieceSize& size = i + 1 < job.pieces ? job.piece : job.last_piece;
+      const uint8_t* from = job.from + done * Source::kBytes;
+      if (!CodesOfPiece<Source>(job, size, from, &fetcher)) {
+        return static_cast<int64_t>(done +
+                                    FirstNotFinite<Source>(from, size.elems));
+      }
+      StorePiece<kBits>(job, size, &to);
+      done += size.elems;
     }
-    std::memcpy(job.scales + r * scale_bytes, job.scratch->scale_bytes.data(),
-                scale_bytes);
-    if (job.zeros != nullptr) {
-      std::memcpy(job.zeros + r * groups, job.scratch->zero_bytes.data(),
-                  groups);
-    }
-    PackRow<kBits>(job.scratch->codes.data(), cols, job.row_bytes,
-                   job.packed + r * job.row_bytes);
   }
   return -1;
 }
@@ -294,6 +321,32 @@ HWY_EXPORT(QuantizeF32);
 HWY_EXPORT(QuantizeF16);
 HWY_EXPORT(QuantizeBF16);
 
+namespace {
+
+// Pieces are of 2048 elements or more, and of so many groups that each but the
+// last is whole words and its parameters are whole vectors: 4 to 16 KiB with
+// the usual groups.
+void SetPieces(const QuantizedShape& shape, size_t cols,
+               internal_quantize::Job* job) {
+  constexpr size_t kElems = 2048, kGroups = 32;
+  const size_t group = static_cast<size_t>(shape.group_elems);
+  const size_t groups = static_cast<size_t>(shape.groups);
+  const size_t bits = static_cast<size_t>(job->scheme.bits);
+  job->group_elems = group;
+  job->piece.groups =
+      std::min(groups, CeilDiv(kElems, kGroups * group) * kGroups);
+  job->piece.elems = std::min(cols, job->piece.groups * group);
+  job->piece.packed_bytes = job->piece.elems / 8 * bits;
+  job->pieces = CeilDiv(cols, job->piece.elems);
+  const size_t before = job->pieces - 1;
+  job->last_piece.groups = groups - before * job->piece.groups;
+  job->last_piece.elems = cols - before * job->piece.elems;
+  job->last_piece.packed_bytes = static_cast<size_t>(shape.row_words * 4) -
+                                 before * job->piece.packed_bytes;
+}
+
+}  // namespace
+
 absl::optional<int64_t> QuantizeRows(const QuantScheme& scheme,
                                      DType scale_dtype, DType dtype,
                                      absl::Span<const uint8_t> from,
@@ -314,20 +367,17 @@ absl::optional<int64_t> QuantizeRows(const QuantScheme& scheme,
   QEFF_CHECK(to.zeros.size() == (scheme.symmetric ? 0 : groups));
   if (rows == 0 || cols == 0) return absl::nullopt;
 
-  internal_quantize::Scratch scratch(cols, shape.groups);
-  const internal_quantize::Job job = {
-      scheme,
-      scale_dtype,
-      from.data(),
-      rows,
-      cols,
-      shape.group_elems,
-      shape.groups,
-      static_cast<size_t>(shape.row_words * 4),
-      to.packed.data(),
-      to.scales.data(),
-      scheme.symmetric ? nullptr : to.zeros.data(),
-      &scratch};
+  internal_quantize::Job job;
+  job.scheme = scheme;
+  job.scale_dtype = scale_dtype;
+  job.from = from.data();
+  job.rows = static_cast<size_t>(rows);
+  job.packed = to.packed.data();
+  job.scales = to.scales.data();
+  job.zeros = scheme.symmetric ? nullptr : to.zeros.data();
+  SetPieces(shape, static_cast<size_t>(cols), &job);
+  internal_quantize::Scratch scratch(job.piece.elems, job.piece.groups);
+  job.scratch = &scratch;
   const int64_t bad =
       dtype == DType::kF32   ? HWY_DYNAMIC_DISPATCH(QuantizeF32)(job)
       : dtype == DType::kF16 ? HWY_DYNAMIC_DISPATCH(QuantizeF16)(job)

@@ -205,6 +205,34 @@ TEST_P(QuantizeTest, GroupsOfAnySize) {
   }
 }
 
+// Rows that are quantized in several pieces, the last of which is shorter.
+TEST_P(QuantizeTest, WideRows) {
+  ForEachScheme([](QuantScheme scheme, DType dtype) {
+    for (int64_t group : {5, 8, 32, 128}) {
+      scheme.group_size = group;
+      RunCase({scheme, dtype, 2, 2 * 4096 + 36, 1});
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  });
+}
+
+TEST_P(QuantizeTest, ReportsElementsOfAnyPiece) {
+  const size_t rows = 2, cols = 5000;
+  QuantScheme scheme;
+  scheme.group_size = 32;
+  const size_t groups = 157;
+  for (size_t index = 0; index < rows * cols; index += 331) {
+    std::vector<float> weights(rows * cols);
+    weights[index] = std::numeric_limits<float>::infinity();
+    const std::vector<uint8_t> stored = Store(DType::kBF16, &weights);
+    std::vector<uint8_t> packed(rows * cols / 2), scales(rows * groups * 2);
+    EXPECT_EQ(
+        QuantizeRows(scheme, DType::kBF16, DType::kBF16, stored, rows, cols,
+                     {absl::MakeSpan(packed), absl::MakeSpan(scales), {}}),
+        static_cast<int64_t>(index));
+  }
+}
+
 TEST_P(QuantizeTest, ReportsTheFirstElementThatIsNotFinite) {
   const int64_t rows = 3, cols = 77;
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
