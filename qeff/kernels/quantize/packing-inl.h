@@ -133,15 +133,23 @@ HWY_INLINE size_t PackNibbles(const uint8_t* codes, size_t lanes, uint8_t* to) {
   return i;
 }
 
-// Where the low kBits bytes of both 64-bit lanes of a block are in it.
+// Two 64-bit lanes are a block, of which 2 * kBits bytes are stored.
 template <int kBits>
 struct BlockBytes {
+  // By how many lanes the rest of a block overlaps what follows.
+  static constexpr size_t kOverlapLanes = (15 - kBits) / kBits;
+
   constexpr BlockBytes() {
+    for (int i = 0; i < 16; ++i) inverse[i] = 0x80;  // a zero
     for (int i = 0; i < 2 * kBits; ++i) {
-      index[i] = static_cast<uint8_t>(i / kBits * 8 + i % kBits);
+      const int at = i / kBits * 8 + i % kBits;
+      index[i] = static_cast<uint8_t>(at);
+      inverse[at] = static_cast<uint8_t>(i);
     }
   }
+  // Where the bytes that are stored are in the block, and the inverse.
   alignas(16) uint8_t index[16] = {};
+  alignas(16) uint8_t inverse[16] = {};
 };
 
 // Stores the blocks of `bytes` kStride apart. Each overlaps the next.
@@ -166,10 +174,9 @@ HWY_INLINE size_t PackByBlocks(const uint8_t* codes, size_t lanes,
   const hn::ScalableTag<uint64_t> d;
   const hn::Repartition<uint8_t, decltype(d)> d8;
   constexpr size_t kStep = hn::MaxLanes(d);
-  constexpr size_t kOverlap = (16 - 2 * kBits + kBits - 1) / kBits;  // lanes
   const auto low_bytes = hn::LoadDup128(d8, kBytes.index);
   size_t i = 0;
-  for (; i + kStep + kOverlap <= lanes; i += kStep) {
+  for (; i + kStep + kBytes.kOverlapLanes <= lanes; i += kStep) {
     const auto packed =
         PackLanes<kBits>(d, LoadBytes(d, codes + kLaneCodes * i));
     StoreBlocks<2 * kBits>(
@@ -189,7 +196,7 @@ HWY_INLINE void PackLaneRun(const uint8_t* codes, size_t lanes, uint8_t* to) {
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (kBits == 4) {
     i = PackNibbles(codes, lanes, to);
-  } else if constexpr (kBits != 2 && kBits != 8) {
+  } else if constexpr (kBits % 2 != 0 || kBits == 6) {
     i = PackByBlocks<kBits>(codes, lanes, to);
   }
 #endif
@@ -205,6 +212,40 @@ HWY_INLINE void PackLaneRun(const uint8_t* codes, size_t lanes, uint8_t* to) {
   }
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// The inverse of StoreBlocks.
+template <size_t kStride, class D>
+HWY_INLINE hn::Vec<D> LoadBlocks(D d, const uint8_t* from) {
+  if constexpr (hn::MaxLanes(D()) == 16) {
+    return LoadBytes(d, from);
+  } else {
+    const hn::Half<D> half;
+    const auto upper =
+        LoadBlocks<kStride>(half, from + hn::MaxLanes(half) / 16 * kStride);
+    return hn::Combine(d, upper, LoadBlocks<kStride>(half, from));
+  }
+}
+
+// The inverse of PackByBlocks. Loads whole blocks.
+template <int kBits>
+HWY_INLINE size_t UnpackByBlocks(const uint8_t* from, size_t lanes,
+                                 uint8_t* codes) {
+  static constexpr BlockBytes<kBits> kBytes;
+  const hn::ScalableTag<uint64_t> d;
+  const hn::Repartition<uint8_t, decltype(d)> d8;
+  constexpr size_t kStep = hn::MaxLanes(d);
+  const auto lane_bytes = hn::LoadDup128(d8, kBytes.inverse);
+  size_t i = 0;
+  for (; i + kStep + kBytes.kOverlapLanes <= lanes; i += kStep) {
+    const auto blocks = LoadBlocks<2 * kBits>(d8, from + i * kBits);
+    const auto packed =
+        hn::BitCast(d, hn::TableLookupBytesOr0(blocks, lane_bytes));
+    StoreBytes(d, UnpackLanes<kBits>(d, packed), codes + kLaneCodes * i);
+  }
+  return i;
+}
+#endif
+
 // Unpacks `lanes` * 8 codes.
 template <int kBits>
 HWY_INLINE void UnpackLaneRun(const uint8_t* from, size_t lanes,
@@ -212,6 +253,11 @@ HWY_INLINE void UnpackLaneRun(const uint8_t* from, size_t lanes,
   const hn::ScalableTag<uint64_t> d;
   const hn::CappedTag<uint64_t, 1> d1;
   size_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (kBits % 2 != 0 || kBits == 6) {
+    i = UnpackByBlocks<kBits>(from, lanes, codes);
+  }
+#endif
   for (; i + hn::Lanes(d) <= lanes; i += hn::Lanes(d)) {
     StoreBytes(d, UnpackLanes<kBits>(d, LoadLanes<kBits>(d, from + i * kBits)),
                codes + kLaneCodes * i);
