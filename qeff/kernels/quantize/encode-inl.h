@@ -72,7 +72,8 @@ HWY_INLINE hn::Vec<D16> RoundedWords(D16 d16, DF df, const uint8_t* from,
 
 // QuantizeValue of whole vectors; returns of how many elements. What is
 // clamped are whole numbers: between bounds that are whole, too, rounding
-// first changes nothing, and 16 bits a lane are enough. Saturation clamps:
+// first changes nothing, and 16 bits a lane are enough (a scale is rounded by
+// half at most, so that no number is beyond 1.5 * 256). Saturation clamps:
 // codes are shifted so that the top one is the largest number there is.
 template <class Source>
 HWY_INLINE size_t EncodeVectors(const uint8_t* from, size_t count,

@@ -189,8 +189,8 @@ void PieceParams(const Job& job, size_t groups, const RangeWords& ranges) {
 }
 
 // Reads the piece from the caches, where its ranges have left it, and
-// meanwhile fetches what is one piece and kAheadBytes further: with one piece
-// alone a third less arrives in time.
+// meanwhile fetches what is one piece and kAheadBytes further. One piece alone
+// is a fifth slower from memory, two pieces are no faster.
 template <class Source, size_t kGroup>
 void EncodePiece(const Job& job, const uint8_t* from, size_t count,
                  StreamFetcher* fetcher) {
