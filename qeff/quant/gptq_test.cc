@@ -249,7 +249,6 @@ TEST_P(GptqTest, LossIsTheProxyAndLessThanOfRounding) {
   EXPECT_NEAR(result->loss / loss, 1.0, 1e-3);
 }
 
-// Also with scales of 2 and 8 bits nothing gets worse than rounding.
 TEST_P(GptqTest, RowsAreIndependentAndThreadsDoNotMatter) {
   const Matrix<float> weights = Normal(40, 150, 6),
                       h = CorrelatedHessian(150, 7);

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "qeff/kernels/matmul_int/dot-inl.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace qeff {
@@ -18,8 +19,7 @@ namespace internal_matmul_int {
 namespace HWY_NAMESPACE {
 
 constexpr int kSums = 12;
-constexpr int64_t kPageBytes = 4096;
-constexpr int64_t kPageAheadBytes = 16384;
+constexpr int64_t kPageBytes = StreamFetcher::kPageBytes;
 
 // Returned so that the work is not removed.
 int32_t DotProducts(int64_t steps) {
@@ -48,7 +48,7 @@ int32_t ReadAll(const uint8_t* from, int64_t size_bytes) {
   for (int64_t begin = 0; begin + kPageBytes <= size_bytes;
        begin += kPageBytes) {
     const uint8_t* page = from + begin;
-    if (kPages) hwy::Prefetch(page + kPageAheadBytes);
+    if (kPages) hwy::Prefetch(page + StreamFetcher::kPageAheadBytes);
     for (int64_t i = 0; i < kPageBytes; i += 2 * kVectorBytes) {
       const uint32_t* p = reinterpret_cast<const uint32_t*>(page + i);
       total0 = hn::Xor(total0, hn::Load(U32(), p));

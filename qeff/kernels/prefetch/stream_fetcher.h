@@ -40,6 +40,10 @@ class StreamFetcher {
   // ReachPages.
   static constexpr int64_t kAheadBytes = 4096;
 
+  // A line of each page is fetched so far ahead.
+  static constexpr int64_t kPageBytes = 4096;
+  static constexpr int64_t kPageAheadBytes = 16384;
+
   // To be called before each kPieceBytes of the stream, or more often. Bytes
   // that do not follow the last call's begin a new stream. May fetch up to 17
   // KiB beyond the end of the stream, which is harmless.
@@ -50,8 +54,6 @@ class StreamFetcher {
 
  private:
   static constexpr uintptr_t kLineBytes = 64;
-  static constexpr uintptr_t kPageBytes = 4096;
-  static constexpr uintptr_t kPageAheadBytes = 16384;
 
   template <bool kLines>
   HWY_INLINE void ReachWith(const uint8_t* bytes) {
@@ -60,7 +62,8 @@ class StreamFetcher {
     if (next_ - at - 1 < kPieceBytes) return;
     if (at - next_ >= kAheadBytes) Begin(at);
     const uintptr_t ahead = next_ + kPageAheadBytes;
-    const uintptr_t page = (ahead + kPageBytes - 1) & ~(kPageBytes - 1);
+    const uintptr_t page =
+        (ahead + kPageBytes - 1) & ~uintptr_t{kPageBytes - 1};
     if (page < ahead + kPieceBytes) Fetch(page);
     for (uintptr_t i = 0; kLines && i < kPieceBytes; i += kLineBytes) {
       Fetch(next_ + kAheadBytes + i);

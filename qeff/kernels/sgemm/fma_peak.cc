@@ -62,9 +62,11 @@ void Run(int64_t steps) {
 int64_t Operations() { return HWY_DYNAMIC_DISPATCH(OperationsOfStep)(); }
 }  // namespace internal_fma_peak
 
-void RunMultiplyAdds(int64_t steps) { internal_fma_peak::Run(steps); }
+void RunFusedMultiplyAdds(int64_t steps) { internal_fma_peak::Run(steps); }
 
-int64_t OperationsOfMultiplyAdds() { return internal_fma_peak::Operations(); }
+int64_t OperationsOfFusedMultiplyAdds() {
+  return internal_fma_peak::Operations();
+}
 
 }  // namespace qeff
 #endif  // HWY_ONCE

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What bounds float32 products on this machine: multiply-adds that wait for
-// nothing. For benchmarks.
+// What bounds float32 products on this machine: fused multiply-adds that wait
+// for nothing. For benchmarks; kernels that must not fuse, and attention, have
+// the limit of attention_peak.h.
 
 #ifndef QEFF_KERNELS_SGEMM_FMA_PEAK_H_
 #define QEFF_KERNELS_SGEMM_FMA_PEAK_H_
@@ -11,11 +12,11 @@
 namespace qeff {
 
 // `steps` times twelve independent multiply-adds of the widest vectors, in
-// registers, by this thread.
-void RunMultiplyAdds(int64_t steps);
+// registers, by this thread; fused where the target can.
+void RunFusedMultiplyAdds(int64_t steps);
 
 // Multiplications and additions of one step.
-int64_t OperationsOfMultiplyAdds();
+int64_t OperationsOfFusedMultiplyAdds();
 
 }  // namespace qeff
 

@@ -71,10 +71,10 @@ void Measure(const Case& c, int64_t rounds, ThreadPool& pool) {
   Sgemm(args, pool);
   for (int64_t i = 0; i < rounds; ++i) {
     const double before =
-        PeakRate(pool, RunMultiplyAdds, OperationsOfMultiplyAdds());
+        PeakRate(pool, RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds());
     rates.push_back(operations / SecondsOf(pool, [&] { Sgemm(args, pool); }));
     const double after =
-        PeakRate(pool, RunMultiplyAdds, OperationsOfMultiplyAdds());
+        PeakRate(pool, RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds());
     fractions.push_back(rates.back() / ((before + after) / 2));
   }
   std::printf("%-26s %5lld x %5lld x %5lld  %7.1f GFLOP/s  %3.0f %% of peak\n",
