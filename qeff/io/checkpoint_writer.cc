@@ -2,6 +2,7 @@
 
 #include "qeff/io/checkpoint_writer.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -27,12 +28,12 @@ struct Slot {
   OutputFile* file = nullptr;
   uint64_t begin_bytes = 0;  // from the start of the file
   uint64_t size_bytes = 0;
-  std::atomic<uint64_t> written_bytes{0};
+  mutable std::atomic<uint64_t> written_bytes{0};
 };
 
 class ShardedWriter : public CheckpointWriter {
  public:
-  ShardedWriter(std::unique_ptr<AtomicFolder> folder,
+  ShardedWriter(std::shared_ptr<OutputFolder> folder,
                 std::vector<TensorInfo> tensors, ShardLayout layout,
                 const CheckpointWriterOptions& options)
       : folder_(std::move(folder)),
@@ -46,21 +47,29 @@ class ShardedWriter : public CheckpointWriter {
 
   absl::Status Write(absl::string_view name, uint64_t offset_bytes,
                      absl::Span<const uint8_t> bytes) override;
+  absl::Status MarkWritten(absl::string_view name) override;
+  absl::Status Read(absl::string_view name, uint64_t offset_bytes,
+                    absl::Span<uint8_t> bytes) const override;
+  absl::Status Sync() override;
   absl::Status Commit(const Json& config,
                       const std::vector<ExtraFile>& extra) override;
 
  private:
+  // The slot of `name`, which has `size` bytes at `offset_bytes`.
+  absl::StatusOr<const Slot*> Find(absl::string_view name,
+                                   uint64_t offset_bytes, size_t size) const;
   absl::Status CheckComplete() const;
   absl::Status WriteFiles(const Json& config,
                           const std::vector<ExtraFile>& extra);
   absl::Status AddFile(const std::string& name, absl::string_view content);
   CheckpointIndex Index() const;
 
-  std::unique_ptr<AtomicFolder> folder_;  // null after Commit
+  std::shared_ptr<OutputFolder> folder_;  // null after Commit
   const std::vector<TensorInfo> tensors_;
   const ShardLayout layout_;
   const std::function<void()> before_sync_;
   std::vector<Slot> slots_;
+  std::vector<OutputFile*> shards_;
   absl::flat_hash_map<absl::string_view, size_t> index_;  // into tensors_
   std::atomic<bool> failed_{false};
 };
@@ -73,19 +82,24 @@ absl::Status ShardedWriter::Reserve() {
   if (!total_bytes.valid()) {
     return InvalidInputError("size of all tensors overflows 64 bits");
   }
-  QEFF_RETURN_IF_ERROR(
-      CheckFreeSpace(folder_->temporary_path(), total_bytes.value()));
-  std::vector<OutputFile*> files;
+  uint64_t there_bytes = 0;  // of an earlier run
   for (const ShardLayout::Shard& shard : layout_.shards) {
     QEFF_ASSIGN_OR_RETURN(OutputFile * file, folder_->AddFile(shard.name));
-    QEFF_RETURN_IF_ERROR(file->Resize(shard.file_bytes));
-    QEFF_RETURN_IF_ERROR(file->Write(0, AsBytes(shard.header)));
-    files.push_back(file);
+    there_bytes += file->AllocatedBytes();
+    shards_.push_back(file);
+  }
+  QEFF_RETURN_IF_ERROR(CheckFreeSpace(
+      folder_->temporary_path(),
+      total_bytes.value() - std::min(there_bytes, total_bytes.value())));
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    const ShardLayout::Shard& shard = layout_.shards[i];
+    QEFF_RETURN_IF_ERROR(shards_[i]->Resize(shard.file_bytes));
+    QEFF_RETURN_IF_ERROR(shards_[i]->Write(0, AsBytes(shard.header)));
   }
   index_.reserve(tensors_.size());
   for (size_t i = 0; i < tensors_.size(); ++i) {
     const ShardLayout::Place& place = layout_.places[i];
-    slots_[i].file = files[place.shard];
+    slots_[i].file = shards_[place.shard];
     slots_[i].begin_bytes = place.begin_bytes;
     slots_[i].size_bytes = tensors_[i].size_bytes();
     index_.emplace(tensors_[i].name, i);
@@ -93,27 +107,61 @@ absl::Status ShardedWriter::Reserve() {
   return absl::OkStatus();
 }
 
-absl::Status ShardedWriter::Write(absl::string_view name, uint64_t offset_bytes,
-                                  absl::Span<const uint8_t> bytes) {
-  QEFF_CHECK(folder_ != nullptr);
+absl::StatusOr<const Slot*> ShardedWriter::Find(absl::string_view name,
+                                                uint64_t offset_bytes,
+                                                size_t size) const {
   const auto it = index_.find(name);
   if (it == index_.end()) {
     return InvalidInputError("tensor ", QuoteName(name),
                              " was not declared to the writer");
   }
-  Slot& slot = slots_[it->second];
-  if (!(CheckedU64(offset_bytes) + bytes.size()).AtMost(slot.size_bytes)) {
+  const Slot& slot = slots_[it->second];
+  if (!(CheckedU64(offset_bytes) + size).AtMost(slot.size_bytes)) {
     return InvalidInputError("tensor ", QuoteName(name), ": expected at most ",
-                             slot.size_bytes, " bytes, found ", bytes.size(),
-                             " at ", offset_bytes);
+                             slot.size_bytes, " bytes, found ", size, " at ",
+                             offset_bytes);
   }
+  return &slot;
+}
+
+absl::Status ShardedWriter::Write(absl::string_view name, uint64_t offset_bytes,
+                                  absl::Span<const uint8_t> bytes) {
+  QEFF_CHECK(folder_ != nullptr);
+  QEFF_ASSIGN_OR_RETURN(const Slot* slot,
+                        Find(name, offset_bytes, bytes.size()));
   const absl::Status status =
-      slot.file->Write(slot.begin_bytes + offset_bytes, bytes);
+      slot->file->Write(slot->begin_bytes + offset_bytes, bytes);
   if (!status.ok()) {
     failed_.store(true, std::memory_order_relaxed);
     return status;
   }
-  slot.written_bytes.fetch_add(bytes.size(), std::memory_order_relaxed);
+  slot->written_bytes.fetch_add(bytes.size(), std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+absl::Status ShardedWriter::MarkWritten(absl::string_view name) {
+  QEFF_CHECK(folder_ != nullptr);
+  QEFF_ASSIGN_OR_RETURN(const Slot* slot, Find(name, 0, 0));
+  slot->written_bytes.store(slot->size_bytes, std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+absl::Status ShardedWriter::Read(absl::string_view name, uint64_t offset_bytes,
+                                 absl::Span<uint8_t> bytes) const {
+  QEFF_CHECK(folder_ != nullptr);
+  QEFF_ASSIGN_OR_RETURN(const Slot* slot,
+                        Find(name, offset_bytes, bytes.size()));
+  return slot->file->Read(slot->begin_bytes + offset_bytes, bytes);
+}
+
+absl::Status ShardedWriter::Sync() {
+  QEFF_CHECK(folder_ != nullptr);
+  for (OutputFile* file : shards_) {
+    const absl::Status status = file->Sync();
+    if (status.ok()) continue;
+    failed_.store(true, std::memory_order_relaxed);
+    return status;
+  }
   return absl::OkStatus();
 }
 
@@ -185,11 +233,21 @@ absl::Status ShardedWriter::Commit(const Json& config,
 absl::StatusOr<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(
     const std::string& folder, std::vector<TensorInfo> tensors,
     const CheckpointWriterOptions& options) {
-  QEFF_ASSIGN_OR_RETURN(ShardLayout layout,
-                        PlanShards(tensors, options.max_shard_bytes), folder);
+  // A layout that is impossible leaves no trace.
+  QEFF_RETURN_IF_ERROR(PlanShards(tensors, options.max_shard_bytes).status(),
+                       folder);
   QEFF_ASSIGN_OR_RETURN(auto atomic_folder, AtomicFolder::Create(folder));
+  return CreateIn(std::move(atomic_folder), std::move(tensors), options);
+}
+
+absl::StatusOr<std::unique_ptr<CheckpointWriter>> CheckpointWriter::CreateIn(
+    std::shared_ptr<OutputFolder> folder, std::vector<TensorInfo> tensors,
+    const CheckpointWriterOptions& options) {
+  QEFF_ASSIGN_OR_RETURN(ShardLayout layout,
+                        PlanShards(tensors, options.max_shard_bytes),
+                        folder->temporary_path());
   auto writer = std::make_unique<ShardedWriter>(
-      std::move(atomic_folder), std::move(tensors), std::move(layout), options);
+      std::move(folder), std::move(tensors), std::move(layout), options);
   QEFF_RETURN_IF_ERROR(writer->Reserve());
   return std::unique_ptr<CheckpointWriter>(std::move(writer));
 }

@@ -24,6 +24,7 @@
 #include "absl/types/span.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/util/json.h"
+#include "qeff/util/output_folder.h"
 
 namespace qeff {
 
@@ -53,6 +54,13 @@ class CheckpointWriter {
       const std::string& folder, std::vector<TensorInfo> tensors,
       const CheckpointWriterOptions& options = {});
 
+  // The same in a folder that the caller has made, and which the writer
+  // commits: for work that is resumed. Shards that are there already keep what
+  // they hold. Errors: as above, but for the folder's.
+  static absl::StatusOr<std::unique_ptr<CheckpointWriter>> CreateIn(
+      std::shared_ptr<OutputFolder> folder, std::vector<TensorInfo> tensors,
+      const CheckpointWriterOptions& options = {});
+
   virtual ~CheckpointWriter() = default;
 
   // Places `bytes` at `offset_bytes` inside tensor `name`. Each byte of a
@@ -62,6 +70,19 @@ class CheckpointWriter {
   // (checked): not committed.
   virtual absl::Status Write(absl::string_view name, uint64_t offset_bytes,
                              absl::Span<const uint8_t> bytes) = 0;
+
+  // Says that all of tensor `name` was written by an earlier run. Errors:
+  // kInvalidArgument for an unknown tensor.
+  virtual absl::Status MarkWritten(absl::string_view name) = 0;
+
+  // Reads back what was written. Errors: as Write, and kUnavailable when it
+  // cannot be read.
+  virtual absl::Status Read(absl::string_view name, uint64_t offset_bytes,
+                            absl::Span<uint8_t> bytes) const = 0;
+
+  // Waits until all that was written is on the device. Errors: kUnavailable;
+  // give the output up then (OutputFile::Sync).
+  virtual absl::Status Sync() = 0;
 
   // A file to put into the folder as it is.
   struct ExtraFile {
@@ -74,7 +95,8 @@ class CheckpointWriter {
   // when a tensor is incomplete; kUnavailable as for Write; kAlreadyExists
   // when the folder appeared meanwhile or two files have one name;
   // kInvalidArgument for an extra file whose name is not plain. After an error
-  // nothing is left. Precondition (checked): called at most once.
+  // nothing is left of a writer of Create. Precondition (checked): called at
+  // most once.
   virtual absl::Status Commit(const Json& config,
                               const std::vector<ExtraFile>& extra) = 0;
 };

@@ -14,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/io/io_testutil.h"
+#include "qeff/util/partial_folder.h"
 
 namespace qeff {
 namespace {
@@ -331,6 +332,35 @@ TEST(CheckpointWriterTest, ReadsOtherFilesOfACheckpoint) {
   ASSERT_EQ(files->size(), 1u);
   EXPECT_EQ((*files)[0].name, "tokenizer.json");
   EXPECT_EQ((*files)[0].content, "{\"t\":1}");
+}
+
+TEST(CheckpointWriterTest, GoesOnWithWhatAnEarlierRunHasWritten) {
+  const std::string path = MakeTestFolder() + "/out";
+  const std::vector<TensorInfo> tensors = {{"a", DType::kU8, Shape({3})},
+                                           {"b", DType::kU8, Shape({2})}};
+  const std::vector<uint8_t> a = {1, 2, 3}, b = {4, 5};
+  {
+    auto writer = CheckpointWriter::CreateIn(
+        *PartialFolder::Open(path, PartialWork::kRefuse), tensors);
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    ASSERT_TRUE((*writer)->Write("a", 0, a).ok());
+    ASSERT_TRUE((*writer)->Sync().ok());
+  }
+  auto writer = CheckpointWriter::CreateIn(
+      *PartialFolder::Open(path, PartialWork::kResume), tensors);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  std::vector<uint8_t> read(2);
+  ASSERT_TRUE((*writer)->Read("a", 1, absl::MakeSpan(read)).ok());
+  EXPECT_EQ(read, std::vector<uint8_t>({2, 3}));
+  EXPECT_FALSE((*writer)->Read("a", 2, absl::MakeSpan(read)).ok());
+  EXPECT_FALSE((*writer)->MarkWritten("c").ok());
+  ASSERT_TRUE((*writer)->MarkWritten("a").ok());
+  ASSERT_TRUE((*writer)->Write("b", 0, b).ok());
+  ASSERT_TRUE((*writer)->Commit(kConfig, {}).ok());
+  const auto checkpoint = Checkpoint::Open(path);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->Get("a")->bytes, absl::MakeConstSpan(a));
+  EXPECT_EQ((*checkpoint)->Get("b")->bytes, absl::MakeConstSpan(b));
 }
 
 }  // namespace

@@ -3,8 +3,6 @@
 #include "qeff/util/atomic_folder.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,25 +19,9 @@ namespace qeff {
 using internal_atomic::CreateTemporary;
 using internal_atomic::Kind;
 using internal_atomic::RemoveTemporary;
+using internal_atomic::RenameToNew;
 using internal_atomic::Sharing;
 using internal_atomic::Temporary;
-
-namespace {
-
-// Renames without ever replacing: 0 or an errno value.
-int RenameToNew(const Temporary& temporary) {
-  const int parent = temporary.parent.get();
-  const char* from = temporary.name.c_str();
-  const char* to = temporary.target_name.c_str();
-  if (renameat2(parent, from, parent, to, RENAME_NOREPLACE) == 0) return 0;
-  if (errno != EINVAL && errno != ENOSYS) return errno;
-  // Not every file system can; plain rename replaces an empty folder only.
-  struct stat info;
-  if (fstatat(parent, to, &info, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
-  return renameat(parent, from, parent, to) == 0 ? 0 : errno;
-}
-
-}  // namespace
 
 bool IsPlainFileName(absl::string_view name) {
   if (name.empty() || name == "." || name == "..") return false;
@@ -79,7 +61,7 @@ absl::StatusOr<OutputFile*> AtomicFolder::AddFile(const std::string& name) {
   }
   std::string path = absl::StrCat(temporary_path(), "/", name);
   FileDescriptor fd(openat(temporary_.fd.get(), name.c_str(),
-                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                            0666));
   if (!fd.valid()) return OutputError(path, "create", errno);
   files_.push_back(
@@ -90,13 +72,12 @@ absl::StatusOr<OutputFile*> AtomicFolder::AddFile(const std::string& name) {
 absl::Status AtomicFolder::SyncAndRename() {
   for (const auto& file : files_) QEFF_RETURN_IF_ERROR(file->Sync());
   QEFF_RETURN_IF_ERROR(SyncFolder(temporary_.fd.get(), temporary_path()));
-  if (const int error = RenameToNew(temporary_); error != 0) {
-    return OutputError(
-        absl::StrCat(temporary_.parent_path, "/", temporary_.target_name),
-        "rename to final name", error);
-  }
+  const int parent = temporary_.parent.get();
+  QEFF_RETURN_IF_ERROR(RenameToNew(parent, temporary_.name, parent,
+                                   temporary_.target_name,
+                                   temporary_.target_path()));
   renamed_ = true;
-  return SyncFolder(temporary_.parent.get(), temporary_.parent_path);
+  return SyncFolder(parent, temporary_.parent_path);
 }
 
 absl::Status AtomicFolder::Commit() {

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "qeff/util/atomic_temporary.h"
 #include "qeff/util/output_file.h"
+#include "qeff/util/output_folder.h"
 
 namespace qeff {
 
@@ -25,7 +26,7 @@ bool IsPlainFileName(absl::string_view name);
 
 // A flat folder under construction. Not thread-safe; its files are as
 // OutputFile says. Destroying it uncommitted removes it.
-class AtomicFolder {
+class AtomicFolder : public OutputFolder {
  public:
   // Begins a folder that will be called `path`, and removes what killed runs
   // have left of it. Errors: kAlreadyExists when something exists at `path`, a
@@ -37,21 +38,12 @@ class AtomicFolder {
 
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
-  ~AtomicFolder();
+  ~AtomicFolder() override;
 
-  // Where the folder is at present.
-  std::string temporary_path() const { return temporary_.path(); }
-
-  // Adds an empty file; owned by this object, valid until Commit returns.
-  // Errors: kInvalidArgument unless IsPlainFileName(name); kAlreadyExists for
-  // a second file of that name; kUnavailable; kResourceExhausted when too many
-  // files are open.
-  absl::StatusOr<OutputFile*> AddFile(const std::string& name);
-
-  // Syncs every file and the folder and gives it its final name. At most once.
-  // Errors: kAlreadyExists when something has appeared there, kUnavailable.
+  std::string temporary_path() const override { return temporary_.path(); }
+  absl::StatusOr<OutputFile*> AddFile(const std::string& name) override;
   // After an error nothing is left.
-  absl::Status Commit();
+  absl::Status Commit() override;
 
  private:
   explicit AtomicFolder(internal_atomic::Temporary temporary)

@@ -4,11 +4,13 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <utility>
@@ -119,27 +121,6 @@ absl::Status LockParent(int parent, absl::string_view path) {
       path, ": the folder has been locked by another process for 10 s"));
 }
 
-// Parent ("." if none is given) and last component of `path`.
-absl::StatusOr<std::pair<std::string, std::string>> SplitPath(
-    const std::string& path) {
-  absl::string_view rest = path;
-  while (rest.size() > 1 && rest.back() == '/') rest.remove_suffix(1);
-  const size_t slash = rest.rfind('/');
-  const absl::string_view name =
-      slash == absl::string_view::npos ? rest : rest.substr(slash + 1);
-  if (name.empty() || name == "." || name == ".." ||
-      name.find('\0') != absl::string_view::npos) {
-    return InvalidInputError("'", path, "': expected a path that ends in a ",
-                             "name, to write to");
-  }
-  std::string parent = ".";
-  if (slash == 0) parent = "/";
-  if (slash != absl::string_view::npos && slash > 0) {
-    parent = std::string(rest.substr(0, slash));
-  }
-  return std::make_pair(std::move(parent), std::string(name));
-}
-
 // Makes the file or folder `name`; an invalid descriptor with errno otherwise.
 FileDescriptor Make(int parent, const std::string& name, Kind kind) {
   if (kind == Kind::kFile) {
@@ -166,6 +147,50 @@ std::string RandomName(absl::string_view target) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::pair<std::string, std::string>> SplitPath(
+    const std::string& path) {
+  absl::string_view rest = path;
+  while (rest.size() > 1 && rest.back() == '/') rest.remove_suffix(1);
+  const size_t slash = rest.rfind('/');
+  const absl::string_view name =
+      slash == absl::string_view::npos ? rest : rest.substr(slash + 1);
+  if (name.empty() || name == "." || name == ".." ||
+      name.find('\0') != absl::string_view::npos) {
+    return InvalidInputError("'", path, "': expected a path that ends in a ",
+                             "name, to write to");
+  }
+  std::string parent = ".";
+  if (slash == 0) parent = "/";
+  if (slash != absl::string_view::npos && slash > 0) {
+    parent = std::string(rest.substr(0, slash));
+  }
+  return std::make_pair(std::move(parent), std::string(name));
+}
+
+absl::Status RenameToNew(int from_folder, const std::string& from,
+                         int to_folder, const std::string& to,
+                         absl::string_view path) {
+  constexpr char kOperation[] = "rename to final name";
+  const char* old_name = from.c_str();
+  const char* new_name = to.c_str();
+  if (renameat2(from_folder, old_name, to_folder, new_name, RENAME_NOREPLACE) ==
+      0) {
+    return absl::OkStatus();
+  }
+  if (errno != EINVAL && errno != ENOSYS) {
+    return OutputError(path, kOperation, errno);
+  }
+  // Not every file system can; plain rename replaces an empty folder only.
+  struct stat info;
+  if (fstatat(to_folder, new_name, &info, AT_SYMLINK_NOFOLLOW) == 0) {
+    return OutputError(path, kOperation, EEXIST);
+  }
+  if (renameat(from_folder, old_name, to_folder, new_name) != 0) {
+    return OutputError(path, kOperation, errno);
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<Temporary> CreateTemporary(const std::string& path, Kind kind,
                                           Sharing sharing) {
@@ -213,6 +238,14 @@ absl::StatusOr<Temporary> CreateTemporary(const std::string& path, Kind kind,
   // Fails only where the file system has no locks.
   (void)flock(temporary.fd.get(), LOCK_EX | LOCK_NB);
   return temporary;
+}
+
+void RemoveEntries(int folder, const std::vector<std::string>& but) {
+  for (const std::string& name : ListFolder(folder)) {
+    if (std::find(but.begin(), but.end(), name) == but.end()) {
+      RemoveTemporary(folder, name);
+    }
+  }
 }
 
 void RemoveTemporary(int parent, const std::string& name) {

@@ -9,9 +9,12 @@
 #define QEFF_UTIL_ATOMIC_TEMPORARY_H_
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "qeff/util/output_file.h"
 
 namespace qeff {
@@ -44,6 +47,21 @@ struct Temporary {
 // is neither a file nor a link: a device must not be replaced.
 absl::StatusOr<Temporary> CreateTemporary(const std::string& path, Kind kind,
                                           Sharing sharing);
+
+// Parent ("." if none is given) and last component of `path`. Errors:
+// kInvalidArgument when it names no entry of a folder.
+absl::StatusOr<std::pair<std::string, std::string>> SplitPath(
+    const std::string& path);
+
+// Renames without ever replacing what is there. `path` is the new one, for
+// messages. Errors: kAlreadyExists, kUnavailable.
+absl::Status RenameToNew(int from_folder, const std::string& from,
+                         int to_folder, const std::string& to,
+                         absl::string_view path);
+
+// Removes the entries of the open folder `folder`, and those of folders in it,
+// but for files named in `but`. Best effort.
+void RemoveEntries(int folder, const std::vector<std::string>& but = {});
 
 // Removes the temporary called `name` in the open folder `parent`: a file, or a
 // folder of files. Best effort.

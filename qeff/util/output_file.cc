@@ -3,6 +3,7 @@
 #include "qeff/util/output_file.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -87,6 +88,31 @@ absl::Status OutputFile::Write(uint64_t offset_bytes,
     offset_bytes += static_cast<uint64_t>(n);
   }
   return absl::OkStatus();
+}
+
+absl::Status OutputFile::Read(uint64_t offset_bytes,
+                              absl::Span<uint8_t> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t n =
+        pread(fd(), bytes.data(), std::min(bytes.size(), kMaxWriteBytes),
+              static_cast<off_t>(offset_bytes));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return OutputError(path_, "read", errno);
+    if (n == 0) {
+      return absl::UnavailableError(
+          absl::StrCat(path_, ": the file ends at byte ", offset_bytes));
+    }
+    bytes.remove_prefix(static_cast<size_t>(n));
+    offset_bytes += static_cast<uint64_t>(n);
+  }
+  return absl::OkStatus();
+}
+
+uint64_t OutputFile::AllocatedBytes() const {
+  constexpr uint64_t kStatBlockBytes = 512;
+  struct stat info;
+  if (fstat(fd(), &info) != 0) return 0;
+  return static_cast<uint64_t>(info.st_blocks) * kStatBlockBytes;
 }
 
 absl::Status OutputFile::Sync() {

@@ -64,6 +64,13 @@ class OutputFile {
   // and errno text; the range is undefined then.
   absl::Status Write(uint64_t offset_bytes, absl::Span<const uint8_t> bytes);
 
+  // Reads bytes back that were written; the descriptor must be open for
+  // reading as well. Errors: kUnavailable, also when the file ends before.
+  absl::Status Read(uint64_t offset_bytes, absl::Span<uint8_t> bytes) const;
+
+  // What the file takes of the disk at present; 0 where that is not known.
+  uint64_t AllocatedBytes() const;
+
   // Waits until the data is on the device. An error (kUnavailable) means that
   // data may be lost, and a second call must not be taken for success: give
   // the file up.
