@@ -30,10 +30,7 @@ constexpr int64_t kBlockDepth = 256;
 constexpr int64_t kBlockRows = 240;  // of all tile heights a multiple
 constexpr int64_t kBlockCols = 512;
 
-// Packed blocks of a thread.
-struct Scratch {
-  AlignedArray<float> a, b;
-};
+using Scratch = SgemmScratch::Blocks;
 
 // The part of C that a task makes.
 struct Part {
@@ -269,44 +266,66 @@ void Multiply(const SgemmArgs& args, const Part& part, Scratch* scratch) {
   HWY_DYNAMIC_DISPATCH(MultiplyPart)(args, part, scratch);
 }
 
-void SetToZero(const MatrixView<float>& c) {
-  for (int64_t r = 0; r < c.rows(); ++r) std::fill_n(c.row(r), c.cols(), 0.0f);
-}
-
-}  // namespace internal_sgemm
-
-void Sgemm(const SgemmArgs& args, ThreadPool& pool) {
+// Whether the product is not empty. An empty sum is 0.
+bool HasTerms(const SgemmArgs& args) {
   const int64_t k = args.a_transposed ? args.a.rows() : args.a.cols();
   const int64_t m = args.a_transposed ? args.a.cols() : args.a.rows();
   const int64_t n = args.b_transposed ? args.b.rows() : args.b.cols();
   QEFF_CHECK(args.c.rows() == m && args.c.cols() == n);
   QEFF_CHECK((args.b_transposed ? args.b.cols() : args.b.rows()) == k);
-  if (m == 0 || n == 0) return;
-  if (k == 0) {
-    if (args.update == SgemmUpdate::kSet) internal_sgemm::SetToZero(args.c);
-    return;
+  if (m > 0 && n > 0 && k == 0 && args.update == SgemmUpdate::kSet) {
+    for (int64_t r = 0; r < m; ++r) std::fill_n(args.c.row(r), n, 0.0f);
   }
-  using internal_sgemm::kBlockDepth;
-  const auto parts =
-      internal_sgemm::Parts(args.c, args.upper_only, pool.num_threads());
-  std::vector<internal_sgemm::Scratch> scratch(
-      static_cast<size_t>(pool.num_threads()));
+  return m > 0 && n > 0 && k > 0;
+}
+
+}  // namespace internal_sgemm
+
+SgemmScratch::Blocks* SgemmScratch::Get(int threads) {
+  if (static_cast<int>(blocks_.size()) < threads) {
+    blocks_.resize(static_cast<size_t>(threads));
+  }
   // Room for a whole tile at the edges, of any target.
   constexpr int64_t kEdge = 32;
-  for (internal_sgemm::Scratch& of_thread : scratch) {
+  using internal_sgemm::kBlockDepth;
+  for (Blocks& of_thread : blocks_) {
+    if (!of_thread.b.empty()) continue;
     of_thread.a = AlignedArray<float>(static_cast<size_t>(
         (internal_sgemm::kBlockRows + kEdge) * kBlockDepth));
     of_thread.b = AlignedArray<float>(static_cast<size_t>(
         (internal_sgemm::kBlockCols + kEdge) * kBlockDepth));
   }
+  return blocks_.data();
+}
+
+void Sgemm(const SgemmArgs& args, ThreadPool& pool, SgemmScratch& scratch) {
+  if (!internal_sgemm::HasTerms(args)) return;
+  const auto parts =
+      internal_sgemm::Parts(args.c, args.upper_only, pool.num_threads());
+  SgemmScratch::Blocks* blocks = scratch.Get(pool.num_threads());
   pool.ParallelFor(static_cast<int64_t>(parts.size()), 1,
                    [&](int64_t begin, int64_t end, int thread) {
                      for (int64_t i = begin; i < end; ++i) {
-                       internal_sgemm::Multiply(
-                           args, parts[static_cast<size_t>(i)],
-                           &scratch[static_cast<size_t>(thread)]);
+                       internal_sgemm::Multiply(args,
+                                                parts[static_cast<size_t>(i)],
+                                                &blocks[thread]);
                      }
                    });
+}
+
+void Sgemm(const SgemmArgs& args, ThreadPool& pool) {
+  SgemmScratch scratch;
+  Sgemm(args, pool, scratch);
+}
+
+void SgemmOnThisThread(const SgemmArgs& args, SgemmScratch& scratch) {
+  if (!internal_sgemm::HasTerms(args)) return;
+  using internal_sgemm::kBlockCols;
+  const int64_t rows = args.c.rows(), cols = args.c.cols();
+  for (int64_t col = 0; col < cols; col += kBlockCols) {
+    internal_sgemm::Multiply(
+        args, {0, rows, col, std::min(col + kBlockCols, cols)}, scratch.Get(1));
+  }
 }
 
 }  // namespace qeff

@@ -17,9 +17,11 @@
 #define QEFF_KERNELS_SGEMM_SGEMM_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/util/aligned.h"
 
 namespace qeff {
 
@@ -43,10 +45,27 @@ struct SgemmArgs {
   bool upper_only = false;
 };
 
+// Packed copies of blocks of A and B, 0.8 MiB for each thread that has had
+// work: what products need besides their matrices. For callers that have many
+// of them. Not thread-safe.
+class SgemmScratch {
+ public:
+  struct Blocks {
+    AlignedArray<float> a, b;
+  };
+
+  // Blocks of threads [0, threads), allocated where they are not yet. Throws
+  // std::bad_alloc.
+  Blocks* Get(int threads);
+
+ private:
+  std::vector<Blocks> blocks_;
+};
+
 // Preconditions (checked): the sizes fit. C overlaps neither A nor B, which may
 // be the same; any size may be 0, and with k = 0 the product is 0. Any
-// alignment. Thread-safe; works on `pool`. Allocates packed copies of blocks of
-// both, 1 MiB a thread; throws std::bad_alloc.
+// alignment. Thread-safe; works on `pool`. Allocates in `scratch`, or without
+// one what it would hold; throws std::bad_alloc.
 //
 // Numerics: an element is summed over k in order, in runs of 256 products that
 // begin at 0 and are then added to (or subtracted from) the element. Targets
@@ -55,7 +74,12 @@ struct SgemmArgs {
 //   |C - exact| <= 2 (min(k, 256) + k / 256 + 1) u sum_k |a b|
 // and u |C| for each addition to what C held.
 // Cost: multiplications and additions from about 64 rows and columns on.
+void Sgemm(const SgemmArgs& args, ThreadPool& pool, SgemmScratch& scratch);
 void Sgemm(const SgemmArgs& args, ThreadPool& pool);
+
+// The same bits on the calling thread, also inside of a loop of a pool: for
+// many small products, which callers split over threads.
+void SgemmOnThisThread(const SgemmArgs& args, SgemmScratch& scratch);
 
 }  // namespace qeff
 

@@ -193,6 +193,33 @@ TEST_F(SgemmTest, SameBitsForAnyNumberOfThreadsAndPlace) {
   }
 }
 
+// More than one block of columns, and another scratch use before.
+TEST_F(SgemmTest, SameBitsOnThisThread) {
+  SgemmScratch scratch;
+  for (const Case& c : {Case{60, 40, 33, true}, Case{70, 530, 300},
+                        Case{30, 20, 0}, Case{48, 64, 70, false, true}}) {
+    Poisoned a(c.a_transposed ? c.k : c.m, c.a_transposed ? c.m : c.k, 9);
+    Poisoned b(c.b_transposed ? c.n : c.k, c.b_transposed ? c.k : c.n, 10);
+    Poisoned pooled(c.m, c.n, 11), alone(c.m, c.n, 12);
+    SgemmArgs args;
+    args.a = a.view();
+    args.b = b.view();
+    args.a_transposed = c.a_transposed;
+    args.b_transposed = c.b_transposed;
+    args.c = pooled.view();
+    Sgemm(args, *pool_, scratch);
+    args.c = alone.view();
+    SgemmOnThisThread(args, scratch);
+    ASSERT_TRUE(alone.SurroundingsAreLeftAlone());
+    for (int64_t i = 0; i < c.m; ++i) {
+      for (int64_t j = 0; j < c.n; ++j) {
+        ASSERT_EQ(alone.view().row(i)[j], pooled.view().row(i)[j])
+            << "element " << i << ", " << j;
+      }
+    }
+  }
+}
+
 // Padding must not turn an infinity into NaN.
 TEST_F(SgemmTest, InfinityStaysInItsRow) {
   Poisoned a(5, 3, 6), b(3, 4, 7), c(5, 4, 8);
