@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/calibration/input_statistics.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "qeff/kernels/sgemm/sgemm.h"
+#include "qeff/util/check.h"
+
+namespace qeff {
+namespace {
+
+// Rows that one product in float32 sums.
+constexpr int64_t kChunkRows = 2048;
+
+// Rows of the triangle that are computed at a time.
+constexpr int64_t kBandRows = 512;
+
+constexpr int64_t kFeaturesOfTask = 64;
+
+}  // namespace
+
+InputStatistics::InputStatistics(int64_t features)
+    : features_(features),
+      abs_sums_(static_cast<size_t>(features)),
+      abs_maxima_(static_cast<size_t>(features)),
+      triangle_(static_cast<size_t>(features * (features + 1) / 2)),
+      band_(std::min(kBandRows, features), features) {}
+
+void InputStatistics::Add(MatrixView<const float> rows, ThreadPool& pool) {
+  QEFF_CHECK(rows.cols() == features_);
+  pool.ParallelFor(features_, kFeaturesOfTask,
+                   [&](int64_t begin, int64_t end, int /*thread*/) {
+                     for (int64_t r = 0; r < rows.rows(); ++r) {
+                       const float* x = rows.row(r);
+                       for (int64_t j = begin; j < end; ++j) {
+                         const float magnitude = std::abs(x[j]);
+                         const size_t i = static_cast<size_t>(j);
+                         abs_sums_[i] += static_cast<double>(magnitude);
+                         abs_maxima_[i] = std::max(abs_maxima_[i], magnitude);
+                       }
+                     }
+                   });
+  for (const double sum : abs_sums_) finite_ = finite_ && std::isfinite(sum);
+  for (int64_t r = 0; r < rows.rows(); r += kChunkRows) {
+    AddHessian(rows.Rows(r, std::min(kChunkRows, rows.rows() - r)), pool);
+  }
+  rows_ += rows.rows();
+}
+
+void InputStatistics::AddHessian(MatrixView<const float> rows,
+                                 ThreadPool& pool) {
+  for (int64_t begin = 0; begin < features_; begin += kBandRows) {
+    const int64_t count = std::min(kBandRows, features_ - begin);
+    const int64_t cols = features_ - begin;
+    SgemmArgs args;
+    args.a = rows.Cols(begin, count);
+    args.a_transposed = true;
+    args.b = rows.Cols(begin, cols);
+    args.c = MatrixView<float>(band_.data(), count, cols);
+    args.upper_only = true;
+    Sgemm(args, pool);
+    pool.ParallelFor(count, /*grain=*/8,
+                     [&](int64_t i, int64_t end, int /*thread*/) {
+                       for (; i < end; ++i) {
+                         double* sum = TriangleRow(begin + i);
+                         const float* product = args.c.row(i) + i;
+                         for (int64_t j = 0; j < cols - i; ++j) {
+                           sum[j] += static_cast<double>(product[j]);
+                         }
+                       }
+                     });
+  }
+}
+
+Matrix<float> InputStatistics::TakeHessian() {
+  band_ = Matrix<float>();
+  Matrix<float> hessian(features_, features_);
+  const double factor = rows_ == 0 ? 0.0 : 1.0 / static_cast<double>(rows_);
+  for (int64_t i = 0; i < features_; ++i) {
+    const double* sum = TriangleRow(i);
+    float* row = hessian.row(i);
+    for (int64_t j = i; j < features_; ++j) {
+      row[j] = static_cast<float>(sum[j - i] * factor);
+    }
+  }
+  triangle_ = AlignedArray<double>();
+  return hessian;
+}
+
+}  // namespace qeff

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/calibration/input_statistics.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "gtest/gtest.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/util/random.h"
+
+namespace qeff {
+namespace {
+
+Matrix<float> RandomRows(int64_t rows, int64_t cols) {
+  Matrix<float> x(rows, cols);
+  const Random random(3);
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    x.data()[i] = random.NormalAt(static_cast<uint64_t>(i)) +
+                  (i % cols == 1 ? 2.0f : 0.0f);
+  }
+  return x;
+}
+
+// Added in pieces of `piece` rows.
+InputStatistics Collect(const Matrix<float>& x, int64_t piece, int threads) {
+  const auto pool = CreateThreadPool(threads).value();
+  InputStatistics statistics(x.cols());
+  for (int64_t r = 0; r < x.rows(); r += piece) {
+    statistics.Add(x.view().Rows(r, std::min(piece, x.rows() - r)), *pool);
+  }
+  return statistics;
+}
+
+TEST(InputStatisticsTest, EqualsTheFormulas) {
+  // More features than a band, more rows than a chunk.
+  const Matrix<float> x = RandomRows(2500, 530);
+  InputStatistics statistics = Collect(x, 2300, 2);
+  EXPECT_EQ(statistics.rows(), 2500);
+  EXPECT_TRUE(statistics.finite());
+  for (const int64_t j : {0, 1, 529}) {
+    double sum = 0, largest = 0;
+    for (int64_t r = 0; r < x.rows(); ++r) {
+      const double magnitude = std::abs(static_cast<double>(x.row(r)[j]));
+      sum += magnitude;
+      largest = std::max(largest, magnitude);
+    }
+    EXPECT_DOUBLE_EQ(statistics.abs_sums()[static_cast<size_t>(j)], sum);
+    EXPECT_EQ(statistics.abs_maxima()[static_cast<size_t>(j)], largest);
+  }
+  const Matrix<float> hessian = statistics.TakeHessian();
+  for (const int64_t i : {0, 1, 5, 511, 512, 529}) {
+    for (int64_t j = i; j < x.cols(); j += 13) {
+      double sum = 0, magnitudes = 0;
+      for (int64_t r = 0; r < x.rows(); ++r) {
+        const double product =
+            static_cast<double>(x.row(r)[i]) * static_cast<double>(x.row(r)[j]);
+        sum += product;
+        magnitudes += std::abs(product);
+      }
+      // Runs of 256 products: sgemm.h, and one rounding of the mean.
+      EXPECT_NEAR(hessian.row(i)[j], sum / 2500,
+                  2 * (256 + 8 + 2) * 0x1p-24 * magnitudes / 2500)
+          << i << ", " << j;
+    }
+  }
+}
+
+TEST(InputStatisticsTest, SameBitsForAnyNumberOfThreads) {
+  const Matrix<float> x = RandomRows(300, 130);
+  InputStatistics one = Collect(x, 100, 1);
+  InputStatistics two = Collect(x, 100, 2);
+  EXPECT_EQ(one.abs_sums(), two.abs_sums());
+  const Matrix<float> a = one.TakeHessian(), b = two.TakeHessian();
+  EXPECT_EQ(std::memcmp(a.data(), b.data(), a.span().size() * sizeof(float)),
+            0);
+}
+
+TEST(InputStatisticsTest, NotFinite) {
+  Matrix<float> x = RandomRows(3, 4);
+  EXPECT_TRUE(Collect(x, 3, 1).finite());
+  x.row(1)[2] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(Collect(x, 3, 1).finite());
+  x.row(1)[2] = -std::numeric_limits<float>::infinity();
+  EXPECT_FALSE(Collect(x, 3, 1).finite());
+}
+
+TEST(InputStatisticsTest, NoRows) {
+  InputStatistics statistics(5);
+  const Matrix<float> hessian = statistics.TakeHessian();
+  EXPECT_EQ(hessian.row(0)[4], 0);
+}
+
+}  // namespace
+}  // namespace qeff
