@@ -78,19 +78,41 @@ void ApplyNorm(const TransformerSpec& spec, const NormWeights& norm,
 
 absl::StatusOr<HostBlock> HostBlock::Load(const Transformer& model,
                                           int64_t block, ThreadPool& pool) {
-  HostBlock result;
-  QEFF_ASSIGN_OR_RETURN(result.norms_, model.LoadBlockNorms(block));
+  QEFF_ASSIGN_OR_RETURN(HostBlock result, LoadNorms(model, block));
   for (const LinearModule& module :
        model.map().blocks[static_cast<size_t>(block)].linears) {
     QEFF_ASSIGN_OR_RETURN(const LinearWeights weights,
                           model.LoadLinear(block, module.role));
-    QEFF_ASSIGN_OR_RETURN(
-        PackedLinear packed,
-        PackedLinear::Create(weights.weight.view(), weights.bias, pool));
-    result.linears_.push_back({&module, std::move(packed)});
+    QEFF_RETURN_IF_ERROR(result.SetLinear(module, weights, pool));
   }
   model.ReleaseBlock(block);
   return result;
+}
+
+absl::StatusOr<HostBlock> HostBlock::LoadNorms(const Transformer& model,
+                                               int64_t block) {
+  HostBlock result;
+  QEFF_ASSIGN_OR_RETURN(result.norms_, model.LoadBlockNorms(block));
+  return result;
+}
+
+absl::Status HostBlock::SetLinear(const LinearModule& module,
+                                  const LinearWeights& weights,
+                                  ThreadPool& pool) {
+  DropLinear(module.role);
+  QEFF_ASSIGN_OR_RETURN(
+      PackedLinear packed,
+      PackedLinear::Create(weights.weight.view(), weights.bias, pool));
+  linears_.push_back({&module, std::move(packed)});
+  return absl::OkStatus();
+}
+
+void HostBlock::DropLinear(LinearRole role) {
+  for (auto it = linears_.begin(); it != linears_.end(); ++it) {
+    if (it->module->role != role) continue;
+    linears_.erase(it);
+    return;
+  }
 }
 
 uint64_t HostBlock::PackedBytes(const TransformerSpec& spec) {
@@ -120,21 +142,26 @@ absl::Status HostBlock::RunLinear(const HostBlockContext& context,
   return context.observer->OnLinear({*linear->module, input, output});
 }
 
-absl::Status HostBlock::RunAttention(const HostBlockContext& context,
-                                     absl::Span<const int64_t> lengths,
-                                     MatrixView<float> x) {
+MatrixView<float> HostBlock::AttentionInput(const HostBlockContext& context,
+                                            MatrixView<const float> x) {
+  const auto normed =
+      context.scratch->Get(HostScratch::kNormed, x.rows(), x.cols());
+  ApplyNorm(*context.spec, norms_.attention_norm, x, normed, *context.pool);
+  return normed;
+}
+
+absl::StatusOr<MatrixView<float>> HostBlock::AttentionHeads(
+    const HostBlockContext& context, absl::Span<const int64_t> lengths,
+    MatrixView<const float> input) {
   const TransformerSpec& spec = *context.spec;
   ThreadPool& pool = *context.pool;
   HostScratch& scratch = *context.scratch;
-  const int64_t rows = x.rows(), q_size = spec.q_size();
+  const int64_t rows = input.rows(), q_size = spec.q_size();
   const int64_t kv_size = spec.kv_size();
-  const auto normed = scratch.Get(HostScratch::kNormed, rows, spec.hidden_size);
-  ApplyNorm(spec, norms_.attention_norm, x, normed, pool);
-
   MatrixView<float> q, k, v;
   if (Find(LinearRole::kQkv) != nullptr) {
     const auto qkv = scratch.Get(HostScratch::kQ, rows, q_size + 2 * kv_size);
-    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kQkv, normed, qkv));
+    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kQkv, input, qkv));
     q = qkv.Cols(0, q_size);
     k = qkv.Cols(q_size, kv_size);
     v = qkv.Cols(q_size + kv_size, kv_size);
@@ -142,9 +169,9 @@ absl::Status HostBlock::RunAttention(const HostBlockContext& context,
     q = scratch.Get(HostScratch::kQ, rows, q_size);
     k = scratch.Get(HostScratch::kK, rows, kv_size);
     v = scratch.Get(HostScratch::kV, rows, kv_size);
-    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kQ, normed, q));
-    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kK, normed, k));
-    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kV, normed, v));
+    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kQ, input, q));
+    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kK, input, k));
+    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kV, input, v));
   }
   if (spec.clip_qkv > 0) {
     for (const auto& part : {q, k, v}) {
@@ -168,30 +195,31 @@ absl::Status HostBlock::RunAttention(const HostBlockContext& context,
   options.alibi = context.alibi;
   const auto attention = scratch.Get(HostScratch::kAttention, rows, q_size);
   CausalAttention(options, lengths, q, k, v, attention, pool);
-
-  const auto residual =
-      scratch.Get(HostScratch::kResidual, rows, spec.hidden_size);
-  QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kO, attention, residual));
-  AddInParallel(x, residual, pool);
-  return absl::OkStatus();
+  return attention;
 }
 
-absl::Status HostBlock::RunFfn(const HostBlockContext& context,
-                               MatrixView<float> x) {
+MatrixView<float> HostBlock::FfnInput(const HostBlockContext& context,
+                                      MatrixView<const float> x) {
+  const auto normed =
+      context.scratch->Get(HostScratch::kNormed, x.rows(), x.cols());
+  ApplyNorm(*context.spec, norms_.ffn_norm, x, normed, *context.pool);
+  return normed;
+}
+
+absl::StatusOr<MatrixView<float>> HostBlock::FfnInner(
+    const HostBlockContext& context, MatrixView<const float> input) {
   const TransformerSpec& spec = *context.spec;
   ThreadPool& pool = *context.pool;
   HostScratch& scratch = *context.scratch;
-  const auto normed =
-      scratch.Get(HostScratch::kNormed, x.rows(), spec.hidden_size);
-  ApplyNorm(spec, norms_.ffn_norm, x, normed, pool);
-  const auto up = scratch.Get(HostScratch::kUp, x.rows(), spec.ffn_size);
+  const int64_t rows = input.rows();
+  const auto up = scratch.Get(HostScratch::kUp, rows, spec.ffn_size);
   MatrixView<float> inner = up;
   if (spec.gated_ffn) {
-    inner = scratch.Get(HostScratch::kGate, x.rows(), spec.ffn_size);
-    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kGate, normed, inner));
+    inner = scratch.Get(HostScratch::kGate, rows, spec.ffn_size);
+    QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kGate, input, inner));
   }
-  QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kUp, normed, up));
-  ForRows(x.rows(), spec.ffn_size, pool, [&](int64_t begin, int64_t count) {
+  QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kUp, input, up));
+  ForRows(rows, spec.ffn_size, pool, [&](int64_t begin, int64_t count) {
     if (spec.gated_ffn) {
       ApplyGatedActivation(spec.activation, inner.Rows(begin, count),
                            up.Rows(begin, count));
@@ -199,10 +227,17 @@ absl::Status HostBlock::RunFfn(const HostBlockContext& context,
       ApplyActivation(spec.activation, inner.Rows(begin, count));
     }
   });
+  return inner;
+}
+
+absl::Status HostBlock::AddLinear(const HostBlockContext& context,
+                                  LinearRole role,
+                                  MatrixView<const float> input,
+                                  MatrixView<float> x) {
   const auto residual =
-      scratch.Get(HostScratch::kResidual, x.rows(), spec.hidden_size);
-  QEFF_RETURN_IF_ERROR(RunLinear(context, LinearRole::kDown, inner, residual));
-  AddInParallel(x, residual, pool);
+      context.scratch->Get(HostScratch::kResidual, x.rows(), x.cols());
+  QEFF_RETURN_IF_ERROR(RunLinear(context, role, input, residual));
+  AddInParallel(x, residual, *context.pool);
   return absl::OkStatus();
 }
 
@@ -218,15 +253,22 @@ absl::Status HostBlock::Run(const HostBlockContext& context,
       rows += lengths[last++];
     } while (last < lengths.size() &&
              rows + lengths[last] <= context.chunk_tokens);
-    QEFF_RETURN_IF_ERROR(RunAttention(
-        context, lengths.subspan(first, last - first), x.Rows(row, rows)));
+    const auto part = x.Rows(row, rows);
+    QEFF_ASSIGN_OR_RETURN(
+        const MatrixView<float> heads,
+        AttentionHeads(context, lengths.subspan(first, last - first),
+                       AttentionInput(context, part)));
+    QEFF_RETURN_IF_ERROR(AddLinear(context, LinearRole::kO, heads, part));
     row += rows;
     first = last;
   }
   QEFF_CHECK(row == x.rows());
   for (row = 0; row < x.rows(); row += context.chunk_tokens) {
-    const int64_t rows = std::min(context.chunk_tokens, x.rows() - row);
-    QEFF_RETURN_IF_ERROR(RunFfn(context, x.Rows(row, rows)));
+    const auto part =
+        x.Rows(row, std::min(context.chunk_tokens, x.rows() - row));
+    QEFF_ASSIGN_OR_RETURN(const MatrixView<float> inner,
+                          FfnInner(context, FfnInput(context, part)));
+    QEFF_RETURN_IF_ERROR(AddLinear(context, LinearRole::kDown, inner, part));
   }
   return absl::OkStatus();
 }

@@ -44,6 +44,21 @@ class HostBlock {
   HostBlock(HostBlock&&) = default;
   HostBlock& operator=(HostBlock&&) = default;
 
+  // Block `block` with its norms and without linear layers, which SetLinear
+  // brings: for drivers that change weights between the steps of a block.
+  static absl::StatusOr<HostBlock> LoadNorms(const Transformer& model,
+                                             int64_t block);
+
+  // Packs `weights` as layer `module`, in place of what was there. `module`
+  // must outlive the block. Errors: as PackedLinear::Create.
+  absl::Status SetLinear(const LinearModule& module,
+                         const LinearWeights& weights, ThreadPool& pool);
+
+  // Frees layer `role`, if there is one.
+  void DropLinear(LinearRole role);
+
+  BlockWeights& norms() { return norms_; }
+
   // Memory that a loaded block takes, about.
   static uint64_t PackedBytes(const TransformerSpec& spec);
 
@@ -52,6 +67,27 @@ class HostBlock {
   // of the observer. Throws std::bad_alloc when memory is out.
   absl::Status Run(const HostBlockContext& context,
                    absl::Span<const int64_t> lengths, MatrixView<float> x);
+
+  // The steps that Run is made of, for drivers that look in between. x are the
+  // rows of whole sequences in the attention, any rows in the feed-forward.
+  // Results lie in context.scratch until the next step of the same name. The
+  // layers that a step uses must be there (checked). Errors: as Run.
+  //   AttentionInput: input of q, k, v: the first norm of x
+  //   AttentionHeads: input of o, from that of q, k, v
+  //   FfnInput:       input of gate and up: the second norm of x
+  //   FfnInner:       input of down, from that of gate and up
+  //   AddLinear:      x += o or down of its input
+  MatrixView<float> AttentionInput(const HostBlockContext& context,
+                                   MatrixView<const float> x);
+  absl::StatusOr<MatrixView<float>> AttentionHeads(
+      const HostBlockContext& context, absl::Span<const int64_t> lengths,
+      MatrixView<const float> input);
+  MatrixView<float> FfnInput(const HostBlockContext& context,
+                             MatrixView<const float> x);
+  absl::StatusOr<MatrixView<float>> FfnInner(const HostBlockContext& context,
+                                             MatrixView<const float> input);
+  absl::Status AddLinear(const HostBlockContext& context, LinearRole role,
+                         MatrixView<const float> input, MatrixView<float> x);
 
  private:
   struct Linear {
@@ -65,11 +101,6 @@ class HostBlock {
   absl::Status RunLinear(const HostBlockContext& context, LinearRole role,
                          MatrixView<const float> input,
                          MatrixView<float> output);
-  absl::Status RunAttention(const HostBlockContext& context,
-                            absl::Span<const int64_t> lengths,
-                            MatrixView<float> x);
-  absl::Status RunFfn(const HostBlockContext& context, MatrixView<float> x);
-
   BlockWeights norms_;  // without its matrices
   std::vector<Linear> linears_;
 };
