@@ -97,26 +97,36 @@ Matrix<float> Ordered(const Matrix<float>& h, const std::vector<int64_t>& order,
   return out;
 }
 
+// Whether `code` is farther from `wanted` than rounding explains. What lies
+// outside of a group's range by less than float32 can tell does not count.
+bool Saturates(float wanted, uint8_t code, const GroupParams& params) {
+  const float steps = wanted * params.inverse -
+                      static_cast<float>(static_cast<int>(code) - params.zero);
+  return std::abs(steps) > 0.501f;
+}
+
 // A layer whose Hessian is factored.
 class Layer {
  public:
   Layer(MatrixView<const float> weights, const Groups& groups,
-        const GptqOptions& options, std::vector<int64_t> order,
-        Matrix<float> factor, ThreadPool& pool)
+        const GptqOptions& options, const FactoredHessian& hessian,
+        ThreadPool& pool)
       : weights_(weights),
         groups_(groups),
         bits_(options.scheme.bits),
-        order_(std::move(order)),
-        factor_(std::move(factor)),
+        order_(hessian.order),
+        factor_(hessian.factor.view()),
         pool_(pool),
         left_(weights.rows(), weights.cols()),
         carried_(weights.rows(), std::min(kBlock, weights.cols())),
-        losses_(static_cast<size_t>(weights.rows())) {}
+        losses_(static_cast<size_t>(weights.rows())),
+        saturated_(static_cast<size_t>(weights.rows())) {}
 
   // Writes codes [rows, cols] and returns the loss; not finite when a sum
   // overflowed. `propagate`: GPTQ, else rounding to nearest.
   double Quantize(bool propagate, std::vector<uint8_t>* codes) {
     std::fill(losses_.begin(), losses_.end(), 0.0);
+    std::fill(saturated_.begin(), saturated_.end(), int64_t{0});
     for (int64_t begin = 0; begin < weights_.cols(); begin += kBlock) {
       const int64_t size = std::min(kBlock, weights_.cols() - begin);
       Carry(begin, size);
@@ -130,12 +140,17 @@ class Layer {
     return std::accumulate(losses_.begin(), losses_.end(), 0.0);
   }
 
+  // Of the last call of Quantize.
+  int64_t saturated() const {
+    return std::accumulate(saturated_.begin(), saturated_.end(), int64_t{0});
+  }
+
  private:
   // carried[r, j] = sum over the columns i of earlier blocks of d_i R_ij.
   void Carry(int64_t begin, int64_t size) {
     SgemmArgs args;
     args.a = left_.view().Cols(0, begin);
-    args.b = factor_.view().Rows(0, begin).Cols(begin, size);
+    args.b = factor_.Rows(0, begin).Cols(begin, size);
     args.c = carried_.view().Cols(0, size);
     Sgemm(args, pool_);
   }
@@ -146,15 +161,17 @@ class Layer {
     float* left = left_.view().row(row);
     const float* weights = weights_.row(row);
     double loss = 0;
+    int64_t saturated = 0;
     for (int64_t j = 0; j < size; ++j) {
       const int64_t col = order_[static_cast<size_t>(begin + j)];
-      const float* factor = factor_.view().row(begin + j) + begin;
+      const float* factor = factor_.row(begin + j) + begin;
       const float w = weights[col];
       const GroupParams& params = groups_.Of(row, col);
       const float wanted = propagate ? w + carried[j] / factor[j] : w;
       const uint8_t code = QuantizeValue(wanted, params, bits_);
       const float d = w - DequantizeValue(code, params.zero, params.scale);
       (*codes)[static_cast<size_t>(row * weights_.cols() + col)] = code;
+      saturated += Saturates(wanted, code, params);
       left[begin + j] = d;
       const double error =
           static_cast<double>(carried[j]) + static_cast<double>(d) * factor[j];
@@ -162,17 +179,19 @@ class Layer {
       for (int64_t i = j + 1; i < size; ++i) carried[i] += d * factor[i];
     }
     losses_[static_cast<size_t>(row)] += loss;
+    saturated_[static_cast<size_t>(row)] += saturated;
   }
 
   const MatrixView<const float> weights_;
   const Groups& groups_;
   const int bits_;
-  const std::vector<int64_t> order_;  // the column that comes i-th
-  const Matrix<float> factor_;        // R, in that order
+  const std::vector<int64_t>& order_;
+  const MatrixView<const float> factor_;
   ThreadPool& pool_;
-  Matrix<float> left_;          // d, in that order
-  Matrix<float> carried_;       // of a block
-  std::vector<double> losses_;  // of a row
+  Matrix<float> left_;              // d, in that order
+  Matrix<float> carried_;           // of a block
+  std::vector<double> losses_;      // of a row
+  std::vector<int64_t> saturated_;  // of a row
 };
 
 // Inputs that were always 0 get an energy of their own, which ties them to
@@ -224,45 +243,53 @@ void Round(MatrixView<const float> weights, const Groups& groups, int bits,
 
 }  // namespace
 
+FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
+                              ThreadPool& pool) {
+  QEFF_CHECK(hessian.rows() == hessian.cols());
+  FactoredHessian result;
+  const double mean_energy = MeanEnergy(hessian);
+  result.dead_inputs = ReviveDeadInputs(&hessian);
+  if (!std::isfinite(mean_energy)) return result;
+  std::vector<int64_t> order = OrderOf(hessian, options.order_by_energy);
+  for (const double step : kDampingSteps) {
+    const double added = step * options.damping * mean_energy;
+    result.factor = Ordered(hessian, order, static_cast<float>(added));
+    if (!FactorUpper(result.factor.view(), pool)) continue;
+    result.damping = added;
+    result.order = std::move(order);
+    return result;
+  }
+  result.factor = Matrix<float>();
+  return result;
+}
+
 absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
-                                        Matrix<float> hessian,
+                                        const FactoredHessian& hessian,
                                         const GptqOptions& options,
                                         ThreadPool& pool) {
-  QEFF_CHECK(hessian.rows() == weights.cols() &&
-             hessian.cols() == weights.cols());
+  QEFF_CHECK(!hessian.usable() || hessian.factor.rows() == weights.cols());
   QEFF_RETURN_IF_ERROR(CheckFinite(weights));
   const Groups groups(weights, options);
   GptqResult result;
   result.codes.resize(static_cast<size_t>(weights.rows() * weights.cols()));
   groups.Store(options, &result);
   if (result.codes.empty()) return result;
-
-  const double mean_energy = MeanEnergy(hessian);
-  result.dead_inputs = ReviveDeadInputs(&hessian);
-  std::vector<int64_t> order;
-  if (std::isfinite(mean_energy)) {
-    order = OrderOf(hessian, options.order_by_energy);
-  }
-  for (const double step : kDampingSteps) {
-    if (order.empty()) break;
-    const double added = step * options.damping * mean_energy;
-    Matrix<float> factor = Ordered(hessian, order, static_cast<float>(added));
-    if (!FactorUpper(factor.view(), pool)) continue;
-    hessian = Matrix<float>();
-    Layer layer(weights, groups, options, std::move(order), std::move(factor),
-                pool);
-    result.damping = added;
-    std::vector<uint8_t> rounded(result.codes.size());
-    result.rounding_loss = layer.Quantize(/*propagate=*/false, &rounded);
-    result.loss = layer.Quantize(/*propagate=*/true, &result.codes);
-    if (!(result.loss <= result.rounding_loss)) {
-      result.codes = std::move(rounded);
-      result.loss = result.rounding_loss;
-      result.rounded = true;
-    }
+  if (!hessian.usable()) {
+    Round(weights, groups, options.scheme.bits, &result);
     return result;
   }
-  Round(weights, groups, options.scheme.bits, &result);
+  Layer layer(weights, groups, options, hessian, pool);
+  std::vector<uint8_t> rounded(result.codes.size());
+  result.rounding_loss = layer.Quantize(/*propagate=*/false, &rounded);
+  const int64_t saturated = layer.saturated();
+  result.loss = layer.Quantize(/*propagate=*/true, &result.codes);
+  result.saturated = layer.saturated();
+  if (!(result.loss <= result.rounding_loss)) {
+    result.codes = std::move(rounded);
+    result.loss = result.rounding_loss;
+    result.saturated = saturated;
+    result.rounded = true;
+  }
   return result;
 }
 

@@ -6,9 +6,10 @@
 //
 //   GptqOptions options;
 //   QEFF_ASSIGN_OR_RETURN(options.scheme, ParseQuantScheme("int4_g128"));
-//   QEFF_ASSIGN_OR_RETURN(
-//       GptqResult result,
-//       QuantizeGptq(weights, std::move(hessian), options, pool));
+//   const FactoredHessian factored =
+//       FactorHessian(std::move(hessian), options, pool);
+//   QEFF_ASSIGN_OR_RETURN(GptqResult result,
+//                         QuantizeGptq(weights, factored, options, pool));
 //
 // Source: Frantar et al., "GPTQ", arXiv 2210.17323; the order by H's diagonal
 // with groups that are fixed first ("static groups"): its reference code.
@@ -37,6 +38,26 @@ struct GptqOptions {
   double damping = 0.01;
 };
 
+// The Hessian of inputs that several layers may share, ready to quantize them.
+struct FactoredHessian {
+  // The column that comes i-th; empty without a factor.
+  std::vector<int64_t> order;
+  Matrix<float> factor;     // R of FactorUpper, in that order
+  double damping = 0;       // that was added to the diagonal
+  int64_t dead_inputs = 0;  // that were always 0
+
+  // False where no damping made the Hessian positive definite, or it is not
+  // finite: layers are rounded then.
+  bool usable() const { return !order.empty(); }
+};
+
+// Factors `hessian` [cols, cols] = sum over tokens of x x^T times any factor,
+// of which only what is on and above the diagonal is read. Cost: cols^3 / 3
+// multiplications and additions as products of blocks. Memory: a copy of it.
+// The same bits for any number of threads. Precondition (checked): square.
+FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
+                              ThreadPool& pool);
+
 struct GptqResult {
   std::vector<uint8_t> codes;   // [rows, cols], one a byte
   std::vector<uint8_t> scales;  // [rows, groups] of scale_dtype
@@ -46,29 +67,24 @@ struct GptqResult {
   // rounding to nearest with the same scales. Never greater than the latter.
   double loss = 0;
   double rounding_loss = 0;
-  double damping = 0;       // that was added; 0 without a Hessian
-  int64_t dead_inputs = 0;  // that were always 0: their weights are rounded
-  bool rounded = false;     // these codes are those of rounding to nearest
+  int64_t saturated = 0;  // weights beyond the outermost code by half a step
+  bool rounded = false;   // these codes are those of rounding to nearest
 };
 
-// Codes of `weights` [rows, cols] = [out, in features] for inputs with the
-// Hessian `hessian` [cols, cols] = sum over tokens of x x^T times any factor,
-// of which only what is on and above the diagonal is read. Scales and zero
-// points are those of rounding (ComputeGroupParams). Where no damping makes the
-// Hessian positive definite, or it is not finite, the layer is rounded.
-// Errors: kDataLoss naming the first weight that is NaN or infinite.
-// Precondition (checked): the sizes.
+// Codes of `weights` [rows, cols] = [out, in features], which may be some rows
+// of a matrix. Errors: kDataLoss naming the first weight that is NaN or
+// infinite. Precondition (checked): the sizes.
 //
 // With H = R R^T (FactorUpper) the loss is the sum over columns j of
 // (sum over i <= j of d_i R_ij)^2, d being what rounding leaves: column j is
 // rounded where that is least, w_j + (sum over i < j of d_i R_ij) / R_jj. This
 // gives the codes of the paper's update by U = R^-1, without inverting.
-// Cost: rows * cols^2 / 2 + cols^3 / 3 multiplications and additions as
-// products of blocks, and the former again for rounding_loss. Memory: three
-// matrices of the weights' size beside the arguments and the result. The same
+// Cost: rows * cols^2 multiplications and additions as products of blocks, half
+// of them for rounding_loss. Memory: the errors [rows, cols] beside the
+// arguments and the result. The same
 // bits for any number of threads. Thread-safe; throws std::bad_alloc.
 absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
-                                        Matrix<float> hessian,
+                                        const FactoredHessian& hessian,
                                         const GptqOptions& options,
                                         ThreadPool& pool);
 

@@ -67,6 +67,23 @@ Matrix<float> Copy(const Matrix<float>& from) {
   return to;
 }
 
+// A layer with inputs of its own.
+struct OneLayer : GptqResult {
+  double damping = 0;
+  int64_t dead_inputs = 0;
+};
+
+absl::StatusOr<OneLayer> Quantize(MatrixView<const float> weights,
+                                  Matrix<float> hessian,
+                                  const GptqOptions& options,
+                                  ThreadPool& pool) {
+  const FactoredHessian factored =
+      FactorHessian(std::move(hessian), options, pool);
+  auto result = QuantizeGptq(weights, factored, options, pool);
+  if (!result.ok()) return result.status();
+  return OneLayer{*std::move(result), factored.damping, factored.dead_inputs};
+}
+
 float ValueOf(const GptqResult& result, const QuantizedShape& shape, int bits,
               int64_t row, int64_t col) {
   const size_t group =
@@ -81,7 +98,7 @@ float ValueOf(const GptqResult& result, const QuantizedShape& shape, int bits,
 std::vector<uint8_t> PaperCodes(const Matrix<float>& weights,
                                 const Matrix<float>& h,
                                 const GptqOptions& options,
-                                const GptqResult& params) {
+                                const OneLayer& params) {
   const int64_t n = h.rows(), rows = weights.rows();
   const QuantizedShape shape(options.scheme, rows, n);
   std::vector<int64_t> order(static_cast<size_t>(n));
@@ -199,7 +216,7 @@ class GptqTest : public ::testing::TestWithParam<const char*> {
 TEST_P(GptqTest, IdentityRounds) {
   const Matrix<float> weights = Normal(5, 200, 1);
   const auto result =
-      QuantizeGptq(weights.view(), Identity(200), Options(), *pool_);
+      Quantize(weights.view(), Identity(200), Options(), *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->codes, RoundedCodes(weights, Options().scheme));
   EXPECT_EQ(result->loss, result->rounding_loss);
@@ -207,7 +224,7 @@ TEST_P(GptqTest, IdentityRounds) {
 
 TEST_P(GptqTest, CodesOfThePaper) {
   const Matrix<float> weights = Normal(12, 96, 2), h = CorrelatedHessian(96, 3);
-  const auto result = QuantizeGptq(weights.view(), Copy(h), Options(), *pool_);
+  const auto result = Quantize(weights.view(), Copy(h), Options(), *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_FALSE(result->rounded);
   const std::vector<uint8_t> paper = PaperCodes(weights, h, Options(), *result);
@@ -227,7 +244,7 @@ TEST_P(GptqTest, LossIsTheProxyAndLessThanOfRounding) {
   constexpr int64_t kCols = 300, kRows = 20;
   const Matrix<float> weights = Normal(kRows, kCols, 4),
                       h = CorrelatedHessian(kCols, 5);
-  const auto result = QuantizeGptq(weights.view(), Copy(h), Options(), *pool_);
+  const auto result = Quantize(weights.view(), Copy(h), Options(), *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_LT(result->loss, 0.8 * result->rounding_loss);
   const QuantizedShape shape(Options().scheme, kRows, kCols);
@@ -252,11 +269,11 @@ TEST_P(GptqTest, LossIsTheProxyAndLessThanOfRounding) {
 TEST_P(GptqTest, RowsAreIndependentAndThreadsDoNotMatter) {
   const Matrix<float> weights = Normal(40, 150, 6),
                       h = CorrelatedHessian(150, 7);
-  const auto all = QuantizeGptq(weights.view(), Copy(h), Options(), *pool_);
+  const auto all = Quantize(weights.view(), Copy(h), Options(), *pool_);
   ASSERT_TRUE(all.ok());
   const auto one_thread = *CreateThreadPool(1);
   const auto some =
-      QuantizeGptq(weights.view().Rows(17, 3), Copy(h), Options(), *one_thread);
+      Quantize(weights.view().Rows(17, 3), Copy(h), Options(), *one_thread);
   ASSERT_TRUE(some.ok());
   EXPECT_TRUE(std::equal(some->codes.begin(), some->codes.end(),
                          all->codes.begin() + 17 * 150));
@@ -268,8 +285,7 @@ TEST_P(GptqTest, DeadInputsAreRounded) {
   for (int64_t i = 0; i < 64; ++i) {
     h.data()[i * 64 + 10] = h.data()[10 * 64 + i] = 0;
   }
-  const auto result =
-      QuantizeGptq(weights.view(), std::move(h), Options(), *pool_);
+  const auto result = Quantize(weights.view(), std::move(h), Options(), *pool_);
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->dead_inputs, 1);
   const std::vector<uint8_t> rounded = RoundedCodes(weights, Options().scheme);
@@ -283,8 +299,7 @@ TEST_P(GptqTest, SingularHessian) {
   const Matrix<float> weights = Normal(6, 40, 10);
   Matrix<float> h(40, 40);
   for (int64_t i = 0; i < 1600; ++i) h.data()[i] = 1;
-  const auto result =
-      QuantizeGptq(weights.view(), std::move(h), Options(), *pool_);
+  const auto result = Quantize(weights.view(), std::move(h), Options(), *pool_);
   ASSERT_TRUE(result.ok());
   EXPECT_GT(result->damping, 0);
   EXPECT_LE(result->loss, result->rounding_loss);
@@ -297,7 +312,7 @@ TEST_P(GptqTest, HessianThatCannotBeUsedRounds) {
     Matrix<float> h = CorrelatedHessian(40, 12);
     h.data()[5 * 40 + 5] = value;
     const auto result =
-        QuantizeGptq(weights.view(), std::move(h), Options(), *pool_);
+        Quantize(weights.view(), std::move(h), Options(), *pool_);
     ASSERT_TRUE(result.ok());
     EXPECT_TRUE(result->rounded);
     EXPECT_EQ(result->damping, 0);
@@ -310,19 +325,41 @@ TEST_P(GptqTest, AsymmetricCodes) {
   options.scheme.symmetric = false;
   const Matrix<float> weights = Normal(8, 96, 13),
                       h = CorrelatedHessian(96, 14);
-  const auto result = QuantizeGptq(weights.view(), Copy(h), options, *pool_);
+  const auto result = Quantize(weights.view(), Copy(h), options, *pool_);
   ASSERT_TRUE(result.ok());
   EXPECT_LT(result->loss, result->rounding_loss);
-  const auto rounded =
-      QuantizeGptq(weights.view(), Identity(96), options, *pool_);
+  const auto rounded = Quantize(weights.view(), Identity(96), options, *pool_);
   EXPECT_EQ(rounded->codes, RoundedCodes(weights, options.scheme));
+}
+
+// Weights that their code is farther from than half a step.
+TEST_P(GptqTest, CountsSaturation) {
+  const Matrix<float> weights = Normal(12, 96, 2);
+  const QuantScheme scheme = Options().scheme;
+  const QuantizedShape shape(scheme, 12, 96);
+  const auto result = Quantize(weights.view(), Identity(96), Options(), *pool_);
+  ASSERT_TRUE(result.ok());
+  int64_t saturated = 0;
+  for (int64_t r = 0; r < 12; ++r) {
+    for (int64_t c = 0; c < 96; ++c) {
+      const size_t group =
+          static_cast<size_t>(r * shape.groups + c / shape.group_elems);
+      const float scale =
+          LoadScale(DType::kBF16, result->scales.data() + 2 * group);
+      const float error =
+          weights.row(r)[c] - ValueOf(*result, shape, scheme.bits, r, c);
+      saturated += std::abs(error / scale) > 0.501f;
+    }
+  }
+  EXPECT_EQ(result->saturated, saturated);
+  // The opposite of the largest weight has no code.
+  EXPECT_GE(saturated, scheme.bits == 2 ? 1 : 0);
 }
 
 TEST_P(GptqTest, NanInAWeightIsNamed) {
   Matrix<float> weights = Normal(3, 16, 15);
   weights.data()[2 * 16 + 7] = std::numeric_limits<float>::quiet_NaN();
-  const auto result =
-      QuantizeGptq(weights.view(), Identity(16), Options(), *pool_);
+  const auto result = Quantize(weights.view(), Identity(16), Options(), *pool_);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_NE(result.status().message().find("[2, 7]"), absl::string_view::npos);

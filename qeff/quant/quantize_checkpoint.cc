@@ -15,9 +15,9 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "qeff/format/packing.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/quantize/quantize.h"
+#include "qeff/quant/quantized_output.h"
 #include "qeff/quant/weight_rows.h"
 #include "qeff/util/status.h"
 
@@ -27,10 +27,6 @@ namespace {
 // Source bytes of a piece of work: large enough that a system call a piece
 // does not show, small enough that a few stay in the caches and memory is low.
 constexpr int64_t kPieceBytes = 2 << 20;
-
-// Rows of a piece are a multiple of this: then its zero points, packed along
-// the rows, are whole words for any number of bits.
-constexpr int64_t kRowMultiple = 32;
 
 // Rows of a quantized tensor, or bytes of a copied one.
 struct Piece {
@@ -60,23 +56,20 @@ std::vector<Piece> Pieces(const QuantizePlan& plan) {
     if (tensor.quantized()) {
       const int64_t row_bytes =
           tensor.cols * static_cast<int64_t>(DTypeBytes(tensor.dtype));
-      const int64_t rows = std::max(
-          kPieceBytes / row_bytes / kRowMultiple * kRowMultiple, kRowMultiple);
+      const int64_t rows =
+          std::max(kPieceBytes / row_bytes / kQuantizedRowMultiple *
+                       kQuantizedRowMultiple,
+                   kQuantizedRowMultiple);
       cut(tensor, /*quantized=*/true, tensor.rows, rows, row_bytes);
     }
   }
   return pieces;
 }
 
-// Takes bytes of a tensor of the output. Called from several threads.
-using Sink = absl::FunctionRef<absl::Status(const std::string& name,
-                                            uint64_t offset_bytes,
-                                            absl::Span<const uint8_t> bytes)>;
-
 // Memory of one thread, reused between pieces.
 struct Workspace {
   std::vector<float> rows;
-  std::vector<uint8_t> packed, scales, zeros, zero_words;
+  std::vector<uint8_t> packed, scales, zeros;
 };
 
 absl::Status NotFinite(const Checkpoint& checkpoint,
@@ -87,7 +80,7 @@ absl::Status NotFinite(const Checkpoint& checkpoint,
 }
 
 absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
-                           Workspace* workspace, Sink sink) {
+                           Workspace* workspace, TensorSink sink) {
   const PlannedTensor& tensor = *piece.tensor;
   QEFF_ASSIGN_OR_RETURN(const TensorView weight, checkpoint.Get(tensor.name));
   const WeightRows rows = ReadWeightRows(weight, tensor.transposed, piece.begin,
@@ -111,29 +104,9 @@ absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
                      *bad % shape.cols);
   }
 
-  QEFF_RETURN_IF_ERROR(sink(PackedTensorName(tensor.module),
-                            static_cast<uint64_t>(piece.begin * row_bytes),
-                            workspace->packed));
-  QEFF_RETURN_IF_ERROR(sink(
-      ScaleTensorName(tensor.module),
-      static_cast<uint64_t>(piece.begin * scale_row_bytes), workspace->scales));
-  if (shape.asymmetric) {
-    workspace->zero_words.resize(
-        static_cast<size_t>(4 * shape.zero_words * shape.groups));
-    PackColumns(tensor.scheme.bits, shape.rows, shape.groups, workspace->zeros,
-                absl::MakeSpan(workspace->zero_words));
-    const int64_t words = piece.begin * tensor.scheme.bits / 32;
-    QEFF_RETURN_IF_ERROR(sink(ZeroPointTensorName(tensor.module),
-                              static_cast<uint64_t>(4 * words * shape.groups),
-                              workspace->zero_words));
-  }
-  if (piece.begin == 0) {
-    const int64_t sides[2] = {tensor.rows, tensor.cols};
-    QEFF_RETURN_IF_ERROR(
-        sink(ShapeTensorName(tensor.module), 0,
-             absl::MakeSpan(reinterpret_cast<const uint8_t*>(sides),
-                            sizeof(sides))));
-  }
+  QEFF_RETURN_IF_ERROR(WriteQuantizedRows(
+      tensor, piece.begin, piece.count,
+      {workspace->packed, workspace->scales, workspace->zeros}, sink));
 
   // A transposed piece touches all pages of the tensor.
   TensorView read = weight;
@@ -143,17 +116,6 @@ absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
     read.bytes = weight.bytes.subspan(begin, piece.source_bytes);
   }
   checkpoint.Release(read);
-  return absl::OkStatus();
-}
-
-absl::Status CopyPiece(const Checkpoint& checkpoint, const Piece& piece,
-                       Sink sink) {
-  QEFF_ASSIGN_OR_RETURN(TensorView view, checkpoint.Get(piece.tensor->name));
-  view.bytes = view.bytes.subspan(static_cast<size_t>(piece.begin),
-                                  static_cast<size_t>(piece.count));
-  QEFF_RETURN_IF_ERROR(
-      sink(piece.tensor->name, static_cast<uint64_t>(piece.begin), view.bytes));
-  checkpoint.Release(view);
   return absl::OkStatus();
 }
 
@@ -182,7 +144,7 @@ class FirstError {
 absl::Status RunPlan(const Checkpoint& checkpoint, const QuantizePlan& plan,
                      ThreadPool& pool,
                      const std::function<bool(uint64_t, uint64_t)>& progress,
-                     Sink sink) {
+                     TensorSink sink) {
   const std::vector<Piece> pieces = Pieces(plan);
   uint64_t total = 0;
   for (const Piece& piece : pieces) total += piece.source_bytes;
@@ -202,7 +164,8 @@ absl::Status RunPlan(const Checkpoint& checkpoint, const QuantizePlan& plan,
                   ? QuantizePiece(checkpoint, piece,
                                   &workspaces[static_cast<size_t>(thread)],
                                   sink)
-                  : CopyPiece(checkpoint, piece, sink);
+                  : CopyTensorBytes(checkpoint, piece.tensor->name, piece.begin,
+                                    piece.count, sink);
           if (!status.ok()) {
             error.Set(i, status);
             return;
@@ -215,24 +178,6 @@ absl::Status RunPlan(const Checkpoint& checkpoint, const QuantizePlan& plan,
         }
       });
   return error.status();
-}
-
-std::vector<TensorInfo> OutputTensors(const QuantizePlan& plan) {
-  std::vector<TensorInfo> tensors;
-  for (const PlannedTensor& tensor : plan.tensors) {
-    if (tensor.action == PlannedTensor::Action::kKeep ||
-        tensor.action == PlannedTensor::Action::kAdd) {
-      tensors.push_back({tensor.name, tensor.dtype, tensor.shape});
-    }
-    if (!tensor.quantized()) continue;
-    const QuantizedShape shape(tensor.scheme, tensor.rows, tensor.cols);
-    for (TensorDeclaration& declaration :
-         QuantizedTensors(tensor.module, shape, tensor.scale_dtype())) {
-      tensors.push_back({std::move(declaration.name), declaration.dtype,
-                         std::move(declaration.shape)});
-    }
-  }
-  return tensors;
 }
 
 absl::Status QuantizeToFolder(const Checkpoint& checkpoint,

@@ -18,23 +18,12 @@
 #include "tools/commands/commands.h"
 #include "tools/commands/engine_flags.h"
 #include "tools/commands/package_source.h"
+#include "tools/commands/text_tokens.h"
 
 namespace qeff {
 namespace {
 
-constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
 constexpr int64_t kDefaultContextLength = 2048;
-
-// The token that a text begins with, if the tokenizer adds one.
-absl::StatusOr<absl::optional<int32_t>> LeadingToken(
-    const PortableTokenizer& tokenizer) {
-  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
-                        tokenizer.Encode("", /*add_special_tokens=*/true));
-  if (ids.empty() || ids.front() == tokenizer.eos_id()) {
-    return absl::optional<int32_t>();
-  }
-  return absl::optional<int32_t>(ids.front());
-}
 
 // Bytes of text that the scored tokens stand for.
 absl::StatusOr<int64_t> ScoredBytes(const PortableTokenizer& tokenizer,
@@ -217,11 +206,8 @@ class EvalCommand : public Command {
 
   absl::Status CutText(const PortableTokenizer& tokenizer,
                        int64_t max_context_length) {
-    QEFF_ASSIGN_OR_RETURN(const std::string text,
-                          ReadFileToString(text_, kMaxTextBytes));
-    if (text.empty()) return InvalidInputError(text_, ": the file is empty");
     QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                          tokenizer.Encode(text, /*add_special_tokens=*/false));
+                          ReadTextTokens(text_, tokenizer));
     QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
                           LeadingToken(tokenizer));
     if (options_.context_length == 0) {

@@ -1,17 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
+#include <cstdio>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "qeff/base/qeff_base_model.h"
+#include "qeff/calibration/token_sampler.h"
 #include "qeff/format/quant_scheme.h"
+#include "qeff/quant/calibrated_quantize.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
+#include "qeff/quant/quantize_report.h"
+#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
 
 namespace qeff {
@@ -21,6 +33,8 @@ constexpr char kSchemes[] =
     "intB with one scale a row, or intB_gN with one scale a group of N weights "
     "of a row: int8, int4_g128, int2_g32, ... B is 2 to 8, N a multiple of 8 "
     "up to 65536.";
+
+constexpr int64_t kDefaultSequenceLength = 2048;
 
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
@@ -52,6 +66,64 @@ Json PlanJson(const QuantizePlan& plan) {
               {"tensors", tensors}};
 }
 
+std::string Gigabytes(uint64_t bytes) {
+  return absl::StrFormat("%.2f GB", static_cast<double>(bytes) / 1e9);
+}
+
+std::string FormatEstimate(const CalibratedQuantizeEstimate& estimate,
+                           int64_t tokens) {
+  const WalkPlan& walk = estimate.walk;
+  std::string text = absl::StrCat(
+      "calibration: ", tokens, " tokens; memory about ",
+      Gigabytes(walk.peak_bytes), walk.spill ? ", activations in files" : "",
+      "; ", Gigabytes(walk.scratch_bytes), " of disk meanwhile; about ",
+      absl::FormatDuration(
+          absl::Ceil(absl::Seconds(estimate.seconds), absl::Seconds(1))),
+      "\n");
+  if (!estimate.warning.empty()) {
+    absl::StrAppend(&text, "warning: ", estimate.warning, "\n");
+  }
+  if (estimate.steps_done > 0) {
+    absl::StrAppend(&text, "resuming after ", estimate.steps_done, " steps\n");
+  }
+  return text;
+}
+
+std::string FormatTimes(const CalibratedQuantizeResult& result) {
+  const WalkTimes& times = result.times;
+  const auto part = [](const char* name, double seconds, double flops) {
+    std::string text = absl::StrFormat("%s %.1f s", name, seconds);
+    if (flops > 0 && seconds > 0) {
+      absl::StrAppendFormat(&text, " (%.0f GFLOP/s)", flops / seconds / 1e9);
+    }
+    return text;
+  };
+  const CalibratedQuantizeEstimate& estimate = result.estimate;
+  // Rates are of whole runs.
+  const bool whole = estimate.steps_done == 0;
+  return absl::StrCat(
+      "time: ", part("weights", times.load, 0), ", ",
+      part("forward", times.forward, whole ? estimate.walk.forward_flops : 0),
+      ", ",
+      part("Hessians", times.hessian, whole ? estimate.walk.hessian_flops : 0),
+      ", ", part("solver", times.solve, whole ? estimate.solver_flops : 0),
+      ", ", part("saving", times.save, 0), "\n");
+}
+
+void AddResult(const CalibratedQuantizeResult& result, Json* json) {
+  Json layers = Json::array();
+  for (const LayerReport& layer : result.layers) {
+    layers.push_back(layer.ToJson());
+  }
+  (*json)["layers"] = std::move(layers);
+  (*json)["seconds"] = {{"weights", result.times.load},
+                        {"forward", result.times.forward},
+                        {"hessians", result.times.hessian},
+                        {"solver", result.times.solve},
+                        {"saving", result.times.save}};
+  (*json)["warning"] = result.estimate.warning;
+}
+
 class QuantizeCommand : public Command {
  public:
   absl::string_view name() const override { return "quantize"; }
@@ -66,15 +138,35 @@ class QuantizeCommand : public Command {
            "qeff's own layout otherwise; every command reads both.\n\n"
            "Symmetric scales below 8 bits come from the element of largest "
            "magnitude with its sign, so that the outermost code is used; "
-           "--scale_rule=absmax is the usual rule.";
+           "--scale_rule=absmax is the usual rule.\n\n"
+           "With calibration the blocks are quantized one after the other, "
+           "each on what the quantized blocks before it give. A finished block "
+           "is on the disk; a run that was ended, by whatever, goes on with "
+           "--resume and writes the same bytes.";
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
     flags->AddRequired("output", &output_, "DIR",
                        "The folder to write; must not exist.");
     flags->AddRequired("scheme", &scheme_, "SCHEME", kSchemes);
-    flags->AddChoice("algorithm", &algorithm_, {"rtn"},
-                     "How codes are chosen: rtn rounds to the nearest.");
+    flags->AddChoice("algorithm", &algorithm_, {"rtn", "gptq"},
+                     "How codes are chosen: rtn rounds to the nearest; gptq "
+                     "makes up for the error of each weight in those that "
+                     "follow, and needs --calibration.");
+    flags->Add("calibration", &calibration_, "FILE",
+               "UTF-8 text that is like what the model will read.");
+    flags->Add("calibration_tokens", &sample_.tokens, "N",
+               "Tokens that are drawn from it.");
+    flags->Add("sequence_length", &sample_.sequence_length, "N",
+               "Tokens of a calibration sequence, BOS included; 0 is the "
+               "longest of the model, at most 2048.");
+    flags->Add("seed", &sample_.seed, "N", "Which pieces are drawn.");
+    flags->Add("memory_limit", &memory_limit_, "BYTES",
+               "Resident memory to stay within; what does not fit lies in "
+               "files beside the output. 0 is no limit.");
+    flags->Add("resume", &resume_, "",
+               "Goes on with what an interrupted run left in OUTPUT.partial.");
+    flags->Add("restart", &restart_, "", "Discards it and begins anew.");
     flags->Add("asymmetric", &asymmetric_, "",
                "Gives every group a zero point.");
     flags->AddChoice("scale_rule", &scale_rule_, {"signed_max", "absmax"},
@@ -89,6 +181,7 @@ class QuantizeCommand : public Command {
     flags->Add("dry_run", &dry_run_, "", "Prints the plan and stops.");
   }
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
+    QEFF_RETURN_IF_ERROR(CheckFlags());
     QEFF_ASSIGN_OR_RETURN(const QuantizeOptions options, Options());
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                           LoadTransformer(model_));
@@ -101,12 +194,89 @@ class QuantizeCommand : public Command {
     json["output"] = dry_run_ ? "" : output_;
     if (dry_run_) return json;
 
-    QEFF_RETURN_IF_ERROR(Write(checkpoint, plan, env.pool));
+    if (algorithm_ == "rtn") {
+      QEFF_RETURN_IF_ERROR(Write(checkpoint, plan, env.pool));
+    } else {
+      QEFF_RETURN_IF_ERROR(Calibrate(*model, plan, env, &json));
+    }
     std::fprintf(env.out, "wrote %s\n", output_.c_str());
     return json;
   }
 
  private:
+  static SampleOptions DefaultSample() {
+    SampleOptions options;
+    options.sequence_length = 0;
+    return options;
+  }
+
+  absl::Status CheckFlags() const {
+    if (algorithm_ == "rtn") {
+      if (calibration_.empty() && !resume_ && !restart_ && memory_limit_ == 0) {
+        return absl::OkStatus();
+      }
+      return UsageError(
+          "--calibration, --memory_limit, --resume and --restart have no "
+          "meaning with --algorithm=rtn");
+    }
+    if (calibration_.empty() && !dry_run_) {
+      return UsageError(
+          absl::StrCat("--algorithm=", algorithm_, " needs --calibration"));
+    }
+    if (resume_ && restart_) {
+      return UsageError("--resume and --restart exclude each other");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<TokenSample> Sample(const Transformer& model) const {
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                          LoadTokenizer(model));
+    QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                          ReadTextTokens(calibration_, *tokenizer));
+    QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
+                          LeadingToken(*tokenizer));
+    SampleOptions options = sample_;
+    if (options.sequence_length == 0) {
+      options.sequence_length =
+          std::min(model.spec().max_positions, kDefaultSequenceLength);
+    }
+    QEFF_ASSIGN_OR_RETURN(TokenSample sample,
+                          SampleTokens(tokens, bos, options), calibration_);
+    return sample;
+  }
+
+  absl::Status Calibrate(const Transformer& model, const QuantizePlan& plan,
+                         const CommandEnv& env, Json* json) const {
+    QEFF_ASSIGN_OR_RETURN(const TokenSample sample, Sample(model));
+    const InterruptScope interrupt;
+    absl::optional<Progress> progress;
+    CalibratedQuantizeOptions options;
+    options.memory_limit_bytes = memory_limit_;
+    options.unfinished = resume_    ? PartialWork::kResume
+                         : restart_ ? PartialWork::kRestart
+                                    : PartialWork::kRefuse;
+    options.check = [&] { return interrupt.Check(); };
+    options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
+      std::fprintf(env.out, "%s",
+                   FormatEstimate(estimate, sample.tokens).c_str());
+      std::fflush(env.out);
+    };
+    options.progress = [&](int64_t done, int64_t steps) {
+      if (!progress.has_value()) progress.emplace("quantize", steps);
+      progress->Advance(done - progress->done());
+    };
+    QEFF_ASSIGN_OR_RETURN(
+        const CalibratedQuantizeResult result,
+        QuantizeCalibrated(model, plan, sample, output_, options, *env.pool));
+    progress.reset();
+    if (result.was_complete) return absl::OkStatus();
+    std::fprintf(env.out, "%s%s", FormatReport(result.layers).c_str(),
+                 FormatTimes(result).c_str());
+    AddResult(result, json);
+    return absl::OkStatus();
+  }
+
   absl::Status Write(const Checkpoint& checkpoint, const QuantizePlan& plan,
                      ThreadPool* pool) const {
     const InterruptScope interrupt;
@@ -161,6 +331,11 @@ class QuantizeCommand : public Command {
   std::string output_;
   std::string scheme_;
   std::string algorithm_ = "rtn";
+  std::string calibration_;
+  SampleOptions sample_ = DefaultSample();
+  uint64_t memory_limit_ = 0;
+  bool resume_ = false;
+  bool restart_ = false;
   std::string scale_rule_ = "signed_max";
   std::string lm_head_;
   std::string ignore_;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What changes the linear layers of a model that is walked with calibration
+// data (block_walk.h).
+
+#ifndef QEFF_CALIBRATION_LAYER_SOLVER_H_
+#define QEFF_CALIBRATION_LAYER_SOLVER_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "qeff/calibration/input_statistics.h"
+#include "qeff/transformer/transformer.h"
+#include "qeff/util/json.h"
+
+namespace qeff {
+
+// A linear layer of the block at hand.
+struct CalibratedLinear {
+  const LinearModule* module;
+  LinearWeights weights;  // a solver replaces them by what the new model has
+};
+
+// What changes the layers. Errors end the walk, which returns them.
+class LayerSolver {
+ public:
+  virtual ~LayerSolver() = default;
+
+  // Whether `module` is to be changed: others are not given to Solve.
+  virtual bool Changes(const LinearModule& module) const = 0;
+
+  // Changes `layers`, all of which have the inputs that `inputs` describes.
+  virtual absl::Status Solve(absl::Span<CalibratedLinear* const> layers,
+                             InputStatistics* inputs) = 0;
+
+  // The same for lm_head, whose weights it reads by itself: they may be
+  // better not held whole.
+  virtual absl::Status SolveLmHead(InputStatistics* inputs) = 0;
+
+  // All layers of a step (a block, or lm_head) are solved. Makes everything
+  // that it has written durable and returns what Restore needs.
+  virtual absl::StatusOr<Json> FinishStep() = 0;
+
+  // Instead of solving a step that an earlier run has finished: checks that
+  // its results are there. `step` is what FinishStep returned.
+  virtual absl::Status Restore(int64_t step, const Json& state) = 0;
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_CALIBRATION_LAYER_SOLVER_H_

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/calibration/walk_plan.h"
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+// The program itself, and what the pages of mapped files add.
+constexpr uint64_t kBaseBytes = uint64_t{96} << 20;
+
+uint64_t FloatBytes(int64_t rows, int64_t cols) {
+  return static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols) *
+         sizeof(float);
+}
+
+// k and v have the inputs of q, and up those of gate.
+bool SharesInputs(const TransformerSpec& spec, LinearRole role) {
+  return role == LinearRole::kK || role == LinearRole::kV ||
+         (role == LinearRole::kUp && spec.gated_ffn);
+}
+
+// Sums up the work, and returns the widest layer that is solved.
+int64_t CountFlops(const Transformer& model, int64_t tokens,
+                   const LayerSolver& solver, WalkPlan* plan) {
+  const auto hessian_flops = [&](int64_t features) {
+    return static_cast<double>(tokens) * static_cast<double>(features) *
+           static_cast<double>(features);
+  };
+  int64_t widest = 0;
+  if (plan->lm_head) {
+    widest = model.spec().hidden_size;
+    plan->hessian_flops += hessian_flops(widest);
+  }
+  for (const BlockNames& block : model.map().blocks) {
+    for (const LinearModule& linear : block.linears) {
+      plan->forward_flops += 2 * static_cast<double>(tokens) *
+                             static_cast<double>(linear.in_features) *
+                             static_cast<double>(linear.out_features);
+      if (!solver.Changes(linear)) continue;
+      widest = std::max(widest, linear.in_features);
+      if (SharesInputs(model.spec(), linear.role)) continue;
+      plan->hessian_flops += hessian_flops(linear.in_features);
+    }
+  }
+  return widest;
+}
+
+// Of resident memory, besides what can be spilled and the solver's.
+uint64_t FixedBytes(const TransformerSpec& spec, int64_t chunk,
+                    int64_t widest) {
+  const int64_t scratch_width =
+      2 * (spec.hidden_size + spec.ffn_size + spec.q_size() + spec.kv_size());
+  // The Hessian once as its triangle in double, once as a matrix.
+  return kBaseBytes + FloatBytes(chunk, scratch_width) +
+         2 * FloatBytes(widest, widest) +
+         FloatBytes(1, spec.block_linear_elems());
+}
+
+}  // namespace
+
+absl::StatusOr<WalkPlan> PlanWalk(const Transformer& model,
+                                  const TokenSample& sample,
+                                  const LayerSolver& solver, bool lm_head,
+                                  uint64_t solver_bytes,
+                                  uint64_t memory_limit_bytes) {
+  const TransformerSpec& spec = model.spec();
+  int64_t chunk = kWalkChunkTokens;
+  for (const std::vector<int32_t>& sequence : sample.sequences) {
+    QEFF_RETURN_IF_ERROR(model.CheckTokens(sequence));
+    chunk = std::max(chunk, static_cast<int64_t>(sequence.size()));
+  }
+  WalkPlan plan;
+  plan.lm_head = lm_head;
+  const int64_t widest = CountFlops(model, sample.tokens, solver, &plan);
+  const int64_t inner = std::max(spec.ffn_size, spec.q_size());
+  const uint64_t hidden_bytes = FloatBytes(sample.tokens, spec.hidden_size);
+  const uint64_t spilled_bytes =
+      hidden_bytes + FloatBytes(sample.tokens, inner);
+  const uint64_t fixed_bytes = FixedBytes(spec, chunk, widest) + solver_bytes;
+  plan.scratch_bytes = 2 * hidden_bytes;
+  plan.peak_bytes = fixed_bytes + spilled_bytes;
+  if (memory_limit_bytes == 0 || plan.peak_bytes <= memory_limit_bytes) {
+    return plan;
+  }
+  plan.spill = true;
+  plan.scratch_bytes += spilled_bytes;
+  plan.peak_bytes = fixed_bytes + FloatBytes(chunk, spec.hidden_size + inner);
+  if (plan.peak_bytes > memory_limit_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "memory limit: expected at least ", plan.peak_bytes,
+        " bytes, with activations in files; found ", memory_limit_bytes));
+  }
+  return plan;
+}
+
+}  // namespace qeff

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/quant/calibrated_quantize.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/quant_testutil.h"
+#include "qeff/transformer/transformer.h"
+#include "qeff/util/checksum.h"
+#include "qeff/util/mapped_file.h"
+#include "qeff/util/random.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::shared_ptr<const Transformer> LoadModel(const std::string& folder) {
+  auto model = Transformer::Load(Checkpoint::Open(folder).value());
+  EXPECT_TRUE(model.ok()) << model.status();
+  return *model;
+}
+
+TokenSample RandomTokens(const TransformerSpec& spec) {
+  TokenSample sample;
+  Random random(5);
+  for (const int length : {40, 7, 64, 33, 64, 50}) {
+    std::vector<int32_t> sequence;
+    for (int i = 0; i < length; ++i) {
+      sequence.push_back(static_cast<int32_t>(
+          random.NextBelow(static_cast<uint64_t>(spec.vocab_size))));
+    }
+    sample.tokens += length;
+    sample.sequences.push_back(std::move(sequence));
+  }
+  return sample;
+}
+
+// All files of a folder, by name, as one checksum.
+std::string Fingerprint(const std::string& folder) {
+  std::string text;
+  for (const std::string& name : ListTestFolder(folder)) {
+    const auto content = ReadFileToString(folder + "/" + name, 1 << 30);
+    if (!content.ok()) return content.status().ToString();
+    absl::StrAppend(&text, name, " ",
+                    absl::Hex(Checksum64(absl::MakeSpan(
+                        reinterpret_cast<const uint8_t*>(content->data()),
+                        content->size()))),
+                    "\n");
+  }
+  return text;
+}
+
+// A model, what is to be done with it, and where.
+class CalibratedQuantizeTest : public ::testing::Test {
+ protected:
+  void Begin(const std::string& shape, const std::string& scheme,
+             bool lm_head = true, bool symmetric = true) {
+    model_ = LoadModel(SynthModel(shape));
+    QuantizeOptions options = OptionsFor(scheme);
+    options.scheme.symmetric = symmetric;
+    if (lm_head) options.lm_head = options.scheme;
+    plan_ =
+        PlanQuantization(model_->checkpoint(), model_->map(), options).value();
+    sample_ = RandomTokens(model_->spec());
+  }
+
+  absl::StatusOr<CalibratedQuantizeResult> Quantize(
+      const std::string& output, const CalibratedQuantizeOptions& options = {},
+      int threads = 2) const {
+    const auto pool = CreateThreadPool(threads).value();
+    return QuantizeCalibrated(*model_, plan_, sample_, output, options, *pool);
+  }
+
+  static CalibratedQuantizeOptions Resuming() {
+    CalibratedQuantizeOptions options;
+    options.unfinished = PartialWork::kResume;
+    return options;
+  }
+
+  std::shared_ptr<const Transformer> model_;
+  QuantizePlan plan_;
+  TokenSample sample_;
+  const std::string folder_ = MakeTestFolder();
+  const std::string output_ = folder_ + "/out";
+};
+
+TEST_F(CalibratedQuantizeTest, EveryLayerIsBetterThanRounded) {
+  Begin("tiny", "int3_g32");
+  const auto result = Quantize(output_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  const int64_t blocks = model_->spec().num_layers;
+  ASSERT_EQ(result->layers.size(), static_cast<size_t>(7 * blocks + 1));
+  for (const LayerReport& layer : result->layers) {
+    EXPECT_LT(layer.loss, layer.rounding_loss) << layer.module;
+    EXPECT_GT(layer.damping, 0) << layer.module;
+    EXPECT_EQ(layer.tokens, sample_.tokens) << layer.module;
+    EXPECT_THAT(layer.fallback, IsEmpty()) << layer.module;
+  }
+  EXPECT_EQ(result->layers.front().module, "model.layers.0.self_attn.q_proj");
+  EXPECT_EQ(result->layers.back().module, "lm_head");
+  EXPECT_THAT(result->estimate.warning, HasSubstr("tokens are needed"));
+
+  // A model that loads, and in which nothing else was changed.
+  const auto written = LoadModel(output_);
+  EXPECT_TRUE(written->quantization().has_value());
+  for (const TensorInfo& info : model_->checkpoint().tensors()) {
+    if (!written->checkpoint().Has(info.name)) continue;
+    EXPECT_EQ(written->checkpoint().Get(info.name)->bytes,
+              model_->checkpoint().Get(info.name)->bytes)
+        << info.name;
+  }
+  EXPECT_THAT(ListTestFolder(folder_), ::testing::ElementsAre("out"));
+}
+
+// Fused and transposed layers, biases, learned positions and ALiBi, no gate,
+// rows that groups do not divide, zero points.
+TEST_F(CalibratedQuantizeTest, Families) {
+  for (const char* shape : {"tiny-gpt2", "tiny-mpt", "tiny-qwen3"}) {
+    SCOPED_TRACE(shape);
+    Begin(shape, "int4_g24", /*lm_head=*/false, /*symmetric=*/false);
+    const std::string output = absl::StrCat(output_, shape);
+    const auto result = Quantize(output);
+    ASSERT_TRUE(result.ok()) << result.status();
+    for (const LayerReport& layer : result->layers) {
+      EXPECT_LT(layer.loss, layer.rounding_loss) << layer.module;
+    }
+    LoadModel(output);
+  }
+}
+
+TEST_F(CalibratedQuantizeTest, SameBytesForThreadsAndMemory) {
+  Begin("tiny", "int4_g32");
+  ASSERT_TRUE(Quantize(output_).ok());
+  ASSERT_TRUE(Quantize(output_ + "1", {}, /*threads=*/1).ok());
+  EXPECT_EQ(Fingerprint(output_), Fingerprint(output_ + "1"));
+
+  CalibratedQuantizeOptions options;
+  bool spilled = false;
+  uint64_t needed = 0;
+  options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
+    spilled = estimate.walk.spill;
+    needed = estimate.walk.peak_bytes;
+  };
+  ASSERT_TRUE(Quantize(output_ + "2", options).ok());
+  EXPECT_FALSE(spilled);
+  options.memory_limit_bytes = needed - 1;
+  // Files hold one chunk in memory: with so few tokens that is all of them.
+  const auto refused = Quantize(output_ + "3", options);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(refused.status().message(), HasSubstr("memory limit"));
+  for (int i = 0; i < 200; ++i) {
+    sample_.sequences.push_back(sample_.sequences[0]);
+    sample_.tokens += static_cast<int64_t>(sample_.sequences[0].size());
+  }
+  options.memory_limit_bytes = 0;
+  ASSERT_TRUE(Quantize(output_ + "4", options).ok());
+  options.memory_limit_bytes = needed - 1;
+  const auto result = Quantize(output_ + "5", options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(spilled);
+  EXPECT_EQ(Fingerprint(output_ + "4"), Fingerprint(output_ + "5"));
+}
+
+// Stopped at every place where a signal is looked at.
+TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
+  Begin("tiny", "int4_g32");
+  int checks = 0;
+  CalibratedQuantizeOptions options;
+  options.check = [&] {
+    ++checks;
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(Quantize(output_, options).ok());
+  const std::string expected = Fingerprint(output_);
+  const int total = checks;
+  ASSERT_GT(total, 20);
+  for (int stop = 0; stop < total; stop += 3) {
+    const std::string output = absl::StrCat(output_, stop);
+    options = CalibratedQuantizeOptions();
+    checks = 0;
+    options.check = [&] {
+      return checks++ == stop ? absl::CancelledError("interrupted")
+                              : absl::OkStatus();
+    };
+    const auto stopped = Quantize(output, options);
+    EXPECT_EQ(stopped.status().code(), absl::StatusCode::kCancelled);
+    const bool kept = absl::StrContains(stopped.status().message(), "--resume");
+    if (kept) {
+      EXPECT_EQ(Quantize(output).status().code(),
+                absl::StatusCode::kAlreadyExists);
+    } else {
+      EXPECT_NE(access((output + ".partial").c_str(), F_OK), 0);
+    }
+    int64_t done = -1;
+    options = Resuming();
+    options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
+      done = estimate.steps_done;
+    };
+    const auto result = Quantize(output, options);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(done > 0, kept);
+    EXPECT_EQ(Fingerprint(output), expected) << stop;
+    EXPECT_EQ(result->layers.size(),
+              static_cast<size_t>(7 * model_->spec().num_layers + 1));
+  }
+}
+
+// A process that quantizes to `output`; how it ended.
+int RunProcess(const std::function<bool()>& body, int64_t kill_after_us) {
+  const pid_t child = fork();
+  if (child == 0) _exit(body() ? 0 : 1);
+  if (kill_after_us >= 0) {
+    usleep(static_cast<useconds_t>(kill_after_us));
+    kill(child, SIGKILL);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+TEST_F(CalibratedQuantizeTest, KilledAtRandomPointsAndResumed) {
+  Begin("tiny", "int4_g32");
+  const auto run = [&](const std::string& output) {
+    return [this, output] {
+      const auto result = Quantize(output, Resuming());
+      // Killed after the last thing that it had to do.
+      return result.ok() ||
+             (result.status().code() == absl::StatusCode::kAlreadyExists &&
+              access((output + ".partial").c_str(), F_OK) != 0);
+    };
+  };
+  const absl::Time start = absl::Now();
+  ASSERT_EQ(RunProcess(run(output_), -1), 0);
+  const int64_t whole_us =
+      absl::ToInt64Microseconds(absl::Now() - start) + 1000;
+  const std::string expected = Fingerprint(output_);
+  Random random(11);
+  int killed = 0;
+  for (int i = 0; i < 25; ++i) {
+    const std::string output = absl::StrCat(output_, i);
+    // Up to three times in a row.
+    for (int times = i % 3; times >= 0; --times) {
+      killed += WIFSIGNALED(RunProcess(
+          run(output), static_cast<int64_t>(
+                           random.NextBelow(static_cast<uint64_t>(whole_us)))));
+    }
+    ASSERT_EQ(RunProcess(run(output), -1), 0) << i;
+    EXPECT_EQ(Fingerprint(output), expected) << i;
+    EXPECT_NE(access((output + ".partial").c_str(), F_OK), 0);
+  }
+  EXPECT_GE(killed, 20);
+}
+
+TEST_F(CalibratedQuantizeTest, OtherArgumentsAreNotResumed) {
+  Begin("tiny", "int4_g32");
+  int steps = 0;
+  CalibratedQuantizeOptions options;
+  options.progress = [&](int64_t done, int64_t) { steps = int(done); };
+  options.check = [&] {
+    return steps == 1 ? absl::CancelledError("interrupted") : absl::OkStatus();
+  };
+  ASSERT_FALSE(Quantize(output_, options).ok());
+  sample_.sequences[0][0] ^= 1;
+  const auto other = Quantize(output_, Resuming());
+  EXPECT_EQ(other.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(other.status().message(), HasSubstr("another sample"));
+  sample_.sequences[0][0] ^= 1;
+
+  // What was written is checked before it is taken for finished.
+  const std::string shard = output_ + ".partial/output/model.safetensors";
+  std::string bytes = ReadFileToString(shard, 1 << 30).value();
+  const size_t header = 8 + static_cast<uint8_t>(bytes[0]) +
+                        256u * static_cast<uint8_t>(bytes[1]);
+  const auto touch = [&](uint8_t mask) {
+    // All bytes but the header: some are of the first block.
+    for (size_t i = header; i < bytes.size(); i += 64) bytes[i] ^= mask;
+    WriteTestFile(shard, bytes);
+  };
+  touch(1);
+  EXPECT_THAT(Quantize(output_, Resuming()).status().message(),
+              HasSubstr("damaged"));
+  touch(1);
+  EXPECT_TRUE(Quantize(output_, Resuming()).ok());
+}
+
+TEST_F(CalibratedQuantizeTest, BadInput) {
+  Begin("tiny", "int4_g32");
+  sample_.sequences[1][2] = static_cast<int32_t>(model_->spec().vocab_size);
+  EXPECT_EQ(Quantize(output_).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(ListTestFolder(folder_), IsEmpty());
+}
+
+TEST_F(CalibratedQuantizeTest, NanIsNamed) {
+  const std::string folder = SynthModel("tiny", DType::kF32);
+  const std::string path = folder + "/model.safetensors";
+  const auto poison = [&](const std::string& name) {
+    const auto checkpoint = Checkpoint::Open(folder).value();
+    const auto view = checkpoint->Get(name).value();
+    std::string bytes = ReadFileToString(path, 1 << 30).value();
+    const std::string old(reinterpret_cast<const char*>(view.bytes.data()),
+                          view.bytes.size());
+    const size_t at = bytes.find(old);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    std::memcpy(&bytes[at + 4 * 9], &nan, sizeof(nan));
+    WriteTestFile(path, bytes);
+    return old;
+  };
+  const auto status = [&] {
+    model_ = LoadModel(folder);
+    plan_ = PlanQuantization(model_->checkpoint(), model_->map(),
+                             OptionsFor("int4_g32"))
+                .value();
+    sample_ = RandomTokens(model_->spec());
+    return Quantize(output_).status();
+  };
+  poison("model.layers.1.mlp.up_proj.weight");
+  absl::Status found = status();
+  EXPECT_EQ(found.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(found.message(), HasSubstr("model.layers.1.mlp.up_proj.weight"));
+  EXPECT_THAT(found.message(), HasSubstr("[0, 9]"));
+  EXPECT_THAT(found.message(), HasSubstr("--resume"));
+
+  poison("model.layers.0.input_layernorm.weight");
+  CalibratedQuantizeOptions options;
+  options.unfinished = PartialWork::kRestart;
+  model_ = LoadModel(folder);
+  found = Quantize(output_, options).status();
+  EXPECT_EQ(found.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(found.message(), HasSubstr("inputs of model.layers.0."));
+  EXPECT_THAT(ListTestFolder(folder_), IsEmpty());
+}
+
+}  // namespace
+}  // namespace qeff

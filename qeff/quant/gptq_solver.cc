@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/quant/gptq_solver.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "qeff/format/packing.h"
+#include "qeff/format/quant_scheme.h"
+#include "qeff/format/quantized_layout.h"
+#include "qeff/quant/quantized_output.h"
+#include "qeff/util/check.h"
+#include "qeff/util/checksum.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+constexpr int64_t kRowsOfTask = 16;
+
+// Codes [rows, cols], one a byte, packed row by row.
+std::vector<uint8_t> PackRows(const QuantizedShape& shape, int bits,
+                              absl::Span<const uint8_t> codes,
+                              ThreadPool& pool) {
+  const size_t row_bytes = static_cast<size_t>(4 * shape.row_words);
+  const size_t cols = static_cast<size_t>(shape.cols);
+  std::vector<uint8_t> packed(static_cast<size_t>(shape.rows) * row_bytes);
+  pool.ParallelFor(
+      shape.rows, kRowsOfTask, [&](int64_t begin, int64_t end, int /*thread*/) {
+        for (size_t r = static_cast<size_t>(begin);
+             r < static_cast<size_t>(end); ++r) {
+          PackCodes(bits, codes.subspan(r * cols, cols),
+                    absl::MakeSpan(packed).subspan(r * row_bytes, row_bytes));
+        }
+      });
+  return packed;
+}
+
+// What the codes stand for, as a reader of the file computes it.
+void Dequantize(const QuantizedShape& shape, const QuantScheme& scheme,
+                DType scale_dtype, const GptqResult& result,
+                MatrixView<float> out, ThreadPool& pool) {
+  const size_t scale_bytes = DTypeBytes(scale_dtype);
+  pool.ParallelFor(
+      shape.rows, kRowsOfTask, [&](int64_t row, int64_t end, int /*thread*/) {
+        for (; row < end; ++row) {
+          const uint8_t* codes = result.codes.data() + row * shape.cols;
+          for (int64_t g = 0; g < shape.groups; ++g) {
+            const size_t group = static_cast<size_t>(row * shape.groups + g);
+            const float scale = LoadScale(
+                scale_dtype, result.scales.data() + group * scale_bytes);
+            const int zero =
+                shape.asymmetric ? result.zeros[group] : 1 << (scheme.bits - 1);
+            const int64_t last =
+                std::min(shape.cols, (g + 1) * shape.group_elems);
+            for (int64_t c = g * shape.group_elems; c < last; ++c) {
+              out.row(row)[c] = DequantizeValue(codes[c], zero, scale);
+            }
+          }
+        }
+      });
+}
+
+}  // namespace
+
+struct GptqSolver::LayerTotals {
+  double loss = 0, rounding_loss = 0;
+  int64_t saturated = 0;
+  int64_t pieces = 0, rounded = 0;
+};
+
+GptqSolver::GptqSolver(const Transformer& model, const QuantizePlan& plan,
+                       double damping, ThreadPool& pool)
+    : model_(model), damping_(damping), pool_(pool) {
+  for (const PlannedTensor& tensor : plan.tensors) {
+    if (tensor.quantized()) tensors_.emplace(tensor.module, &tensor);
+  }
+  const std::string lm_head =
+      model.spec().tied_lm_head ? "lm_head" : model.map().lm_head.module;
+  const auto found = tensors_.find(lm_head);
+  if (found != tensors_.end()) lm_head_ = found->second;
+}
+
+uint64_t GptqSolver::MemoryBytes() const {
+  uint64_t most = 0;
+  for (const auto& tensor : tensors_) {
+    const uint64_t cols = static_cast<uint64_t>(tensor.second->cols);
+    const uint64_t rows =
+        static_cast<uint64_t>(std::min(kPieceRows, tensor.second->rows));
+    // The factor; errors, two sets of codes, and parameters of groups.
+    most = std::max(most, cols * cols * 4 + rows * cols * 8);
+  }
+  return most;
+}
+
+double GptqSolver::Flops() const {
+  double flops = 0;
+  for (const auto& tensor : tensors_) {
+    const double cols = static_cast<double>(tensor.second->cols);
+    flops += 2 * cols * cols * static_cast<double>(tensor.second->rows);
+  }
+  return flops;
+}
+
+bool GptqSolver::Changes(const LinearModule& module) const {
+  return tensors_.contains(module.module);
+}
+
+GptqOptions GptqSolver::Options(const PlannedTensor& tensor) const {
+  GptqOptions options;
+  options.scheme = tensor.scheme;
+  options.scale_dtype = tensor.scale_dtype();
+  options.damping = damping_;
+  return options;
+}
+
+absl::Status GptqSolver::Write(const std::string& name, uint64_t offset_bytes,
+                               absl::Span<const uint8_t> bytes) {
+  return writer_->Write(name, offset_bytes, bytes);
+}
+
+absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
+                                   MatrixView<float> weights,
+                                   const FactoredHessian& hessian,
+                                   LayerTotals* totals) {
+  const GptqOptions options = Options(tensor);
+  QEFF_ASSIGN_OR_RETURN(
+      const GptqResult result, QuantizeGptq(weights, hessian, options, pool_),
+      absl::StrCat("tensor ", tensor.name, ", rows from ", begin, " on"));
+  const QuantizedShape shape(tensor.scheme, weights.rows(), weights.cols());
+  QEFF_RETURN_IF_ERROR(WriteQuantizedRows(
+      tensor, begin, weights.rows(),
+      {PackRows(shape, tensor.scheme.bits, result.codes, pool_), result.scales,
+       result.zeros},
+      [this](const std::string& name, uint64_t offset_bytes,
+             absl::Span<const uint8_t> bytes) {
+        return Write(name, offset_bytes, bytes);
+      }));
+  Dequantize(shape, tensor.scheme, options.scale_dtype, result, weights, pool_);
+  totals->loss += result.loss;
+  totals->rounding_loss += result.rounding_loss;
+  totals->saturated += result.saturated;
+  ++totals->pieces;
+  totals->rounded += result.rounded;
+  return absl::OkStatus();
+}
+
+void GptqSolver::Report(const PlannedTensor& tensor, int64_t tokens,
+                        const FactoredHessian& hessian,
+                        const LayerTotals& totals) {
+  LayerReport report;
+  report.module = tensor.module;
+  report.scheme = QuantSchemeName(tensor.scheme);
+  report.bits_per_weight = tensor.BitsPerWeight();
+  report.tokens = tokens;
+  report.rounding_loss = totals.rounding_loss;
+  report.loss = totals.loss;
+  report.damping = hessian.damping;
+  report.saturation =
+      static_cast<double>(totals.saturated) /
+      (static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols));
+  report.dead_inputs = hessian.dead_inputs;
+  if (!hessian.usable()) {
+    report.fallback = "the Hessian is not positive definite: rounded";
+  } else if (totals.rounded > 0) {
+    report.fallback = absl::StrCat("rounding is better: ", totals.rounded,
+                                   " of ", totals.pieces, " parts rounded");
+  }
+  reports_.push_back(std::move(report));
+  step_.push_back(&tensor);
+}
+
+absl::Status GptqSolver::Solve(absl::Span<CalibratedLinear* const> layers,
+                               InputStatistics* inputs) {
+  const PlannedTensor& first = *tensors_.at(layers[0]->module->module);
+  const FactoredHessian hessian =
+      FactorHessian(inputs->TakeHessian(), Options(first), pool_);
+  for (CalibratedLinear* layer : layers) {
+    const PlannedTensor& tensor = *tensors_.at(layer->module->module);
+    LayerTotals totals;
+    for (int64_t row = 0; row < tensor.rows; row += kPieceRows) {
+      const int64_t rows = std::min(kPieceRows, tensor.rows - row);
+      QEFF_RETURN_IF_ERROR(
+          SolveRows(tensor, row, layer->weights.weight.view().Rows(row, rows),
+                    hessian, &totals));
+    }
+    Report(tensor, inputs->rows(), hessian, totals);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GptqSolver::SolveLmHead(InputStatistics* inputs) {
+  QEFF_CHECK(lm_head_ != nullptr);
+  const FactoredHessian hessian =
+      FactorHessian(inputs->TakeHessian(), Options(*lm_head_), pool_);
+  LayerTotals totals;
+  for (int64_t row = 0; row < lm_head_->rows; row += kPieceRows) {
+    const int64_t rows = std::min(kPieceRows, lm_head_->rows - row);
+    QEFF_ASSIGN_OR_RETURN(
+        LinearWeights weights,
+        model_.LoadLinearRows(-1, LinearRole::kLmHead, row, rows));
+    QEFF_RETURN_IF_ERROR(
+        SolveRows(*lm_head_, row, weights.weight.view(), hessian, &totals));
+  }
+  model_.ReleaseBlock(-1);
+  Report(*lm_head_, inputs->rows(), hessian, totals);
+  return absl::OkStatus();
+}
+
+// Of all bytes that the layer became.
+absl::StatusOr<std::string> GptqSolver::ChecksumOf(
+    const PlannedTensor& tensor) const {
+  const QuantizedShape shape(tensor.scheme, tensor.rows, tensor.cols);
+  std::string text;
+  for (const TensorDeclaration& part :
+       QuantizedTensors(tensor.module, shape, tensor.scale_dtype())) {
+    std::vector<uint8_t> bytes(static_cast<size_t>(
+        (part.shape.num_elements() * DTypeBytes(part.dtype)).value()));
+    QEFF_RETURN_IF_ERROR(writer_->Read(part.name, 0, absl::MakeSpan(bytes)));
+    absl::StrAppend(&text, absl::Hex(Checksum64(bytes)), ".");
+  }
+  text.pop_back();
+  return text;
+}
+
+absl::StatusOr<Json> GptqSolver::FinishStep() {
+  Json layers = Json::array();
+  for (size_t i = 0; i < step_.size(); ++i) {
+    QEFF_ASSIGN_OR_RETURN(const std::string checksum, ChecksumOf(*step_[i]));
+    layers.push_back(
+        {{"report", reports_[reports_.size() - step_.size() + i].ToJson()},
+         {"checksum", checksum}});
+  }
+  step_.clear();
+  QEFF_RETURN_IF_ERROR(writer_->Sync());
+  return layers;
+}
+
+absl::Status GptqSolver::Restore(int64_t step, const Json& state) {
+  if (!state.is_array()) {
+    return InvalidInputError("journal: step ", step, " is damaged");
+  }
+  for (const Json& layer : state) {
+    if (!layer.is_object() || !layer.contains("report") ||
+        !layer.contains("checksum")) {
+      return InvalidInputError("journal: step ", step, " is damaged");
+    }
+    QEFF_ASSIGN_OR_RETURN(LayerReport report,
+                          LayerReport::FromJson(layer["report"]));
+    const auto found = tensors_.find(report.module);
+    if (found == tensors_.end()) {
+      return InvalidInputError("journal: step ", step, ": the plan has no ",
+                               report.module);
+    }
+    QEFF_ASSIGN_OR_RETURN(const std::string checksum,
+                          ChecksumOf(*found->second));
+    if (layer["checksum"] != checksum) {
+      return InvalidInputError(report.module,
+                               ": what an earlier run wrote is "
+                               "damaged; --restart begins anew");
+    }
+    const PlannedTensor& tensor = *found->second;
+    const QuantizedShape shape(tensor.scheme, tensor.rows, tensor.cols);
+    for (const TensorDeclaration& part :
+         QuantizedTensors(tensor.module, shape, tensor.scale_dtype())) {
+      QEFF_RETURN_IF_ERROR(writer_->MarkWritten(part.name));
+    }
+    reports_.push_back(std::move(report));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace qeff

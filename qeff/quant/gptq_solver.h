@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// GPTQ as the solver of a walk over a model's blocks: codes go to the writer as
+// soon as a layer is solved, and the walk goes on with what they stand for.
+
+#ifndef QEFF_QUANT_GPTQ_SOLVER_H_
+#define QEFF_QUANT_GPTQ_SOLVER_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "qeff/calibration/input_statistics.h"
+#include "qeff/calibration/layer_solver.h"
+#include "qeff/io/checkpoint_writer.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/gptq.h"
+#include "qeff/quant/quantize_plan.h"
+#include "qeff/quant/quantize_report.h"
+#include "qeff/transformer/transformer.h"
+#include "qeff/util/json.h"
+
+namespace qeff {
+
+// Borrows its arguments. Not thread-safe.
+class GptqSolver : public LayerSolver {
+ public:
+  // Rows of a layer that are solved at a time.
+  static constexpr int64_t kPieceRows = 2048;
+
+  GptqSolver(const Transformer& model, const QuantizePlan& plan, double damping,
+             ThreadPool& pool);
+
+  // Where results go; before the first Solve or Restore.
+  void set_writer(CheckpointWriter* writer) { writer_ = writer; }
+
+  // Whether lm_head is quantized.
+  bool ChangesLmHead() const { return lm_head_ != nullptr; }
+
+  // Memory for the widest layer, besides inputs and weights.
+  uint64_t MemoryBytes() const;
+
+  // Multiplications and additions, counted as two, of factors and products.
+  double Flops() const;
+
+  // The layers that are done, in order.
+  const std::vector<LayerReport>& reports() const { return reports_; }
+
+  bool Changes(const LinearModule& module) const override;
+  absl::Status Solve(absl::Span<CalibratedLinear* const> layers,
+                     InputStatistics* inputs) override;
+  absl::Status SolveLmHead(InputStatistics* inputs) override;
+  absl::StatusOr<Json> FinishStep() override;
+  absl::Status Restore(int64_t step, const Json& state) override;
+
+ private:
+  // Sums up over the pieces of a layer.
+  struct LayerTotals;
+
+  GptqOptions Options(const PlannedTensor& tensor) const;
+  // Solves rows [begin, begin + weights.rows()), writes them, and replaces
+  // them by what was written.
+  absl::Status SolveRows(const PlannedTensor& tensor, int64_t begin,
+                         MatrixView<float> weights,
+                         const FactoredHessian& hessian, LayerTotals* totals);
+  void Report(const PlannedTensor& tensor, int64_t tokens,
+              const FactoredHessian& hessian, const LayerTotals& totals);
+  absl::Status Write(const std::string& name, uint64_t offset_bytes,
+                     absl::Span<const uint8_t> bytes);
+  absl::StatusOr<std::string> ChecksumOf(const PlannedTensor& tensor) const;
+
+  const Transformer& model_;
+  const double damping_;
+  ThreadPool& pool_;
+  CheckpointWriter* writer_ = nullptr;
+  absl::flat_hash_map<std::string, const PlannedTensor*> tensors_;  // by module
+  const PlannedTensor* lm_head_ = nullptr;
+  std::vector<LayerReport> reports_;
+  std::vector<const PlannedTensor*> step_;  // solved since FinishStep
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_QUANT_GPTQ_SOLVER_H_

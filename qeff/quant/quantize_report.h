@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a calibrated quantization did to each layer.
+
+#ifndef QEFF_QUANT_QUANTIZE_REPORT_H_
+#define QEFF_QUANT_QUANTIZE_REPORT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "qeff/util/json.h"
+
+namespace qeff {
+
+struct LayerReport {
+  std::string module;
+  std::string scheme;
+  double bits_per_weight = 0;
+  int64_t tokens = 0;  // that the layer has seen
+  // Proxy losses: mean over the tokens of the squared error of the outputs,
+  // damping included; of rounding to nearest, and of the layer as written.
+  double rounding_loss = 0;
+  double loss = 0;
+  double damping = 0;       // that was added to the Hessian's diagonal
+  double saturation = 0;    // share of weights beyond the outermost code
+  int64_t dead_inputs = 0;  // inputs that were always 0
+  std::string fallback;     // why the layer was rounded; empty if it was not
+
+  Json ToJson() const;
+  // Errors: kInvalidArgument for anything that ToJson does not give.
+  static absl::StatusOr<LayerReport> FromJson(const Json& json);
+};
+
+// A table, one line a layer.
+std::string FormatReport(const std::vector<LayerReport>& layers);
+
+}  // namespace qeff
+
+#endif  // QEFF_QUANT_QUANTIZE_REPORT_H_
