@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Writes a model folder as a GGUF file:
-//   write_gguf --model=DIR --output=F.gguf --type=f32|f16|q8_0|q4_0
-//              [--lm_head=TYPE] [--threads=N]
-// The embedding has the type of the lm_head, which is Q8_0 in a q4_0 file.
+//   write_gguf --model=DIR --output=F.gguf --type=TYPE [--lm_head=TYPE]
+//              [--threads=N]
+// with TYPE f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k. The embedding has
+// the type of the lm_head, which is Q8_0 in a file of fewer bits.
 
 #include <csignal>
 #include <cstdio>
@@ -48,18 +49,24 @@ bool ParseArgument(absl::string_view argument, Flags* flags) {
 absl::StatusOr<GgmlType> ParseType(absl::string_view flag,
                                    absl::string_view name) {
   for (const GgmlType type :
-       {GgmlType::kF32, GgmlType::kF16, GgmlType::kQ8_0, GgmlType::kQ4_0}) {
+       {GgmlType::kF32, GgmlType::kF16, GgmlType::kBF16, GgmlType::kQ8_0,
+        GgmlType::kQ4_0, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K}) {
     if (absl::EqualsIgnoreCase(name, FindGgmlType(type)->name)) return type;
   }
-  return InvalidInputError(flag, ": expected f32, f16, q8_0 or q4_0, found '",
-                           name, "'");
+  return InvalidInputError(
+      flag,
+      ": expected f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or "
+      "q6_k, found '",
+      name, "'");
 }
 
 absl::StatusOr<GgufModelTypes> ParseTypes(const Flags& flags) {
   GgufModelTypes types;
   QEFF_ASSIGN_OR_RETURN(types.linear, ParseType("--type", flags.type));
-  types.lm_head =
-      types.linear == GgmlType::kQ4_0 ? GgmlType::kQ8_0 : types.linear;
+  const bool small =
+      types.linear == GgmlType::kQ4_0 || types.linear == GgmlType::kQ4_K ||
+      types.linear == GgmlType::kQ5_K || types.linear == GgmlType::kQ6_K;
+  types.lm_head = small ? GgmlType::kQ8_0 : types.linear;
   if (!flags.lm_head.empty()) {
     QEFF_ASSIGN_OR_RETURN(types.lm_head, ParseType("--lm_head", flags.lm_head));
   }
@@ -108,7 +115,8 @@ int main(int argc, char** argv) {
   if (flags.model.empty() || flags.output.empty() || flags.type.empty()) {
     std::fprintf(stderr,
                  "usage: write_gguf --model=DIR --output=F.gguf "
-                 "--type=f32|f16|q8_0|q4_0 [--lm_head=TYPE] [--threads=N]\n");
+                 "--type=f32|f16|bf16|q8_0|q4_0|q4_k|q5_k|q6_k "
+                 "[--lm_head=TYPE] [--threads=N]\n");
     return qeff::kExitUsage;
   }
   const absl::Status status = qeff::Run(flags);

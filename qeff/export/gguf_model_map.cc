@@ -56,6 +56,14 @@ uint32_t FileType(GgmlType type) {
       return 2;
     case GgmlType::kQ8_0:
       return 7;
+    case GgmlType::kQ4_K:
+      return 14;  // "small": one type for all, or nearly
+    case GgmlType::kQ5_K:
+      return 16;
+    case GgmlType::kQ6_K:
+      return 18;
+    case GgmlType::kBF16:
+      return 32;
   }
   return 0;
 }

@@ -18,6 +18,7 @@
 #include "absl/types/span.h"
 #include "qeff/export/gguf_tokenizer.h"
 #include "qeff/format/ggml_blocks.h"
+#include "qeff/format/ggml_codec.h"
 #include "qeff/io/gguf_writer.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/tensor/tensor.h"
@@ -37,17 +38,14 @@ void Encode(GgmlType type, absl::Span<const float> values,
   bytes->resize(values.size() / traits.block_elems * traits.block_bytes);
   switch (type) {
     case GgmlType::kF32:
-      ConvertFromFloat(values, DType::kF32, absl::MakeSpan(*bytes));
-      break;
+      return ConvertFromFloat(values, DType::kF32, absl::MakeSpan(*bytes));
     case GgmlType::kF16:
-      ConvertFromFloat(values, DType::kF16, absl::MakeSpan(*bytes));
-      break;
-    case GgmlType::kQ8_0:
-      EncodeQ8_0(values, absl::MakeSpan(*bytes));
-      break;
-    case GgmlType::kQ4_0:
-      EncodeQ4_0(values, absl::MakeSpan(*bytes));
-      break;
+      return ConvertFromFloat(values, DType::kF16, absl::MakeSpan(*bytes));
+    case GgmlType::kBF16:
+      return ConvertFromFloat(values, DType::kBF16, absl::MakeSpan(*bytes));
+    default:
+      return EncodeGgmlRow(type, values, /*importance=*/{},
+                           absl::MakeSpan(*bytes));
   }
 }
 
@@ -245,7 +243,7 @@ absl::StatusOr<GgufModelReport> Write(const Transformer& model,
     infos.push_back(tensor.info);
     const GgmlType wanted = tensor.block < 0 ? types.lm_head : types.linear;
     if (tensor.info.type == GgmlType::kF16 && wanted != GgmlType::kF16 &&
-        tensor.info.shape[1] % kGgmlBlockElems != 0) {
+        tensor.info.shape[1] % FindGgmlType(wanted)->block_elems != 0) {
       report.kept_f16.push_back(tensor.info.name);
     }
   }

@@ -28,9 +28,9 @@ constexpr GgmlTypeTraits kTypes[] = {
     {Type(9), "Q8_1", 32, 36},
     {Type(10), "Q2_K", 256, 84},
     {Type(11), "Q3_K", 256, 110},
-    {Type(12), "Q4_K", 256, 144},
-    {Type(13), "Q5_K", 256, 176},
-    {Type(14), "Q6_K", 256, 210},
+    {GgmlType::kQ4_K, "Q4_K", 256, 144},
+    {GgmlType::kQ5_K, "Q5_K", 256, 176},
+    {GgmlType::kQ6_K, "Q6_K", 256, 210},
     {Type(15), "Q8_K", 256, 292},
     {Type(16), "IQ2_XXS", 256, 66},
     {Type(17), "IQ2_XS", 256, 74},
@@ -46,7 +46,7 @@ constexpr GgmlTypeTraits kTypes[] = {
     {Type(27), "I64", 1, 8},
     {Type(28), "F64", 1, 8},
     {Type(29), "IQ1_M", 256, 56},
-    {Type(30), "BF16", 1, 2},
+    {GgmlType::kBF16, "BF16", 1, 2},
     {Type(34), "TQ1_0", 256, 54},
     {Type(35), "TQ2_0", 256, 66},
     {Type(39), "MXFP4", 32, 17},
@@ -58,6 +58,9 @@ constexpr int kHalf = kElems / 2;
 
 // The least value that rounds to infinity in F16.
 constexpr float kF16Overflow = 65520.0f;
+
+// The same of BF16.
+constexpr float kBF16Overflow = 0x1.FFp127f;
 
 void StoreF16(float value, uint8_t* to) {
   const uint16_t bits = FloatToF16(value);
@@ -132,6 +135,15 @@ float Limit(GgmlType type) {
       return kF16Overflow * 127;  // exact, as is the quotient's comparison
     case GgmlType::kQ4_0:
       return kF16Overflow * 8;
+    // Scales and minimums are fitted by least squares, within a factor of 2 of
+    // those that cover the range: at most 2 |x| / 15 and 2 |x|, of which F16
+    // holds a 63rd; of Q6_K 2 |x| / 31, and a 128th.
+    case GgmlType::kQ4_K:
+    case GgmlType::kQ5_K:
+    case GgmlType::kQ6_K:
+      return kF16Overflow * 31;
+    case GgmlType::kBF16:
+      return kBF16Overflow;
   }
   QEFF_CHECK(false && "a type that is not encoded");
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Element types of ggml, the library under llama.cpp, as GGUF files store
-// them, and two of its block formats, scalar: what qeff writes for llama.cpp.
-// qeff's own integer formats are in quant_scheme.h.
+// them, and the two plain ones of its block formats, scalar. For the formats
+// with blocks of 256, and for any of them by number, see ggml_codec.h; qeff's
+// own integer formats are in quant_scheme.h.
 //
 // A block holds 32 consecutive weights of a row, little-endian:
 //   Q8_0  34 bytes: F16 d, int8 q[32];          value(j) = q[j] * d
@@ -27,6 +28,10 @@ enum class GgmlType : uint32_t {
   kF16 = 1,
   kQ4_0 = 2,
   kQ8_0 = 8,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kBF16 = 30,
 };
 
 // What a row of a type is made of.
@@ -51,15 +56,16 @@ inline constexpr int64_t kQ4_0BlockBytes = 18;
 //   Q4_0: d = m / -8,    code = min(15, floor(x * (1 / d) + 8.5))
 // d is rounded to F16 afterwards, as ggml does; codes are 0, and 8, where d is
 // 0. Preconditions (checked): row.size() is a multiple of 32, and blocks has
-// room for exactly as many; the values fit (not checked: FirstUnfitForGgml tells).
-// The same bits on every machine, and those of ggml's reference quantizer.
-// Thread-safe.
+// room for exactly as many; the values fit (not checked: FirstUnfitForGgml
+// tells). The same bits on every machine, and those of ggml's reference
+// quantizer. Thread-safe.
 void EncodeQ8_0(absl::Span<const float> row, absl::Span<uint8_t> blocks);
 void EncodeQ4_0(absl::Span<const float> row, absl::Span<uint8_t> blocks);
 
-// Index of the first element that `type`, one of the four of GgmlType, cannot
-// hold: one that is NaN or infinite, or so large that it or the scale of its
-// block would become infinite in F16. row.size() when there is none.
+// Index of the first element that `type`, one of those that GgmlType names,
+// cannot hold: one that is NaN or infinite, or so large that it or the scale of
+// its block could become infinite in the type that it is stored in. row.size()
+// when there is none.
 int64_t FirstUnfitForGgml(GgmlType type, absl::Span<const float> row);
 
 // Decodes blocks. Preconditions (checked): the sizes, as for encoding.
