@@ -10,26 +10,54 @@
 namespace qeff {
 namespace {
 
+// A value of an activation and its derivative there.
+struct ValueAndSlope {
+  float value;
+  float slope;
+};
+
 struct Silu {
   float operator()(float x) const { return x / (1.0f + ExpFloat(-x)); }
+  ValueAndSlope Both(float x) const {
+    const float s = 1.0f / (1.0f + ExpFloat(-x));
+    return {x * s, s + x * (s * (1.0f - s))};
+  }
 };
 
 struct Gelu {
-  float operator()(float x) const {
-    return 0.5f * x * (1.0f + std::erf(x * 0.707106781f));
+  float operator()(float x) const { return x * Cdf(x); }
+  ValueAndSlope Both(float x) const {
+    constexpr float kRootTwoPiInverse = 0.398942280f;
+    const float cdf = Cdf(x);
+    return {x * cdf, cdf + x * (kRootTwoPiInverse * ExpFloat(-0.5f * x * x))};
+  }
+
+ private:
+  static float Cdf(float x) {
+    return 0.5f * (1.0f + std::erf(x * 0.707106781f));
   }
 };
 
 struct GeluTanh {
-  float operator()(float x) const {
-    constexpr float kTwoRootTwoOverPi = 1.59576912f;  // 2 sqrt(2/pi)
-    const float twice_u = kTwoRootTwoOverPi * (x + 0.044715f * x * x * x);
-    return x / (1.0f + ExpFloat(-twice_u));
+  float operator()(float x) const { return x / (1.0f + ExpFloat(-TwiceU(x))); }
+  ValueAndSlope Both(float x) const {
+    const float s = 1.0f / (1.0f + ExpFloat(-TwiceU(x)));
+    const float inner = kTwoRootTwoOverPi * (1.0f + 0.134145f * x * x);
+    return {x * s, s + (x * (s * (1.0f - s))) * inner};
+  }
+
+ private:
+  static constexpr float kTwoRootTwoOverPi = 1.59576912f;  // 2 sqrt(2/pi)
+  static float TwiceU(float x) {
+    return kTwoRootTwoOverPi * (x + 0.044715f * x * x * x);
   }
 };
 
 struct Relu {
   float operator()(float x) const { return x < 0.0f ? 0.0f : x; }
+  ValueAndSlope Both(float x) const {
+    return {(*this)(x), x > 0.0f ? 1.0f : 0.0f};
+  }
 };
 
 // Calls body(function) with the function object of `activation`.
@@ -68,6 +96,17 @@ void ForEach(MatrixView<float> x, MatrixView<const float> y,
   }
 }
 
+// gate and up of a row become their gradients.
+template <typename Function>
+void GatedRowBackward(Function function, int64_t n, float* __restrict gate,
+                      float* __restrict up, const float* __restrict dy) {
+  for (int64_t i = 0; i < n; ++i) {
+    const ValueAndSlope act = function.Both(gate[i]);
+    gate[i] = act.slope * up[i] * dy[i];
+    up[i] = act.value * dy[i];
+  }
+}
+
 }  // namespace
 
 float ActivationOf(Activation activation, float x) {
@@ -86,6 +125,33 @@ void ApplyGatedActivation(Activation activation, MatrixView<float> gate,
   });
 }
 
+float ActivationSlopeOf(Activation activation, float x) {
+  const float one = 1.0f;
+  ApplyActivationBackward(activation, MatrixView<float>(&x, 1, 1),
+                          MatrixView<const float>(&one, 1, 1));
+  return x;
+}
+
+void ApplyActivationBackward(Activation activation, MatrixView<float> x,
+                             MatrixView<const float> dy) {
+  Dispatch(activation, [&](auto function) {
+    ForEach(x, dy,
+            [&](float v, float d) { return function.Both(v).slope * d; });
+  });
+}
+
+void ApplyGatedActivationBackward(Activation activation, MatrixView<float> gate,
+                                  MatrixView<float> up,
+                                  MatrixView<const float> dy) {
+  QEFF_CHECK(gate.rows() == dy.rows() && gate.cols() == dy.cols());
+  QEFF_CHECK(up.rows() == dy.rows() && up.cols() == dy.cols());
+  Dispatch(activation, [&](auto function) {
+    for (int64_t r = 0; r < dy.rows(); ++r) {
+      GatedRowBackward(function, dy.cols(), gate.row(r), up.row(r), dy.row(r));
+    }
+  });
+}
+
 void AddTo(MatrixView<float> x, MatrixView<const float> y) {
   ForEach(x, y, [](float a, float b) { return a + b; });
 }
@@ -94,6 +160,14 @@ void Clip(float limit, MatrixView<float> x) {
   QEFF_CHECK(limit > 0);
   ForEach(x, [&](float v) {
     return v > limit ? limit : (v < -limit ? -limit : v);
+  });
+}
+
+void ClipBackward(float limit, MatrixView<const float> clipped,
+                  MatrixView<float> dx) {
+  QEFF_CHECK(limit > 0);
+  ForEach(dx, clipped, [&](float d, float v) {
+    return v >= limit || v <= -limit ? 0.0f : d;
   });
 }
 

@@ -9,16 +9,6 @@
 #include "qeff/util/aligned.h"
 #include "qeff/util/check.h"
 
-// Compiles a function for wider vectors as well, chosen when the program
-// starts. All give the same bits: products and sums are rounded separately
-// (-ffp-contract=off), and the order of sums is the source's.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define QEFF_ATTENTION_CLONES \
-  __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define QEFF_ATTENTION_CLONES
-#endif
-
 namespace qeff {
 namespace {
 
@@ -88,9 +78,9 @@ class TransposedKeys {
 };
 
 // scores[j] = sum over d of q[d] * keys[d * stride + j].
-QEFF_ATTENTION_CLONES void Scores(const float* q, const float* keys,
-                                  int64_t stride, int64_t head_dim,
-                                  int64_t count, float* __restrict scores) {
+QEFF_VECTOR_CLONES void Scores(const float* q, const float* keys,
+                               int64_t stride, int64_t head_dim, int64_t count,
+                               float* __restrict scores) {
   std::fill(scores, scores + count, 0.0f);
   int64_t d = 0;
   for (; d + 4 <= head_dim; d += 4) {
@@ -112,7 +102,7 @@ QEFF_ATTENTION_CLONES void Scores(const float* q, const float* keys,
 // Reductions run in this many interleaved parts, which vectorize.
 constexpr int64_t kParts = 8;
 
-QEFF_ATTENTION_CLONES float Maximum(int64_t count, const float* scores) {
+QEFF_VECTOR_CLONES float Maximum(int64_t count, const float* scores) {
   float parts[kParts];
   std::fill(parts, parts + kParts, scores[0]);
   int64_t j = 0;
@@ -127,7 +117,7 @@ QEFF_ATTENTION_CLONES float Maximum(int64_t count, const float* scores) {
 
 // Replaces scores by e^(score - maximum) and returns their sum, which is at
 // least 1 (or NaN).
-QEFF_ATTENTION_CLONES float Exponentials(int64_t count, float* scores) {
+QEFF_VECTOR_CLONES float Exponentials(int64_t count, float* scores) {
   const float maximum = Maximum(count, scores);
   for (int64_t j = 0; j < count; ++j) {
     scores[j] = ExpFloat(scores[j] - maximum);
@@ -143,10 +133,10 @@ QEFF_ATTENTION_CLONES float Exponentials(int64_t count, float* scores) {
 }
 
 // out[d] = factor * sum over j of weights[j] * values[j * stride + d].
-QEFF_ATTENTION_CLONES void WeightedSum(const float* weights,
-                                       const float* values, int64_t stride,
-                                       int64_t count, int64_t head_dim,
-                                       float factor, float* __restrict out) {
+QEFF_VECTOR_CLONES void WeightedSum(const float* weights, const float* values,
+                                    int64_t stride, int64_t count,
+                                    int64_t head_dim, float factor,
+                                    float* __restrict out) {
   std::fill(out, out + head_dim, 0.0f);
   int64_t j = 0;
   for (; j + 4 <= count; j += 4) {

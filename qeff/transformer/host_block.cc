@@ -7,75 +7,11 @@
 
 #include "qeff/transformer/activation.h"
 #include "qeff/transformer/attention.h"
-#include "qeff/transformer/norm.h"
+#include "qeff/transformer/for_rows.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
-namespace {
-
-// Rows below which another thread does not pay for an elementwise step.
-constexpr int64_t kMinElems = 1 << 14;
-
-// Calls body(first row, count) on the threads of `pool` for all `rows`.
-template <typename Body>
-void ForRows(int64_t rows, int64_t cols, ThreadPool& pool, Body body) {
-  const int64_t grain = BalancedGrain(
-      rows, pool.num_threads(),
-      std::max<int64_t>(1, kMinElems / std::max<int64_t>(1, cols)));
-  pool.ParallelFor(rows, grain, [&](int64_t begin, int64_t end, int) {
-    body(begin, end - begin);
-  });
-}
-
-// x as heads: [rows * heads, head_dim] when rows are contiguous. Applies the
-// norm to each head of each row in place.
-void NormHeads(const TransformerSpec& spec, const NormWeights& norm,
-               MatrixView<float> x, ThreadPool& pool) {
-  ForRows(x.rows(), x.cols(), pool, [&](int64_t begin, int64_t count) {
-    for (int64_t c = 0; c < x.cols(); c += spec.head_dim) {
-      const auto head = x.Rows(begin, count).Cols(c, spec.head_dim);
-      RmsNorm(head, norm.weight, spec.norm_epsilon, head);
-    }
-  });
-}
-
-// Rotates the heads of sequences that follow one another.
-void RopeSequences(const RopeTable& table, absl::Span<const int64_t> lengths,
-                   MatrixView<float> x, ThreadPool& pool) {
-  int64_t first = 0;
-  for (int64_t length : lengths) {
-    const auto sequence = x.Rows(first, length);
-    ForRows(length, x.cols(), pool, [&](int64_t begin, int64_t count) {
-      ApplyRope(table, begin, sequence.Rows(begin, count));
-    });
-    first += length;
-  }
-}
-
-void AddInParallel(MatrixView<float> x, MatrixView<const float> y,
-                   ThreadPool& pool) {
-  ForRows(x.rows(), x.cols(), pool, [&](int64_t begin, int64_t count) {
-    AddTo(x.Rows(begin, count), y.Rows(begin, count));
-  });
-}
-
-}  // namespace
-
-void ApplyNorm(const TransformerSpec& spec, const NormWeights& norm,
-               MatrixView<const float> x, MatrixView<float> y,
-               ThreadPool& pool) {
-  ForRows(x.rows(), x.cols(), pool, [&](int64_t begin, int64_t count) {
-    if (spec.norm == NormKind::kRmsNorm) {
-      RmsNorm(x.Rows(begin, count), norm.weight, spec.norm_epsilon,
-              y.Rows(begin, count));
-    } else {
-      LayerNorm(x.Rows(begin, count), norm.weight, norm.bias, spec.norm_epsilon,
-                y.Rows(begin, count));
-    }
-  });
-}
-
 absl::StatusOr<HostBlock> HostBlock::Load(const Transformer& model,
                                           int64_t block, ThreadPool& pool) {
   QEFF_ASSIGN_OR_RETURN(HostBlock result, LoadNorms(model, block));
@@ -179,12 +115,12 @@ absl::StatusOr<MatrixView<float>> HostBlock::AttentionHeads(
     }
   }
   if (spec.qk_norm) {
-    NormHeads(spec, norms_.q_norm, q, pool);
-    NormHeads(spec, norms_.k_norm, k, pool);
+    NormHeads(spec, norms_.q_norm, q, q, pool);
+    NormHeads(spec, norms_.k_norm, k, k, pool);
   }
   if (spec.position == PositionKind::kRope) {
-    RopeSequences(*context.rope, lengths, q, pool);
-    RopeSequences(*context.rope, lengths, k, pool);
+    RotateSequences(*context.rope, lengths, q, pool);
+    RotateSequences(*context.rope, lengths, k, pool);
   }
   AttentionOptions options;
   options.num_heads = spec.num_heads;
@@ -237,7 +173,7 @@ absl::Status HostBlock::AddLinear(const HostBlockContext& context,
   const auto residual =
       context.scratch->Get(HostScratch::kResidual, x.rows(), x.cols());
   QEFF_RETURN_IF_ERROR(RunLinear(context, role, input, residual));
-  AddInParallel(x, residual, *context.pool);
+  AddRows(residual, x, *context.pool);
   return absl::OkStatus();
 }
 

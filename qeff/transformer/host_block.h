@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/transformer/block_steps.h"
 #include "qeff/transformer/forward_observer.h"
 #include "qeff/transformer/host_scratch.h"
 #include "qeff/transformer/rope.h"
@@ -104,11 +105,6 @@ class HostBlock {
   BlockWeights norms_;  // without its matrices
   std::vector<Linear> linears_;
 };
-
-// The norm of `spec` on the threads of `pool`; y may be x.
-void ApplyNorm(const TransformerSpec& spec, const NormWeights& norm,
-               MatrixView<const float> x, MatrixView<float> y,
-               ThreadPool& pool);
 
 }  // namespace qeff
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
+#include "qeff/transformer/block_steps.h"
 #include "qeff/transformer/host_block.h"
 #include "qeff/transformer/host_lm_head.h"
 #include "qeff/transformer/host_scratch.h"

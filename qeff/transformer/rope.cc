@@ -21,8 +21,12 @@ RopeTable::RopeTable(const TransformerSpec& spec, int64_t positions)
   }
 }
 
-void ApplyRope(const RopeTable& table, int64_t first_position,
-               MatrixView<float> x) {
+namespace {
+
+// Rotates by the angles of the table, or back.
+template <bool kBack>
+void Rotate(const RopeTable& table, int64_t first_position,
+            MatrixView<float> x) {
   const int64_t head_dim = table.head_dim(), half = head_dim / 2;
   QEFF_CHECK(half > 0 && x.cols() % head_dim == 0);
   QEFF_CHECK(first_position >= 0 &&
@@ -35,11 +39,24 @@ void ApplyRope(const RopeTable& table, int64_t first_position,
       float* second = first + half;
       for (int64_t i = 0; i < half; ++i) {
         const float a = first[i], b = second[i];
-        first[i] = a * cos[i] - b * sin[i];
-        second[i] = b * cos[i] + a * sin[i];
+        const float s = kBack ? -sin[i] : sin[i];
+        first[i] = a * cos[i] - b * s;
+        second[i] = b * cos[i] + a * s;
       }
     }
   }
+}
+
+}  // namespace
+
+void ApplyRope(const RopeTable& table, int64_t first_position,
+               MatrixView<float> x) {
+  Rotate<false>(table, first_position, x);
+}
+
+void ApplyRopeBackward(const RopeTable& table, int64_t first_position,
+                       MatrixView<float> dx) {
+  Rotate<true>(table, first_position, dx);
 }
 
 }  // namespace qeff

@@ -39,6 +39,11 @@ class RopeTable {
 void ApplyRope(const RopeTable& table, int64_t first_position,
                MatrixView<float> x);
 
+// The gradient in what ApplyRope was given, from the gradient in what it made,
+// in place: the rotation back. Otherwise as ApplyRope.
+void ApplyRopeBackward(const RopeTable& table, int64_t first_position,
+                       MatrixView<float> dx);
+
 }  // namespace qeff
 
 #endif  // QEFF_TRANSFORMER_ROPE_H_

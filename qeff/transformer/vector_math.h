@@ -9,6 +9,16 @@
 #include <cstdint>
 #include <cstring>
 
+// Compiles a function for wider vectors as well, chosen when the program
+// starts. All give the same bits: products and sums are rounded separately
+// (-ffp-contract=off), and the order of sums is the source's.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define QEFF_VECTOR_CLONES \
+  __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define QEFF_VECTOR_CLONES
+#endif
+
 namespace qeff {
 
 // e^x with a relative error below 4 * 2^-24; 0 below -87, e^88 above 88, NaN
