@@ -60,9 +60,11 @@ struct Relu {
   }
 };
 
-// Calls body(function) with the function object of `activation`.
+// Calls body(function) with the function object of `activation`. Inlined, with
+// body, into callers that are compiled for wider vectors.
 template <typename Body>
-void Dispatch(Activation activation, Body body) {
+inline __attribute__((always_inline)) void Dispatch(Activation activation,
+                                                    Body body) {
   switch (activation) {
     case Activation::kSilu:
       return body(Silu());
@@ -74,14 +76,6 @@ void Dispatch(Activation activation, Body body) {
       return body(Relu());
   }
   QEFF_CHECK(false && "unknown activation");
-}
-
-template <typename Function>
-void ForEach(MatrixView<float> x, Function function) {
-  for (int64_t r = 0; r < x.rows(); ++r) {
-    float* row = x.row(r);
-    for (int64_t c = 0; c < x.cols(); ++c) row[c] = function(row[c]);
-  }
 }
 
 // x = function(x, y).
@@ -96,15 +90,48 @@ void ForEach(MatrixView<float> x, MatrixView<const float> y,
   }
 }
 
-// gate and up of a row become their gradients.
-template <typename Function>
-void GatedRowBackward(Function function, int64_t n, float* __restrict gate,
-                      float* __restrict up, const float* __restrict dy) {
-  for (int64_t i = 0; i < n; ++i) {
-    const ValueAndSlope act = function.Both(gate[i]);
-    gate[i] = act.slope * up[i] * dy[i];
-    up[i] = act.value * dy[i];
-  }
+// The steps for a row of n elements.
+
+QEFF_VECTOR_CLONES void ActivateRow(Activation activation, int64_t n,
+                                    float* x) {
+  Dispatch(
+      activation, [=](auto function) __attribute__((always_inline)) {
+        for (int64_t i = 0; i < n; ++i) x[i] = function(x[i]);
+      });
+}
+
+QEFF_VECTOR_CLONES void ActivateGateRow(Activation activation, int64_t n,
+                                        float* __restrict gate,
+                                        const float* __restrict up) {
+  Dispatch(
+      activation, [=](auto function) __attribute__((always_inline)) {
+        for (int64_t i = 0; i < n; ++i) gate[i] = function(gate[i]) * up[i];
+      });
+}
+
+QEFF_VECTOR_CLONES void ActivateRowBackward(Activation activation, int64_t n,
+                                            float* __restrict x,
+                                            const float* __restrict dy) {
+  Dispatch(
+      activation, [=](auto function) __attribute__((always_inline)) {
+        for (int64_t i = 0; i < n; ++i)
+          x[i] = function.Both(x[i]).slope * dy[i];
+      });
+}
+
+QEFF_VECTOR_CLONES void ActivateGateRowBackward(Activation activation,
+                                                int64_t n,
+                                                float* __restrict gate,
+                                                float* __restrict up,
+                                                const float* __restrict dy) {
+  Dispatch(
+      activation, [=](auto function) __attribute__((always_inline)) {
+        for (int64_t i = 0; i < n; ++i) {
+          const ValueAndSlope act = function.Both(gate[i]);
+          gate[i] = act.slope * up[i] * dy[i];
+          up[i] = act.value * dy[i];
+        }
+      });
 }
 
 }  // namespace
@@ -115,14 +142,17 @@ float ActivationOf(Activation activation, float x) {
 }
 
 void ApplyActivation(Activation activation, MatrixView<float> x) {
-  Dispatch(activation, [&](auto function) { ForEach(x, function); });
+  for (int64_t r = 0; r < x.rows(); ++r) {
+    ActivateRow(activation, x.cols(), x.row(r));
+  }
 }
 
 void ApplyGatedActivation(Activation activation, MatrixView<float> gate,
                           MatrixView<const float> up) {
-  Dispatch(activation, [&](auto function) {
-    ForEach(gate, up, [&](float g, float u) { return function(g) * u; });
-  });
+  QEFF_CHECK(gate.rows() == up.rows() && gate.cols() == up.cols());
+  for (int64_t r = 0; r < gate.rows(); ++r) {
+    ActivateGateRow(activation, gate.cols(), gate.row(r), up.row(r));
+  }
 }
 
 float ActivationSlopeOf(Activation activation, float x) {
@@ -134,10 +164,10 @@ float ActivationSlopeOf(Activation activation, float x) {
 
 void ApplyActivationBackward(Activation activation, MatrixView<float> x,
                              MatrixView<const float> dy) {
-  Dispatch(activation, [&](auto function) {
-    ForEach(x, dy,
-            [&](float v, float d) { return function.Both(v).slope * d; });
-  });
+  QEFF_CHECK(x.rows() == dy.rows() && x.cols() == dy.cols());
+  for (int64_t r = 0; r < x.rows(); ++r) {
+    ActivateRowBackward(activation, x.cols(), x.row(r), dy.row(r));
+  }
 }
 
 void ApplyGatedActivationBackward(Activation activation, MatrixView<float> gate,
@@ -145,11 +175,10 @@ void ApplyGatedActivationBackward(Activation activation, MatrixView<float> gate,
                                   MatrixView<const float> dy) {
   QEFF_CHECK(gate.rows() == dy.rows() && gate.cols() == dy.cols());
   QEFF_CHECK(up.rows() == dy.rows() && up.cols() == dy.cols());
-  Dispatch(activation, [&](auto function) {
-    for (int64_t r = 0; r < dy.rows(); ++r) {
-      GatedRowBackward(function, dy.cols(), gate.row(r), up.row(r), dy.row(r));
-    }
-  });
+  for (int64_t r = 0; r < dy.rows(); ++r) {
+    ActivateGateRowBackward(activation, dy.cols(), gate.row(r), up.row(r),
+                            dy.row(r));
+  }
 }
 
 void AddTo(MatrixView<float> x, MatrixView<const float> y) {
@@ -158,9 +187,13 @@ void AddTo(MatrixView<float> x, MatrixView<const float> y) {
 
 void Clip(float limit, MatrixView<float> x) {
   QEFF_CHECK(limit > 0);
-  ForEach(x, [&](float v) {
-    return v > limit ? limit : (v < -limit ? -limit : v);
-  });
+  for (int64_t r = 0; r < x.rows(); ++r) {
+    float* row = x.row(r);
+    for (int64_t c = 0; c < x.cols(); ++c) {
+      const float v = row[c];
+      row[c] = v > limit ? limit : (v < -limit ? -limit : v);
+    }
+  }
 }
 
 void ClipBackward(float limit, MatrixView<const float> clipped,

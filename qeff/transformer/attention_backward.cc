@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 
 #include "qeff/transformer/vector_math.h"
 #include "qeff/util/check.h"
+#include "qeff/util/checked.h"
 
 namespace qeff {
 
@@ -81,33 +83,35 @@ float SumOfParts(const float (&parts)[kParts]) {
   return sums[0];
 }
 
-// x becomes softmax(scale x + slope (j - last)) for its elements j, of which
-// `last` is the last.
+// Tokens from key j of `count` to the query, which is the last.
+inline float Distance(int64_t count, int64_t j) {
+  return static_cast<float>(static_cast<int32_t>(count - 1 - j));
+}
+
+// x becomes softmax(scale x - slope * distance), with what is behind it up to a
+// multiple of kParts becoming 0.
 QEFF_VECTOR_CLONES void Softmax(float scale, float slope, int64_t count,
                                 float* __restrict x) {
-  const float last = static_cast<float>(count - 1);
-  for (int64_t j = 0; j < count; ++j) {
-    x[j] = x[j] * scale +
-           slope * (static_cast<float>(static_cast<int32_t>(j)) - last);
+  // Whole vectors: what is behind the last has no weight.
+  const int64_t padded = RoundUp(count, kParts);
+  std::fill(x + count, x + padded, -std::numeric_limits<float>::infinity());
+  for (int64_t j = 0; j < padded; ++j) {
+    x[j] = x[j] * scale - slope * Distance(count, j);
   }
-  float parts[kParts];
-  std::fill(parts, parts + kParts, x[0]);
-  int64_t j = 0;
-  for (; j + kParts <= count; j += kParts) {
+  float maxima[kParts], sums[kParts] = {};
+  std::fill(maxima, maxima + kParts, x[0]);
+  for (int64_t j = 0; j < padded; j += kParts) {
     for (int64_t p = 0; p < kParts; ++p) {
-      parts[p] = x[j + p] > parts[p] ? x[j + p] : parts[p];
+      maxima[p] = x[j + p] > maxima[p] ? x[j + p] : maxima[p];
     }
   }
-  for (; j < count; ++j) parts[0] = x[j] > parts[0] ? x[j] : parts[0];
-  const float maximum = *std::max_element(parts, parts + kParts);
-  for (j = 0; j < count; ++j) x[j] = ExpFloat(x[j] - maximum);
-  std::fill(parts, parts + kParts, 0.0f);
-  for (j = 0; j + kParts <= count; j += kParts) {
-    for (int64_t p = 0; p < kParts; ++p) parts[p] += x[j + p];
+  const float maximum = *std::max_element(maxima, maxima + kParts);
+  for (int64_t j = 0; j < padded; ++j) x[j] = ExpFloat(x[j] - maximum);
+  for (int64_t j = 0; j < padded; j += kParts) {
+    for (int64_t p = 0; p < kParts; ++p) sums[p] += x[j + p];
   }
-  for (; j < count; ++j) parts[0] += x[j];
-  const float factor = 1.0f / SumOfParts(parts);
-  for (j = 0; j < count; ++j) x[j] *= factor;
+  const float factor = 1.0f / SumOfParts(sums);
+  for (int64_t j = 0; j < padded; ++j) x[j] *= factor;
 }
 
 // slopes = scale * weights * (slopes - sum(weights * slopes)).
@@ -168,7 +172,6 @@ class HeadTask {
 
   void Backward() {
     PrepareKeys();
-    scratch_.slopes.Get(kQueryTile, MostKeys());
     values_ = scratch_.values.Get(options_.head_dim, sequence_.length);
     Transpose(Head(problem_.v, kv_head_), values_);
     for (const auto& gradient :
@@ -204,9 +207,15 @@ class HeadTask {
                           options_.sliding_window + kQueryTile);
   }
 
+  // A matrix of a tile, of queries and keys, with room behind each row.
+  MatrixView<float> TileOf(MatrixBuffer& buffer, const Tile& tile) const {
+    return buffer.Get(kQueryTile, MostKeys() + kParts)
+        .Rows(0, tile.count)
+        .Cols(0, tile.keys());
+  }
+
   // Transposed once: each tile multiplies with them.
   void PrepareKeys() {
-    scratch_.weights.Get(kQueryTile, MostKeys());
     keys_ = scratch_.keys.Get(options_.head_dim, sequence_.length);
     Transpose(Head(problem_.k, kv_head_), keys_);
   }
@@ -225,8 +234,7 @@ class HeadTask {
 
   // The weights of the softmax [queries, keys], 0 where not seen.
   MatrixView<float> Weights(const Tile& tile) {
-    const MatrixView<float> weights =
-        scratch_.weights.Get(tile.count, tile.keys());
+    const MatrixView<float> weights = TileOf(scratch_.weights, tile);
     Multiply(Queries(problem_.q, tile), false,
              keys_.Cols(tile.lowest, tile.keys()), SgemmUpdate::kSet, weights,
              scratch_.products);
@@ -246,8 +254,7 @@ class HeadTask {
     const MatrixView<float> weights = Weights(tile);
     const MatrixView<const float> dout = Queries(problem_.dout, tile);
     // The gradient in the weights, then in the scores without their scale.
-    const MatrixView<float> slopes =
-        scratch_.slopes.Get(tile.count, tile.keys());
+    const MatrixView<float> slopes = TileOf(scratch_.slopes, tile);
     Multiply(dout, false, values_.Cols(tile.lowest, tile.keys()),
              SgemmUpdate::kSet, slopes, scratch_.products);
     for (int64_t i = 0; i < tile.count; ++i) {
@@ -280,6 +287,7 @@ std::vector<Sequence> Check(const Problem& problem,
   const int64_t kv_size = options.num_kv_heads * options.head_dim;
   QEFF_CHECK(options.num_kv_heads >= 1 &&
              options.num_heads % options.num_kv_heads == 0);
+  QEFF_CHECK(options.scale > 0);
   QEFF_CHECK(options.alibi.empty() ||
              static_cast<int64_t>(options.alibi.size()) == options.num_heads);
   std::vector<Sequence> sequences;

@@ -51,7 +51,8 @@ class AttentionScratch {
 
 // As CausalAttention, with products by Sgemm: faster for long sequences, and
 // not the same bits on machines with and without fused multiply-add, nor those
-// of CausalAttention. Preconditions as there; throws std::bad_alloc.
+// of CausalAttention. Preconditions as there, and scale > 0; throws
+// std::bad_alloc.
 void TiledCausalAttention(const AttentionOptions& options,
                           absl::Span<const int64_t> lengths,
                           MatrixView<const float> q, MatrixView<const float> k,

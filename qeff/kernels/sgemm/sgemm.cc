@@ -62,6 +62,18 @@ constexpr int64_t kTileRows = 6;
 #endif
 constexpr int64_t kTileCols = 2 * kN;
 
+// kSize floats, of which only the first `count` are there and the rest 0. Most
+// are all there, and a constant size needs no call.
+template <int64_t kSize>
+HWY_INLINE void CopyPadded(const float* from, int64_t count, float* to) {
+  if (count == kSize) {
+    std::memcpy(to, from, kSize * sizeof(float));
+    return;
+  }
+  std::copy_n(from, count, to);
+  std::fill(to + count, to + kSize, 0.0f);
+}
+
 // Rows [row, row + kTileRows) of A from `depth_begin` on, zeros beyond its
 // rows. Not transposed: as rows of kBlockDepth elements. Transposed: as columns
 // of kTileRows. Either is what reads A in order.
@@ -69,9 +81,8 @@ void PackTileOfA(const SgemmArgs& args, int64_t row, int64_t rows,
                  int64_t depth_begin, int64_t depth, float* to) {
   if (args.a_transposed) {
     for (int64_t d = 0; d < depth; ++d) {
-      float* column = to + d * kTileRows;
-      std::copy_n(args.a.row(depth_begin + d) + row, rows, column);
-      std::fill(column + rows, column + kTileRows, 0.0f);
+      CopyPadded<kTileRows>(args.a.row(depth_begin + d) + row, rows,
+                            to + d * kTileRows);
     }
     return;
   }
@@ -90,9 +101,8 @@ void PackTileOfB(const SgemmArgs& args, int64_t col, int64_t cols,
                  int64_t depth_begin, int64_t depth, float* to) {
   if (!args.b_transposed) {
     for (int64_t d = 0; d < depth; ++d) {
-      float* row = to + d * kTileCols;
-      std::copy_n(args.b.row(depth_begin + d) + col, cols, row);
-      std::fill(row + cols, row + kTileCols, 0.0f);
+      CopyPadded<kTileCols>(args.b.row(depth_begin + d) + col, cols,
+                            to + d * kTileCols);
     }
     return;
   }
@@ -236,23 +246,32 @@ namespace internal_sgemm {
 HWY_EXPORT(MultiplyPart);
 
 // Blocks of columns times pieces of the rows: enough of them for the threads,
-// but not more, since each packs its columns of B.
+// but not more, since each packs its columns of B. Blocks are of about one
+// size, and pieces below a block of rows where threads would have nothing.
 std::vector<Part> Parts(const MatrixView<float>& c, bool upper_only,
                         int threads) {
+  constexpr int64_t kLeastRows = kBlockRows / 5;
   const int64_t col_blocks = CeilDiv(c.cols(), kBlockCols);
+  const int64_t block_cols =
+      RoundUp(CeilDiv(c.cols(), col_blocks), int64_t{32});
   const int64_t wanted = int64_t{3} * threads;
   // Parts above the diagonal are of all sizes: more of them even out.
-  const int64_t pieces =
+  int64_t pieces =
       std::min(CeilDiv(c.rows(), kBlockRows),
                std::max<int64_t>(
                    1, CeilDiv(upper_only ? 2 * wanted : wanted, col_blocks)));
+  if (pieces * col_blocks % threads != 0) {
+    pieces = std::min(
+        CeilDiv(c.rows(), kLeastRows),
+        CeilDiv(RoundUp(pieces * col_blocks, int64_t{threads}), col_blocks));
+  }
   const int64_t piece_rows =
       RoundUp(CeilDiv(c.rows(), pieces), kBlockRows / 20);
   std::vector<Part> parts;
   for (int64_t row = 0; row < c.rows(); row += piece_rows) {
-    for (int64_t col = 0; col < c.cols(); col += kBlockCols) {
+    for (int64_t col = 0; col < c.cols(); col += block_cols) {
       const Part part = {row, std::min(row + piece_rows, c.rows()), col,
-                         std::min(col + kBlockCols, c.cols())};
+                         std::min(col + block_cols, c.cols())};
       if (upper_only && part.row_begin >= part.col_end) continue;
       parts.push_back(part);
     }
