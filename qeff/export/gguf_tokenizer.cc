@@ -3,6 +3,7 @@
 #include "qeff/export/gguf_tokenizer.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -136,12 +137,40 @@ bool AddsSpacePrefix(const TokenizerTables& tables) {
   return false;
 }
 
+// The normalizer's table as SentencePiece stores it: size of the trie in bytes,
+// the trie, replacements. All little-endian, as this machine.
+std::vector<uint8_t> Charsmap(const SentencePieceNormalizer& normalizer) {
+  std::vector<uint32_t> words = {
+      static_cast<uint32_t>(normalizer.trie.size() * sizeof(uint32_t))};
+  words.insert(words.end(), normalizer.trie.begin(), normalizer.trie.end());
+  std::vector<uint8_t> bytes(words.size() * sizeof(uint32_t));
+  std::memcpy(bytes.data(), words.data(), bytes.size());
+  bytes.insert(bytes.end(), normalizer.replacements.begin(),
+               normalizer.replacements.end());
+  return bytes;
+}
+
+// What llama.cpp leaves alone for this model, but other readers need.
+void AddNormalizer(const SentencePieceNormalizer& normalizer,
+                   GgufMetadata* metadata) {
+  if (normalizer.remove_extra_whitespaces) {
+    metadata->emplace_back("tokenizer.ggml.remove_extra_whitespaces", true);
+  }
+  if (!normalizer.trie.empty()) {
+    metadata->emplace_back("tokenizer.ggml.precompiled_charsmap",
+                           GgufArray(Charsmap(normalizer)));
+  }
+}
+
 absl::Status AddSentencePiece(const TokenizerTables& tables, size_t rows,
                               GgufMetadata* metadata) {
   QEFF_ASSIGN_OR_RETURN(std::vector<float> scores, Scores(tables, rows));
   metadata->emplace_back("tokenizer.ggml.scores", GgufArray(std::move(scores)));
   metadata->emplace_back("tokenizer.ggml.add_space_prefix",
                          AddsSpacePrefix(tables));
+  if (tables.model == ModelKind::kSentencePieceBpe) {
+    AddNormalizer(tables.sentencepiece, metadata);
+  }
   return absl::OkStatus();
 }
 

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/export/import_gguf.h"
+
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/export/write_gguf_model.h"
+#include "qeff/format/ggml_codec.h"
+#include "qeff/io/checkpoint.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/tokenizer/tables.h"
+#include "qeff/tokenizer/tokenizer.h"
+#include "qeff/transformer/reference_testutil.h"
+#include "qeff/transformer/transformer.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// The 256 tokens of bytes and nothing else.
+TokenizerTables ByteTokenizer() {
+  TokenizerTables tables;
+  tables.byte_level = true;
+  for (const char* token : {"a", "b", "c"}) {
+    tables.tokens.push_back(token);
+    tables.kinds.push_back(TokenKind::kNormal);
+  }
+  PreTokenizerOp op;
+  op.kind = PreTokenizerOp::Kind::kPattern;
+  tables.pre_tokenizer = {op};
+  return tables;
+}
+
+class ImportGgufTest : public testing::Test {
+ protected:
+  std::shared_ptr<const Checkpoint> WriteGguf(const TestModel& model,
+                                              GgmlType type) {
+    const auto checkpoint = OpenTestModel(model);
+    const auto loaded = Transformer::Load(checkpoint);
+    EXPECT_TRUE(loaded.ok()) << loaded.status();
+    const auto pool = *CreateThreadPool(1);
+    const auto report = WriteGgufModel(**loaded, ByteTokenizer(),
+                                       {type, type, type}, path_, pool.get());
+    EXPECT_TRUE(report.ok()) << report.status();
+    return checkpoint;
+  }
+
+  // The model comes back: the same spec, the same tensors, bit for bit.
+  void ExpectRoundTrip(const TestModel& model) {
+    const auto original = WriteGguf(model, GgmlType::kF32);
+    const auto report = ImportGguf(path_, output_);
+    ASSERT_TRUE(report.ok()) << report.status();
+    const auto imported = Checkpoint::Open(output_);
+    ASSERT_TRUE(imported.ok()) << imported.status();
+    ASSERT_EQ((*imported)->tensors().size(), original->tensors().size());
+    EXPECT_EQ(report->tensors,
+              static_cast<int64_t>(original->tensors().size()));
+    EXPECT_EQ(report->weight_bytes, original->weight_bytes());
+    for (const TensorInfo& info : original->tensors()) {
+      const auto found = (*imported)->Get(info.name, info.shape);
+      ASSERT_TRUE(found.ok()) << found.status();
+      EXPECT_EQ(found->bytes, original->Get(info.name)->bytes) << info.name;
+    }
+    const auto before = *Transformer::Load(original);
+    const auto after = Transformer::Load(*imported);
+    ASSERT_TRUE(after.ok()) << after.status();
+    ExpectSameSpec(before->spec(), (*after)->spec());
+  }
+
+  static void ExpectSameSpec(const TransformerSpec& a,
+                             const TransformerSpec& b) {
+    EXPECT_EQ(a.num_layers, b.num_layers);
+    EXPECT_EQ(a.num_kv_heads, b.num_kv_heads);
+    EXPECT_EQ(a.head_dim, b.head_dim);
+    EXPECT_EQ(a.norm_epsilon, b.norm_epsilon);
+    EXPECT_EQ(a.max_positions, b.max_positions);
+    EXPECT_EQ(a.rope.theta, b.rope.theta);
+    EXPECT_EQ(a.rope.scaling, b.rope.scaling);
+    EXPECT_EQ(a.rope.factor, b.rope.factor);
+    EXPECT_EQ(a.rope.original_max_positions, b.rope.original_max_positions);
+    EXPECT_EQ(a.qkv_bias, b.qkv_bias);
+    EXPECT_EQ(a.attention_output_bias, b.attention_output_bias);
+    EXPECT_EQ(a.ffn_bias, b.ffn_bias);
+    EXPECT_EQ(a.qk_norm, b.qk_norm);
+    EXPECT_EQ(a.tied_lm_head, b.tied_lm_head);
+  }
+
+  const std::string folder_ = MakeTestFolder();
+  const std::string path_ = folder_ + "/model.gguf";
+  const std::string output_ = MakeTestFolder() + "/out";
+};
+
+TEST_F(ImportGgufTest, Llama) { ExpectRoundTrip(MakeTestModel("llama")); }
+
+TEST_F(ImportGgufTest, LlamaWithBiases) {
+  ExpectRoundTrip(
+      MakeTestModel("llama", R"({"attention_bias": true, "mlp_bias": true})"));
+}
+
+TEST_F(ImportGgufTest, LlamaWithLinearRope) {
+  ExpectRoundTrip(MakeTestModel("llama", R"({"rope_theta": 1234.5,
+      "rope_scaling": {"rope_type": "linear", "factor": 2.5}})"));
+}
+
+TEST_F(ImportGgufTest, LlamaWithRopeOfLlama3) {
+  ExpectRoundTrip(MakeTestModel("llama", R"({"rope_theta": 500000.0,
+      "head_dim": 16, "max_position_embeddings": 131072, "rope_scaling": {
+      "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+      "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}})"));
+}
+
+TEST_F(ImportGgufTest, Qwen2) { ExpectRoundTrip(MakeTestModel("qwen2")); }
+TEST_F(ImportGgufTest, Qwen3) { ExpectRoundTrip(MakeTestModel("qwen3")); }
+
+// Blocks become what they decode to, in F32; F16 and BF16 stay.
+TEST_F(ImportGgufTest, Types) {
+  const TestModel model =
+      MakeTestModel("qwen2", R"({"hidden_size": 192, "head_dim": 32,
+                                 "intermediate_size": 256})");
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  for (const GgmlType type :
+       {GgmlType::kF16, GgmlType::kBF16, GgmlType::kQ8_0, GgmlType::kQ4_0,
+        GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K}) {
+    const auto original = WriteGguf(model, type);
+    const std::string output = MakeTestFolder() + "/out";
+    const auto report = ImportGguf(path_, output);
+    ASSERT_TRUE(report.ok()) << report.status();
+    const auto imported = *Checkpoint::Open(output);
+    const TensorView view = *imported->Get(name);
+    if (type == GgmlType::kF16 || type == GgmlType::kBF16) {
+      EXPECT_EQ(view.dtype,
+                type == GgmlType::kF16 ? DType::kF16 : DType::kBF16);
+      continue;
+    }
+    ASSERT_EQ(view.dtype, DType::kF32);
+    const TensorView before = *original->Get(name);
+    std::vector<float> values(before.bytes.size() / sizeof(float));
+    std::memcpy(values.data(), before.bytes.data(), before.bytes.size());
+    const GgmlTypeTraits& traits = *FindGgmlType(type);
+    std::vector<uint8_t> blocks(values.size() / traits.block_elems *
+                                traits.block_bytes);
+    EncodeGgmlRow(type, values, {}, absl::MakeSpan(blocks));
+    DecodeGgmlRow(type, blocks, absl::MakeSpan(values));
+    EXPECT_EQ(std::memcmp(values.data(), view.bytes.data(), view.bytes.size()),
+              0)
+        << traits.name;
+  }
+}
+
+TEST_F(ImportGgufTest, OutputMustNotExist) {
+  WriteGguf(MakeTestModel("llama"), GgmlType::kF32);
+  ASSERT_TRUE(ImportGguf(path_, output_).ok());
+  EXPECT_EQ(ImportGguf(path_, output_).status().code(),
+            absl::StatusCode::kAlreadyExists);
+}
+
+// A cut file, a value that is not finite, another file: no output.
+TEST_F(ImportGgufTest, NothingIsLeftOfWhatFails) {
+  WriteGguf(MakeTestModel("llama"), GgmlType::kF32);
+  const std::string bytes = ReadTestFile(path_);
+  const std::string output_folder = MakeTestFolder();
+  const std::string output = output_folder + "/out";
+  for (size_t size = 0; size + 64 < bytes.size(); size += 41) {
+    WriteTestFile(path_, absl::string_view(bytes).substr(0, size));
+    const absl::Status status = ImportGguf(path_, output).status();
+    ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << size;
+  }
+  std::string bad = bytes;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(&bad[bad.size() - 64], &nan, sizeof(nan));
+  WriteTestFile(path_, bad);
+  const absl::Status status = ImportGguf(path_, output).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("has a value that is not finite"));
+  EXPECT_THAT(ListTestFolder(output_folder), ElementsAre());
+}
+
+// Any bit of the header: an error, or a folder that loads or says why not.
+TEST_F(ImportGgufTest, FlippedBitsAreNoTrouble) {
+  WriteGguf(MakeTestModel("llama"), GgmlType::kF32);
+  const std::string bytes = ReadTestFile(path_);
+  const std::string output_folder = MakeTestFolder();
+  int refused = 0;
+  for (size_t bit = 0; bit < 8 * 1400; bit += 7) {
+    std::string flipped = bytes;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ 1 << bit % 8);
+    WriteTestFile(path_, flipped);
+    const std::string output = output_folder + "/" + std::to_string(bit);
+    if (!ImportGguf(path_, output).ok()) {
+      ++refused;
+      continue;
+    }
+    const auto checkpoint = Checkpoint::Open(output);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    (void)Transformer::Load(*checkpoint);
+    (void)Tokenizer::FromFolder(output);
+  }
+  EXPECT_GT(refused, 500);
+}
+
+}  // namespace
+}  // namespace qeff
