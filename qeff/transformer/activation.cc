@@ -19,8 +19,9 @@ struct ValueAndSlope {
 struct Silu {
   float operator()(float x) const { return x / (1.0f + ExpFloat(-x)); }
   ValueAndSlope Both(float x) const {
-    const float s = 1.0f / (1.0f + ExpFloat(-x));
-    return {x * s, s + x * (s * (1.0f - s))};
+    const float e = ExpFloat(-x);
+    const float s = 1.0f / (1.0f + e);
+    return {x * s, s + x * (s * (e * s))};
   }
 };
 
@@ -41,9 +42,10 @@ struct Gelu {
 struct GeluTanh {
   float operator()(float x) const { return x / (1.0f + ExpFloat(-TwiceU(x))); }
   ValueAndSlope Both(float x) const {
-    const float s = 1.0f / (1.0f + ExpFloat(-TwiceU(x)));
+    const float e = ExpFloat(-TwiceU(x));
+    const float s = 1.0f / (1.0f + e);
     const float inner = kTwoRootTwoOverPi * (1.0f + 0.134145f * x * x);
-    return {x * s, s + (x * (s * (1.0f - s))) * inner};
+    return {x * s, s + (x * (s * (e * s))) * inner};
   }
 
  private:

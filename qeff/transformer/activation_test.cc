@@ -79,5 +79,59 @@ TEST(ActivationTest, AddsAndClips) {
   EXPECT_TRUE(std::isnan(x[2]));
 }
 
+double ReferenceSlope(Activation activation, double x) {
+  // Differences on either side of a value; 0 of ReLU has none.
+  if (activation == Activation::kRelu) return x > 0 ? 1 : 0;
+  const double h = 1e-5;
+  return (Reference(activation, x + h) - Reference(activation, x - h)) /
+         (2 * h);
+}
+
+// s, 1 - s = e^-x s and the product with x and w' are off by at most a dozen
+// roundings, and by less than 6 |w| u e^-|w| from that of the exponent w;
+// |x s (1 - s) w'| stays below 1. 1e-9 for the differences.
+TEST(ActivationTest, SlopesAgreeWithDifferences) {
+  for (Activation activation : kAll) {
+    for (double x = -30; x <= 30; x += 0.001) {
+      const float value = static_cast<float>(x);
+      EXPECT_NEAR(ActivationSlopeOf(activation, value),
+                  ReferenceSlope(activation, value), std::ldexp(16, -24) + 1e-9)
+          << static_cast<int>(activation) << " at " << x;
+    }
+    EXPECT_EQ(ActivationSlopeOf(activation, 1e9f), 1.0f);
+    EXPECT_NEAR(ActivationSlopeOf(activation, -1e9f), 0.0f, 1e-9);
+  }
+}
+
+TEST(ActivationTest, BackwardOfRows) {
+  for (Activation activation : kAll) {
+    std::vector<float> gate = {1.5f, -0.5f, 9, 0.25f}, plain = gate;
+    std::vector<float> up = {2, -3, 9, 0.5f};
+    const std::vector<float> dy = {0.5f, -1, 9, 4};
+    const std::vector<float> gate_before = gate, up_before = up;
+    // Two rows of a matrix of stride 3 and 1 column.
+    const MatrixView<float> g(gate.data(), 2, 1, 3), u(up.data(), 2, 1, 3);
+    const MatrixView<const float> d(dy.data(), 2, 1, 3);
+    ApplyGatedActivationBackward(activation, g, u, d);
+    ApplyActivationBackward(activation, {plain.data(), 2, 1, 3}, d);
+    for (size_t i : {0, 3}) {
+      const float slope = ActivationSlopeOf(activation, gate_before[i]);
+      EXPECT_FLOAT_EQ(gate[i], slope * up_before[i] * dy[i]);
+      EXPECT_FLOAT_EQ(up[i], ActivationOf(activation, gate_before[i]) * dy[i]);
+      EXPECT_FLOAT_EQ(plain[i], slope * dy[i]);
+    }
+    for (size_t i : {1, 2}) EXPECT_EQ(gate[i], gate_before[i]);
+  }
+}
+
+TEST(ActivationTest, ClipPassesGradientsInside) {
+  const float nan = std::nanf("");
+  std::vector<float> x = {-2, -1, -0.5f, 0, 0.75f, 1, 3, nan};
+  std::vector<float> dx = {1, 2, 3, 4, 5, 6, 7, 8};
+  Clip(1.0f, {x.data(), 1, 8});
+  ClipBackward(1.0f, {x.data(), 1, 8}, {dx.data(), 1, 8});
+  EXPECT_EQ(dx, (std::vector<float>{0, 0, 3, 4, 5, 0, 0, 8}));
+}
+
 }  // namespace
 }  // namespace qeff

@@ -265,7 +265,7 @@ double RelativeDistance(absl::Span<const float> a, absl::Span<const double> b) {
     difference += (a[i] - b[i]) * (a[i] - b[i]);
     norm += b[i] * b[i];
   }
-  return std::sqrt(difference / norm);
+  return difference == 0 ? 0.0 : std::sqrt(difference / norm);
 }
 
 std::vector<double> ToDouble(absl::Span<const float> values) {

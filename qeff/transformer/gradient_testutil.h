@@ -29,7 +29,7 @@ using DoubleFunction = std::function<double(const std::vector<double>&)>;
 std::vector<double> FiniteDifferences(const DoubleFunction& f,
                                       std::vector<double> x);
 
-// ||a - b|| / ||b||.
+// ||a - b|| / ||b||, 0 when both are.
 double RelativeDistance(absl::Span<const float> a, absl::Span<const double> b);
 
 std::vector<double> ToDouble(absl::Span<const float> values);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "qeff/transformer/gradient_testutil.h"
 #include "qeff/util/random.h"
 
 namespace qeff {
@@ -95,6 +96,73 @@ TEST(LayerNormTest, ConstantRow) {
   std::vector<float> y(5);
   LayerNorm({x.data(), 1, 5}, one, {}, kEpsilon, {y.data(), 1, 5});
   for (float v : y) EXPECT_EQ(v, 0.0f);
+}
+
+// Of the loss sum(dy * norm(x)), in x, the weights and the biases.
+void CheckGradient(bool layer_norm, bool with_bias, int64_t n) {
+  SCOPED_TRACE(::testing::Message() << layer_norm << with_bias << " " << n);
+  constexpr int64_t kRows = 3;
+  const Matrix<float> x = RandomMatrix(kRows, n, 1, 1.0f, 0.5f);
+  const Matrix<float> dy = RandomMatrix(kRows, n, 2);
+  Case c{n};
+  std::vector<double> at = ToDouble(x.span());
+  at.insert(at.end(), c.weight.begin(), c.weight.end());
+  at.insert(at.end(), c.bias.begin(), c.bias.end());
+  const size_t size = static_cast<size_t>(n);
+  const std::vector<double> expected = FiniteDifferences(
+      [&](const std::vector<double>& v) {
+        double loss = 0;
+        for (size_t r = 0; r < kRows; ++r) {
+          double mean = 0, squares = 0;
+          const double* row = v.data() + r * size;
+          for (size_t i = 0; layer_norm && i < size; ++i) {
+            mean += row[i] / static_cast<double>(n);
+          }
+          for (size_t i = 0; i < size; ++i) {
+            squares += (row[i] - mean) * (row[i] - mean);
+          }
+          const double scale =
+              1 / std::sqrt(squares / static_cast<double>(n) + kEpsilon);
+          for (size_t i = 0; i < size; ++i) {
+            loss += dy.data()[r * size + i] *
+                    ((row[i] - mean) * scale * v[kRows * size + i] +
+                     (with_bias ? v[(kRows + 1) * size + i] : 0.0));
+          }
+        }
+        return loss;
+      },
+      at);
+  // In place of dy; parameters are added to what is there.
+  std::vector<float> actual(dy.span().begin(), dy.span().end());
+  actual.resize(at.size(), 0.25f);
+  const absl::Span<float> dweight =
+      absl::MakeSpan(actual).subspan(kRows * size, size);
+  const absl::Span<float> dbias =
+      absl::MakeSpan(actual).subspan((kRows + 1) * size, size);
+  const MatrixView<float> dx(actual.data(), kRows, n);
+  if (layer_norm) {
+    LayerNormBackward(x.view(), c.weight, kEpsilon, dx, dx, dweight,
+                      with_bias ? dbias : absl::Span<float>());
+  } else {
+    RmsNormBackward(x.view(), c.weight, kEpsilon, dx, dx, dweight);
+  }
+  for (float& d : dweight) d -= 0.25f;
+  for (float& d : dbias) d -= 0.25f;
+  // Elements of about 1: ten roundings, and what differences lose.
+  for (size_t i = 0; i < actual.size(); ++i) {
+    EXPECT_NEAR(
+        actual[i], expected[i],
+        (1 + std::abs(expected[i])) * (10 * std::ldexp(1.0, -24) + 1e-7))
+        << i;
+  }
+}
+
+TEST(NormTest, GradientsAgreeWithDifferences) {
+  for (int64_t n : {3, 8, 13, 40}) {
+    CheckGradient(false, false, n);
+    CheckGradient(true, false, n);
+    CheckGradient(true, true, n);
+  }
 }
 
 }  // namespace

@@ -66,5 +66,32 @@ TEST(RopeTest, FarPositions) {
   EXPECT_NEAR(table.sin(100000)[0], std::sin(100000.0), std::ldexp(1.0, -24));
 }
 
+// A rotation: its gradient <dy, R x> in x is R^T dy, and R^T R x = x.
+TEST(RopeTest, BackwardIsTheTransposeOfForward) {
+  TransformerSpec spec;
+  spec.head_dim = 6;
+  spec.rope.theta = 100.0;
+  const RopeTable table(spec, 20);
+  const Random random(/*seed=*/9);
+  std::vector<float> x(5 * 12), dy(5 * 12);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = random.NormalAt(i);
+    dy[i] = random.NormalAt(100 + i);
+  }
+  std::vector<float> y = x, dx = dy;
+  ApplyRope(table, 15, {y.data(), 5, 12});
+  ApplyRopeBackward(table, 15, {dx.data(), 5, 12});
+  for (size_t r = 0; r < 5; ++r) {
+    double out = 0, in = 0;
+    for (size_t i = r * 12; i < (r + 1) * 12; ++i) {
+      out += static_cast<double>(dy[i]) * y[i];
+      in += static_cast<double>(dx[i]) * x[i];
+    }
+    EXPECT_NEAR(out, in, 1e-5) << r;
+  }
+  ApplyRopeBackward(table, 15, {y.data(), 5, 12});
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(y[i], x[i], 2e-6) << i;
+}
+
 }  // namespace
 }  // namespace qeff
