@@ -12,6 +12,7 @@
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/engine_flags.h"
+#include "tools/commands/model_folder.h"
 #include "tools/interrupt.h"
 #include "tools/version.h"
 
@@ -34,7 +35,8 @@ class CompileCommand : public Command {
            "generic runs on every machine.";
   }
   void DeclareFlags(FlagTable* flags) override {
-    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+    flags->AddRequired("model", &model_, "DIR",
+                       "The model's folder, or a GGUF file.");
     flags->AddRequired("output", &output_, "FILE",
                        "The package to write; replaced if it exists.");
     flags->AddChoice("target", &target_, {"generic", "x86-64", "aarch64"},
@@ -58,8 +60,9 @@ class CompileCommand : public Command {
         CheckRange("batch_size", engine_.batch_size, 1, kMaxBatchSize));
     QEFF_RETURN_IF_ERROR(CheckRange("prefill_chunk", engine_.prefill_chunk, 1,
                                     kMaxPrefillChunk));
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> transformer,
-                          LoadTransformer(model_));
+                          LoadTransformer(folder.path()));
     QEFF_ASSIGN_OR_RETURN(const PackageWriteOptions write,
                           WriteOptions(transformer->spec()));
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,

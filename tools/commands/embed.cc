@@ -7,6 +7,7 @@
 #include "qeff/base/qeff_auto_model.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/model_folder.h"
 
 namespace qeff {
 namespace {
@@ -23,7 +24,8 @@ class EmbedCommand : public Command {
            "commas.";
   }
   void DeclareFlags(FlagTable* flags) override {
-    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+    flags->AddRequired("model", &model_, "DIR",
+                       "The model's folder, or a GGUF file.");
     flags->AddRequired("text", &text_, "STRING", "The text.");
     flags->AddChoice("pooling", &pooling_, {"mean", "last", "cls"},
                      "The mean over all tokens, the last one's state, or the "
@@ -33,8 +35,10 @@ class EmbedCommand : public Command {
     const Pooling pooling = pooling_ == "mean"   ? Pooling::kMean
                             : pooling_ == "last" ? Pooling::kLast
                                                  : Pooling::kCls;
-    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<QEFFAutoModel> model,
-                          QEFFAutoModel::FromPretrained(model_, env.pool));
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
+    QEFF_ASSIGN_OR_RETURN(
+        const std::unique_ptr<QEFFAutoModel> model,
+        QEFFAutoModel::FromPretrained(folder.path(), env.pool));
     QEFF_ASSIGN_OR_RETURN(const std::vector<float> vector,
                           model->Embed(text_, pooling));
     const auto format = [](std::string* out, float value) {

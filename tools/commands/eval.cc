@@ -17,6 +17,7 @@
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/engine_flags.h"
+#include "tools/commands/model_folder.h"
 #include "tools/commands/package_source.h"
 #include "tools/commands/text_tokens.h"
 
@@ -118,8 +119,9 @@ class EvalCommand : public Command {
   }
 
   absl::StatusOr<Json> RunModel(const CommandEnv& env) {
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> transformer,
-                          LoadTransformer(model_));
+                          LoadTransformer(folder.path()));
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           LoadTokenizer(*transformer));
     QEFF_RETURN_IF_ERROR(
@@ -151,12 +153,13 @@ class EvalCommand : public Command {
   // Against the reference, if one was given.
   absl::StatusOr<EvalResult> ScoreAll(LogitsModel* model,
                                       ThreadPool* pool) const {
-    std::unique_ptr<LogitsModel> reference;
-    if (!reference_.empty()) {
-      QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> other,
-                            LoadTransformer(reference_));
-      QEFF_ASSIGN_OR_RETURN(reference, OnHost(std::move(other), pool));
-    }
+    if (reference_.empty()) return Score(model, nullptr, pool);
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder,
+                          ModelFolder::Open(reference_));
+    QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> other,
+                          LoadTransformer(folder.path()));
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<LogitsModel> reference,
+                          OnHost(std::move(other), pool));
     return Score(model, reference.get(), pool);
   }
 

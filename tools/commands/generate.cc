@@ -10,6 +10,7 @@
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/engine_flags.h"
+#include "tools/commands/model_folder.h"
 #include "tools/commands/package_source.h"
 #include "tools/commands/prompt_list.h"
 
@@ -175,9 +176,10 @@ class GenerateCommand : public Command {
     config_.engine.batch_size =
         std::min(static_cast<int64_t>(prompts_.size()), kMaxDefaultSlots);
     ApplySizes(&config_.engine);
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(
         const std::unique_ptr<QEFFAutoModelForCausalLM> model,
-        QEFFAutoModelForCausalLM::FromPretrained(model_, env.pool));
+        QEFFAutoModelForCausalLM::FromPretrained(folder.path(), env.pool));
     Printer printer(prompts_, env.out);
     return model->Generate(prompts_, config_, printer.Callbacks());
   }

@@ -9,6 +9,7 @@
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/model_folder.h"
 
 namespace qeff {
 namespace {
@@ -53,11 +54,13 @@ class InspectCommand : public Command {
            "have no statistics.";
   }
   void DeclareFlags(FlagTable* flags) override {
-    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+    flags->AddRequired("model", &model_, "DIR",
+                       "The model's folder, or a GGUF file.");
   }
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
-                          LoadTransformer(model_));
+                          LoadTransformer(folder.path()));
     Json json = Summarize(*model, env);
     json["warnings"] = model->checkpoint().warnings();
     for (const std::string& warning : model->checkpoint().warnings()) {

@@ -6,6 +6,7 @@
 #include "qeff/io/safetensors_writer.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/model_folder.h"
 #include "tools/commands/token_list.h"
 
 namespace qeff {
@@ -22,7 +23,8 @@ class LogitsCommand : public Command {
            "`logits` of [tokens, vocab] to a safetensors file.";
   }
   void DeclareFlags(FlagTable* flags) override {
-    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+    flags->AddRequired("model", &model_, "DIR",
+                       "The model's folder, or a GGUF file.");
     flags->AddRequired("tokens", &tokens_, "IDS",
                        "Token ids, separated by commas.");
     flags->AddRequired("output", &output_, "FILE",
@@ -32,9 +34,10 @@ class LogitsCommand : public Command {
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
                           ParseTokenList(tokens_));
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(
         const std::unique_ptr<QEFFAutoModelForCausalLM> model,
-        QEFFAutoModelForCausalLM::FromPretrained(model_, env.pool));
+        QEFFAutoModelForCausalLM::FromPretrained(folder.path(), env.pool));
     QEFF_ASSIGN_OR_RETURN(const Matrix<float> logits, model->Logits(tokens));
     const absl::Span<const float> values = logits.span();
     const TensorView view{

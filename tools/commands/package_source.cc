@@ -10,7 +10,7 @@ namespace qeff {
 
 void DeclareModelOrPackage(std::string* model, std::string* package,
                            FlagTable* flags) {
-  flags->Add("model", model, "DIR", "The model's folder.");
+  flags->Add("model", model, "DIR", "The model's folder, or a GGUF file.");
   flags->Add("package", package, "FILE",
              "Instead of --model: a package that compile made. It runs as it "
              "says unless a flag is given.");

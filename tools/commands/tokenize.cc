@@ -7,6 +7,7 @@
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/model_folder.h"
 #include "tools/commands/token_list.h"
 
 namespace qeff {
@@ -27,7 +28,8 @@ class TokenizeCommand : public Command {
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
-                       "Folder with tokenizer.json or tokenizer.model.");
+                       "Folder with tokenizer.json or tokenizer.model, or a "
+                       "GGUF file.");
     flags->Add("text", &text_, "STRING", "The text.");
     flags->Add("file", &file_, "FILE", "A file with the text.");
     flags->Add("add_special_tokens", &add_special_tokens_, "",
@@ -43,8 +45,9 @@ class TokenizeCommand : public Command {
     if (flags.WasGiven("file")) {
       QEFF_ASSIGN_OR_RETURN(text, ReadFileToString(file_, kMaxTextBytes));
     }
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                          Tokenizer::FromFolder(model_));
+                          Tokenizer::FromFolder(folder.path()));
     return decode_ ? Decode(*tokenizer, text, env)
                    : Encode(*tokenizer, text, env);
   }
