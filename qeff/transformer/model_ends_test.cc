@@ -47,12 +47,15 @@ struct Parameters {
   Matrix<float>& Table() { return lm_head.empty() ? tokens : lm_head; }
 
   std::vector<NamedPart> Parts() {
-    std::vector<NamedPart> parts = {
-        {"tokens", tokens.span()},
-        {"positions", positions.span()},
-        {"lm_head", lm_head.span()},
-        {"norm.weight", absl::MakeSpan(norm.weight)},
-        {"norm.bias", absl::MakeSpan(norm.bias)}};
+    std::vector<NamedPart> parts;
+    const auto add = [&](const char* name, absl::Span<float> values) {
+      if (!values.empty()) parts.push_back({name, values});
+    };
+    add("tokens", tokens.span());
+    add("positions", positions.span());
+    add("lm_head", lm_head.span());
+    add("norm.weight", absl::MakeSpan(norm.weight));
+    add("norm.bias", absl::MakeSpan(norm.bias));
     for (BlockWeights& block : blocks) {
       for (NamedPart& part : PartsOf(block)) parts.push_back(part);
     }
