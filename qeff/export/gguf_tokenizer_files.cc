@@ -92,6 +92,7 @@ class TokenizerFiles {
   absl::Status ReadTokens();
   absl::Status ReadIds(bool sentencepiece);
   absl::StatusOr<std::string> SentencePieceModel() const;
+  void AddNormalizer(sentencepiece_wire::NormalizerSpec* to) const;
   absl::StatusOr<std::string> TokenizerJson() const;
   absl::StatusOr<const PreTokenizer*> FindPreTokenizer() const;
   absl::StatusOr<std::string> Merges() const;
@@ -166,6 +167,19 @@ absl::Status TokenizerFiles::ReadIds(bool sentencepiece) {
   return absl::OkStatus();
 }
 
+void TokenizerFiles::AddNormalizer(
+    sentencepiece_wire::NormalizerSpec* to) const {
+  sentencepiece_wire::NormalizerSpec& spec = *to;
+  spec.set_add_dummy_prefix(BoolOr("add_space_prefix", true));
+  spec.set_remove_extra_whitespaces(BoolOr("remove_extra_whitespaces", false));
+  spec.set_escape_whitespaces(true);
+  const auto* map = FindGgufArray<std::vector<uint8_t>>(
+      metadata_, Key("precompiled_charsmap"));
+  if (map != nullptr) {
+    spec.set_precompiled_charsmap(std::string(map->begin(), map->end()));
+  }
+}
+
 absl::StatusOr<std::string> TokenizerFiles::SentencePieceModel() const {
   const auto* scores =
       FindGgufArray<std::vector<float>>(metadata_, Key("scores"));
@@ -197,15 +211,7 @@ absl::StatusOr<std::string> TokenizerFiles::SentencePieceModel() const {
     trainer.set_eos_piece(
         std::string((*tokens_)[static_cast<size_t>(eos_id_)]));
   }
-  sentencepiece_wire::NormalizerSpec& spec = *model.mutable_normalizer_spec();
-  spec.set_add_dummy_prefix(BoolOr("add_space_prefix", true));
-  spec.set_remove_extra_whitespaces(BoolOr("remove_extra_whitespaces", false));
-  spec.set_escape_whitespaces(true);
-  const auto* map = FindGgufArray<std::vector<uint8_t>>(
-      metadata_, Key("precompiled_charsmap"));
-  if (map != nullptr) {
-    spec.set_precompiled_charsmap(std::string(map->begin(), map->end()));
-  }
+  AddNormalizer(model.mutable_normalizer_spec());
   return model.SerializeAsString();
 }
 

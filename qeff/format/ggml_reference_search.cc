@@ -136,17 +136,24 @@ AffineSums RoundAffine(absl::Span<const float> x, const float* weights,
   return sums;
 }
 
+// Writes the weights of `x` to `weights`.
+void WeighElements(absl::Span<const float> x, float* weights) {
+  float square_sum = 0;
+  for (const float v : x) square_sum += v * v;
+  const float root_mean = std::sqrt(square_sum / static_cast<float>(x.size()));
+  for (size_t i = 0; i < x.size(); ++i) {
+    weights[i] = root_mean + std::fabs(x[i]);
+  }
+}
+
 Affine SearchAffine(const AffineSearch& search, absl::Span<const float> x,
                     absl::Span<int8_t> codes) {
   const size_t n = x.size();
   float weights[32];
-  float square_sum = 0;
-  for (const float v : x) square_sum += v * v;
-  const float root_mean = std::sqrt(square_sum / static_cast<float>(n));
+  WeighElements(x, weights);
   float sum_w = 0;
   float sum_x = 0;
   for (size_t i = 0; i < n; ++i) {
-    weights[i] = root_mean + std::fabs(x[i]);
     sum_w += weights[i];
     sum_x += weights[i] * x[i];
   }
