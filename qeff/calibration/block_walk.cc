@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -34,6 +33,31 @@ class Stopwatch {
   const absl::Time start_ = absl::Now();
 };
 
+// Hidden states of all tokens, and the block that they go through next.
+struct Stream {
+  absl::optional<RowStore> hidden;
+  HostScratch scratch;
+  HostBlockContext context;
+  absl::optional<HostBlock> block;
+};
+
+// Rows that run through a block together.
+struct Chunk {
+  int64_t row;
+  int64_t rows;
+  absl::Span<const int64_t> lengths;  // of sequences; empty: cut anywhere
+};
+
+// Layers that share an input.
+struct Stage {
+  std::vector<CalibratedLinear> layers;
+  std::vector<CalibratedLinear*> changed;  // those for the solver
+  absl::optional<InputStatistics> inputs;  // unless none is changed
+};
+
+constexpr char kHidden[] = "hidden_states";
+constexpr char kOriginal[] = "original_states";
+
 // One walk. Members are in the order that they are used.
 class Walk {
  public:
@@ -47,14 +71,12 @@ class Walk {
         journal_(*journal),
         solver_(*solver),
         options_(options),
-        pool_(pool) {
+        pool_(pool),
+        gaps_(solver->WantsGaps()) {
     for (const auto& sequence : sample.sequences) {
       lengths_.push_back(static_cast<int64_t>(sequence.size()));
     }
     steps_ = spec_.num_layers + (plan.lm_head ? 1 : 0);
-    context_.spec = &spec_;
-    context_.pool = &pool_;
-    context_.scratch = &scratch_;
     if (spec_.position == PositionKind::kRope) {
       rope_ =
           RopeTable(spec_, *std::max_element(lengths_.begin(), lengths_.end()));
@@ -63,13 +85,23 @@ class Walk {
         alibi_.push_back(static_cast<float>(slope));
       }
     }
-    context_.rope = &rope_;
-    context_.alibi = alibi_;
-    context_.chunk_tokens = kWalkChunkTokens;
+    for (Stream* stream : {&changed_, &original_}) {
+      stream->context.spec = &spec_;
+      stream->context.pool = &pool_;
+      stream->context.scratch = &stream->scratch;
+      stream->context.rope = &rope_;
+      stream->context.alibi = alibi_;
+      stream->context.chunk_tokens = kWalkChunkTokens;
+    }
   }
 
   absl::StatusOr<WalkTimes> Run() {
-    QEFF_ASSIGN_OR_RETURN(hidden_, MakeStore("hidden", spec_.hidden_size));
+    QEFF_ASSIGN_OR_RETURN(changed_.hidden,
+                          MakeStore(kHidden, spec_.hidden_size));
+    if (gaps_) {
+      QEFF_ASSIGN_OR_RETURN(original_.hidden,
+                            MakeStore(kOriginal, spec_.hidden_size));
+    }
     QEFF_ASSIGN_OR_RETURN(const int64_t done, Restore());
     for (int64_t step = done; step < steps_; ++step) {
       if (step < spec_.num_layers) {
@@ -83,13 +115,6 @@ class Walk {
   }
 
  private:
-  // What `first` .. `first + count` of a pass are.
-  struct Chunk {
-    int64_t row;
-    int64_t rows;
-    absl::Span<const int64_t> lengths;  // empty where rows are cut anywhere
-  };
-
   absl::StatusOr<RowStore> MakeStore(const char* name, int64_t cols) const {
     if (!plan_.spill) return RowStore(sample_.tokens, cols);
     return RowStore::InFile(
@@ -97,8 +122,9 @@ class Walk {
         cols);
   }
 
-  std::string HiddenPath(int64_t step) const {
-    return absl::StrCat(options_.work_folder, "/hidden_states.", step);
+  // Where the input of `step` is kept.
+  std::string PathOf(const char* name, int64_t step) const {
+    return absl::StrCat(options_.work_folder, "/", name, ".", step);
   }
 
   // The input of the first step that is not done, whose number is returned.
@@ -110,24 +136,30 @@ class Walk {
     }
     for (int64_t step = 0; step < done; ++step) {
       const Json& entry = journal_.steps()[static_cast<size_t>(step)];
-      if (!entry.is_object() || !entry.contains("state") ||
-          !entry.contains("hidden_states") ||
-          !entry["hidden_states"].is_string()) {
+      if (!entry.is_object() || !entry.contains("state")) {
         return InvalidInputError("journal: step ", step, " is damaged");
       }
       QEFF_RETURN_IF_ERROR(solver_.Restore(step, entry["state"]));
     }
-    if (done == 0) {
-      QEFF_RETURN_IF_ERROR(Embed());
-    } else if (done < steps_) {
-      const std::string path = HiddenPath(done);
-      QEFF_ASSIGN_OR_RETURN(const uint64_t checksum, hidden_->Load(path));
-      const Json& entry = journal_.steps().back();
-      if (entry["hidden_states"] != absl::StrCat(absl::Hex(checksum))) {
-        return InvalidInputError(path, ": the checksum is not the journal's");
-      }
+    if (done == 0) QEFF_RETURN_IF_ERROR(Embed());
+    if (done > 0 && done < steps_) {
+      QEFF_RETURN_IF_ERROR(LoadHidden(kHidden, done, &changed_));
+      if (gaps_) QEFF_RETURN_IF_ERROR(LoadHidden(kOriginal, done, &original_));
     }
     return done;
+  }
+
+  absl::Status LoadHidden(const char* name, int64_t step, Stream* stream) {
+    const std::string path = PathOf(name, step);
+    QEFF_ASSIGN_OR_RETURN(const uint64_t checksum, stream->hidden->Load(path));
+    const Json& entry = journal_.steps().back();
+    if (!entry.contains(name) ||
+        entry[name] != absl::StrCat(absl::Hex(checksum))) {
+      return InvalidInputError(path,
+                               ": the checksum is not the journal's; "
+                               "--restart begins anew");
+    }
+    return absl::OkStatus();
   }
 
   absl::Status Embed() {
@@ -140,7 +172,8 @@ class Walk {
       }
       const auto rows = embedded.view().Rows(0, length);
       QEFF_RETURN_IF_ERROR(model_.Embed(sequence, rows));
-      QEFF_RETURN_IF_ERROR(hidden_->Write(row, rows));
+      QEFF_RETURN_IF_ERROR(changed_.hidden->Write(row, rows));
+      if (gaps_) QEFF_RETURN_IF_ERROR(original_.hidden->Write(row, rows));
       row += length;
     }
     return absl::OkStatus();
@@ -181,27 +214,43 @@ class Walk {
     return absl::OkStatus();
   }
 
-  // Layers that share an input.
-  struct Stage {
-    std::vector<CalibratedLinear*> layers;   // all
-    std::vector<CalibratedLinear*> changed;  // those for the solver
-    absl::optional<InputStatistics> inputs;  // unless none is changed
-  };
+  using Roles = absl::Span<const LinearRole>;
 
-  Stage MakeStage(std::initializer_list<LinearRole> roles) {
+  static bool Has(Roles roles, LinearRole role) {
+    return std::find(roles.begin(), roles.end(), role) != roles.end();
+  }
+
+  // Layers without their weights.
+  Stage MakeStage(int64_t index, Roles roles) const {
     Stage stage;
-    for (CalibratedLinear& linear : linears_) {
-      if (std::find(roles.begin(), roles.end(), linear.module->role) ==
-          roles.end()) {
-        continue;
-      }
-      stage.layers.push_back(&linear);
-      if (solver_.Changes(*linear.module)) stage.changed.push_back(&linear);
+    for (const LinearModule& module :
+         model_.map().blocks[static_cast<size_t>(index)].linears) {
+      if (Has(roles, module.role)) stage.layers.push_back({&module, {}});
+    }
+    for (CalibratedLinear& layer : stage.layers) {
+      if (solver_.Changes(*layer.module)) stage.changed.push_back(&layer);
     }
     if (!stage.changed.empty()) {
-      stage.inputs.emplace(stage.layers[0]->module->in_features);
+      stage.inputs.emplace(stage.layers[0].module->in_features);
     }
     return stage;
+  }
+
+  // a - b.
+  MatrixView<const float> Subtract(MatrixView<const float> a,
+                                   MatrixView<const float> b,
+                                   HostScratch::Slot slot) {
+    constexpr int64_t kRowsOfTask = 16;
+    const auto out = gap_scratch_.Get(slot, a.rows(), a.cols());
+    pool_.ParallelFor(a.rows(), kRowsOfTask,
+                      [&](int64_t r, int64_t end, int /*thread*/) {
+                        for (; r < end; ++r) {
+                          for (int64_t c = 0; c < a.cols(); ++c) {
+                            out.row(r)[c] = a.row(r)[c] - b.row(r)[c];
+                          }
+                        }
+                      });
+    return out;
   }
 
   void Count(MatrixView<const float> input, Stage* stage) {
@@ -210,9 +259,31 @@ class Walk {
     stage->inputs->Add(input, pool_);
   }
 
-  // Solves the stage and puts its layers into the block.
-  absl::Status Solve(Stage* stage, HostBlock* block) {
+  // `x` and `original_x`: what the layer's output is added to; or no rows.
+  void CountGap(MatrixView<const float> input,
+                MatrixView<const float> original_input,
+                MatrixView<const float> x, MatrixView<const float> original_x,
+                Stage* stage) {
+    if (!stage->inputs.has_value()) return;
+    const Stopwatch watch(&times_.hessian);
+    MatrixView<const float> residual;
+    if (x.rows() > 0) {
+      residual = Subtract(original_x, x, HostScratch::kResidual);
+    }
+    stage->inputs->AddGap(input,
+                          Subtract(original_input, input, HostScratch::kNormed),
+                          residual, pool_);
+  }
+
+  // Loads the weights of the stage, has them changed and puts them into the
+  // block.
+  absl::Status Solve(int64_t index, Stage* stage) {
     QEFF_RETURN_IF_ERROR(Check());
+    for (CalibratedLinear& layer : stage->layers) {
+      const Stopwatch watch(&times_.load);
+      QEFF_ASSIGN_OR_RETURN(layer.weights,
+                            model_.LoadLinear(index, layer.module->role));
+    }
     if (stage->inputs.has_value()) {
       if (!stage->inputs->finite()) {
         return NumericalError("the inputs of ",
@@ -223,147 +294,212 @@ class Walk {
       QEFF_RETURN_IF_ERROR(solver_.Solve(stage->changed, &*stage->inputs));
     }
     const Stopwatch watch(&times_.load);
-    for (CalibratedLinear* linear : stage->layers) {
+    for (CalibratedLinear& layer : stage->layers) {
       QEFF_RETURN_IF_ERROR(
-          block->SetLinear(*linear->module, linear->weights, pool_));
-      linear->weights = LinearWeights();
+          changed_.block->SetLinear(*layer.module, layer.weights, pool_));
+    }
+    *stage = Stage();
+    return absl::OkStatus();
+  }
+
+  // Layers of the original block.
+  absl::Status LoadOriginal(int64_t index, Roles roles) {
+    if (!gaps_) return absl::OkStatus();
+    const Stopwatch watch(&times_.load);
+    for (const LinearModule& module :
+         model_.map().blocks[static_cast<size_t>(index)].linears) {
+      if (!Has(roles, module.role)) continue;
+      QEFF_ASSIGN_OR_RETURN(const LinearWeights weights,
+                            model_.LoadLinear(index, module.role));
+      QEFF_RETURN_IF_ERROR(original_.block->SetLinear(module, weights, pool_));
     }
     return absl::OkStatus();
   }
 
-  absl::StatusOr<HostBlock> LoadBlock(int64_t index) {
-    const Stopwatch watch(&times_.load);
-    linears_.clear();
-    for (const LinearModule& module :
-         model_.map().blocks[static_cast<size_t>(index)].linears) {
-      QEFF_ASSIGN_OR_RETURN(LinearWeights weights,
-                            model_.LoadLinear(index, module.role));
-      linears_.push_back({&module, std::move(weights)});
-    }
-    model_.ReleaseBlock(index);
-    return HostBlock::LoadNorms(model_, index);
+  void Drop(Stream* stream, Roles roles) {
+    if (!stream->block.has_value()) return;
+    for (const LinearRole role : roles) stream->block->DropLinear(role);
   }
 
   absl::Status RunBlock(int64_t index) {
-    QEFF_ASSIGN_OR_RETURN(HostBlock block, LoadBlock(index));
-    Stage ffn = MakeStage({LinearRole::kGate, LinearRole::kUp});
-    QEFF_RETURN_IF_ERROR(RunAttention(&block, &ffn));
-    return RunFfn(&block, &ffn);
+    for (Stream* stream : {&changed_, &original_}) {
+      QEFF_ASSIGN_OR_RETURN(stream->block, HostBlock::LoadNorms(model_, index));
+    }
+    QEFF_RETURN_IF_ERROR(RunAttention(index));
+    QEFF_RETURN_IF_ERROR(RunFfn(index));
+    model_.ReleaseBlock(index);
+    return absl::OkStatus();
   }
 
-  // Ends with the inputs of `ffn` counted.
-  absl::Status RunAttention(HostBlock* block, Stage* ffn) {
-    Stage qkv = MakeStage(
-        {LinearRole::kQ, LinearRole::kK, LinearRole::kV, LinearRole::kQkv});
+  absl::Status RunAttention(int64_t index) {
+    static constexpr LinearRole kQkv[] = {LinearRole::kQ, LinearRole::kK,
+                                          LinearRole::kV, LinearRole::kQkv};
+    Stage qkv = MakeStage(index, kQkv);
     if (qkv.inputs.has_value()) {
-      QEFF_RETURN_IF_ERROR(ForRows([&](const Chunk& chunk) -> absl::Status {
-        QEFF_ASSIGN_OR_RETURN(const auto x,
-                              hidden_->Read(chunk.row, chunk.rows));
-        Count(Timed([&] { return block->AttentionInput(context_, x); }), &qkv);
-        return absl::OkStatus();
-      }));
+      QEFF_RETURN_IF_ERROR(CountInputs(&HostBlock::AttentionInput, &qkv));
     }
-    QEFF_RETURN_IF_ERROR(Solve(&qkv, block));
+    QEFF_RETURN_IF_ERROR(Solve(index, &qkv));
+    QEFF_RETURN_IF_ERROR(LoadOriginal(index, kQkv));
+    QEFF_RETURN_IF_ERROR(LoadOriginal(index, {LinearRole::kO}));
 
-    Stage o = MakeStage({LinearRole::kO});
+    Stage o = MakeStage(index, {LinearRole::kO});
     QEFF_ASSIGN_OR_RETURN(RowStore heads, MakeStore("heads", spec_.q_size()));
-    QEFF_RETURN_IF_ERROR(ForSequences([&](const Chunk& chunk) -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const auto x, hidden_->Read(chunk.row, chunk.rows));
-      QEFF_ASSIGN_OR_RETURN(const auto out, Timed([&] {
-                              return block->AttentionHeads(
-                                  context_, chunk.lengths,
-                                  block->AttentionInput(context_, x));
-                            }));
-      Count(out, &o);
-      return heads.Write(chunk.row, out);
+    QEFF_RETURN_IF_ERROR(ForSequences([&](const Chunk& chunk) {
+      return RunInner(chunk, LinearRole::kO, &heads, &o);
     }));
-    for (const CalibratedLinear* linear : qkv.layers) {
-      block->DropLinear(linear->module->role);
-    }
-    QEFF_RETURN_IF_ERROR(Solve(&o, block));
+    Drop(&changed_, kQkv);
+    Drop(&original_, kQkv);
+    Drop(&original_, {LinearRole::kO});
+    QEFF_RETURN_IF_ERROR(Solve(index, &o));
+    QEFF_RETURN_IF_ERROR(AddOutputs(LinearRole::kO, &heads));
+    Drop(&changed_, {LinearRole::kO});
+    return absl::OkStatus();
+  }
 
+  absl::Status RunFfn(int64_t index) {
+    static constexpr LinearRole kInner[] = {LinearRole::kGate, LinearRole::kUp};
+    Stage inner = MakeStage(index, kInner);
+    if (inner.inputs.has_value()) {
+      QEFF_RETURN_IF_ERROR(CountInputs(&HostBlock::FfnInput, &inner));
+    }
+    QEFF_RETURN_IF_ERROR(Solve(index, &inner));
+    QEFF_RETURN_IF_ERROR(LoadOriginal(index, kInner));
+    QEFF_RETURN_IF_ERROR(LoadOriginal(index, {LinearRole::kDown}));
+
+    Stage down = MakeStage(index, {LinearRole::kDown});
+    QEFF_ASSIGN_OR_RETURN(RowStore rows, MakeStore("inner", spec_.ffn_size));
+    QEFF_RETURN_IF_ERROR(ForRows([&](const Chunk& chunk) {
+      return RunInner(chunk, LinearRole::kDown, &rows, &down);
+    }));
+    Drop(&changed_, kInner);
+    Drop(&original_, kInner);
+    Drop(&original_, {LinearRole::kDown});
+    QEFF_RETURN_IF_ERROR(Solve(index, &down));
+    QEFF_RETURN_IF_ERROR(AddOutputs(LinearRole::kDown, &rows));
+    Drop(&changed_, {LinearRole::kDown});
+    return absl::OkStatus();
+  }
+
+  // The inputs of a half of the block: its norm of the hidden states.
+  absl::Status CountInputs(
+      MatrixView<float> (HostBlock::*norm)(const HostBlockContext&,
+                                           MatrixView<const float>),
+      Stage* stage) {
     return ForRows([&](const Chunk& chunk) -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const auto x, hidden_->Read(chunk.row, chunk.rows));
-      QEFF_RETURN_IF_ERROR(AddLinear(block, LinearRole::kO, chunk, &heads, x));
-      Count(Timed([&] { return block->FfnInput(context_, x); }), ffn);
+      const auto input_of =
+          [&](Stream* stream) -> absl::StatusOr<MatrixView<float>> {
+        QEFF_ASSIGN_OR_RETURN(const auto x,
+                              stream->hidden->Read(chunk.row, chunk.rows));
+        const Stopwatch watch(&times_.forward);
+        return ((*stream->block).*norm)(stream->context, x);
+      };
+      QEFF_ASSIGN_OR_RETURN(const auto input, input_of(&changed_));
+      Count(input, stage);
+      if (!gaps_) return absl::OkStatus();
+      QEFF_ASSIGN_OR_RETURN(const auto original, input_of(&original_));
+      CountGap(input, original, {}, {}, stage);
       return absl::OkStatus();
     });
   }
 
-  absl::Status RunFfn(HostBlock* block, Stage* ffn) {
-    block->DropLinear(LinearRole::kO);
-    QEFF_RETURN_IF_ERROR(Solve(ffn, block));
-    ffn->inputs.reset();
-    Stage down = MakeStage({LinearRole::kDown});
-    QEFF_ASSIGN_OR_RETURN(RowStore inner, MakeStore("inner", spec_.ffn_size));
-    QEFF_RETURN_IF_ERROR(ForRows([&](const Chunk& chunk) -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const auto x, hidden_->Read(chunk.row, chunk.rows));
-      QEFF_ASSIGN_OR_RETURN(const auto out, Timed([&] {
-                              return block->FfnInner(
-                                  context_, block->FfnInput(context_, x));
-                            }));
-      Count(out, &down);
-      return inner.Write(chunk.row, out);
-    }));
-    for (const CalibratedLinear* linear : ffn->layers) {
-      block->DropLinear(linear->module->role);
-    }
-    QEFF_RETURN_IF_ERROR(Solve(&down, block));
-    return ForRows([&](const Chunk& chunk) -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const auto x, hidden_->Read(chunk.row, chunk.rows));
-      return AddLinear(block, LinearRole::kDown, chunk, &inner, x);
-    });
+  // From the hidden states `x` to the input of layer `role`, o or down.
+  absl::StatusOr<MatrixView<float>> InnerOf(const Chunk& chunk, LinearRole role,
+                                            MatrixView<const float> x,
+                                            Stream* stream) {
+    const Stopwatch watch(&times_.forward);
+    HostBlock& block = *stream->block;
+    const HostBlockContext& context = stream->context;
+    return role == LinearRole::kO
+               ? block.AttentionHeads(context, chunk.lengths,
+                                      block.AttentionInput(context, x))
+               : block.FfnInner(context, block.FfnInput(context, x));
   }
 
-  // x += layer `role` of the rows of `inputs`, and stores it.
-  absl::Status AddLinear(HostBlock* block, LinearRole role, const Chunk& chunk,
-                         RowStore* inputs, MatrixView<float> x) {
-    QEFF_ASSIGN_OR_RETURN(const auto input,
-                          inputs->Read(chunk.row, chunk.rows));
-    QEFF_RETURN_IF_ERROR(
-        Timed([&] { return block->AddLinear(context_, role, input, x); }));
-    return hidden_->Write(chunk.row, x);
+  // Computes, counts and stores the inputs of layer `role`. The original
+  // stream passes it at once, the changed one once it is solved (AddOutputs).
+  absl::Status RunInner(const Chunk& chunk, LinearRole role, RowStore* inner,
+                        Stage* stage) {
+    QEFF_ASSIGN_OR_RETURN(const auto x,
+                          changed_.hidden->Read(chunk.row, chunk.rows));
+    QEFF_ASSIGN_OR_RETURN(const auto input, InnerOf(chunk, role, x, &changed_));
+    Count(input, stage);
+    if (gaps_) {
+      QEFF_ASSIGN_OR_RETURN(const auto y,
+                            original_.hidden->Read(chunk.row, chunk.rows));
+      QEFF_ASSIGN_OR_RETURN(const auto original,
+                            InnerOf(chunk, role, y, &original_));
+      CountGap(input, original, x, y, stage);
+      const Stopwatch watch(&times_.forward);
+      QEFF_RETURN_IF_ERROR(
+          original_.block->AddLinear(original_.context, role, original, y));
+      QEFF_RETURN_IF_ERROR(original_.hidden->Write(chunk.row, y));
+    }
+    return inner->Write(chunk.row, input);
+  }
+
+  // The changed stream passes layer `role`.
+  absl::Status AddOutputs(LinearRole role, RowStore* inner) {
+    return ForRows([&](const Chunk& chunk) -> absl::Status {
+      QEFF_ASSIGN_OR_RETURN(const auto x,
+                            changed_.hidden->Read(chunk.row, chunk.rows));
+      QEFF_ASSIGN_OR_RETURN(const auto input,
+                            inner->Read(chunk.row, chunk.rows));
+      const Stopwatch watch(&times_.forward);
+      QEFF_RETURN_IF_ERROR(
+          changed_.block->AddLinear(changed_.context, role, input, x));
+      return changed_.hidden->Write(chunk.row, x);
+    });
   }
 
   absl::Status RunLmHead() {
     QEFF_ASSIGN_OR_RETURN(const NormWeights norm, model_.LoadFinalNorm());
-    InputStatistics inputs(spec_.hidden_size);
+    Stage stage;
+    stage.inputs.emplace(spec_.hidden_size);
+    const auto input_of =
+        [&](const Chunk& chunk,
+            Stream* stream) -> absl::StatusOr<MatrixView<float>> {
+      QEFF_ASSIGN_OR_RETURN(const auto x,
+                            stream->hidden->Read(chunk.row, chunk.rows));
+      const auto normed =
+          stream->scratch.Get(HostScratch::kFinal, x.rows(), x.cols());
+      ApplyNorm(spec_, norm, x, normed, pool_);
+      return normed;
+    };
     QEFF_RETURN_IF_ERROR(ForRows([&](const Chunk& chunk) -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const auto x, hidden_->Read(chunk.row, chunk.rows));
-      const auto normed = scratch_.Get(HostScratch::kFinal, x.rows(), x.cols());
-      Timed([&] {
-        ApplyNorm(spec_, norm, x, normed, pool_);
-        return 0;
-      });
-      const Stopwatch watch(&times_.hessian);
-      inputs.Add(normed, pool_);
+      QEFF_ASSIGN_OR_RETURN(const auto input, input_of(chunk, &changed_));
+      Count(input, &stage);
+      if (!gaps_) return absl::OkStatus();
+      QEFF_ASSIGN_OR_RETURN(const auto original, input_of(chunk, &original_));
+      CountGap(input, original, {}, {}, &stage);
       return absl::OkStatus();
     }));
-    if (!inputs.finite()) return NumericalError("its inputs are not finite");
+    if (!stage.inputs->finite()) {
+      return NumericalError("its inputs are not finite");
+    }
     const Stopwatch watch(&times_.solve);
-    return solver_.SolveLmHead(&inputs);
+    return solver_.SolveLmHead(&*stage.inputs);
   }
 
   // Everything of `step` goes to the device, then into the journal.
   absl::Status Finish(int64_t step) {
     const Stopwatch watch(&times_.save);
-    uint64_t checksum = 0;
+    Json entry = Json::object();
+    const auto save = [&](const char* name, Stream* stream) -> absl::Status {
+      QEFF_ASSIGN_OR_RETURN(const uint64_t checksum,
+                            stream->hidden->Save(PathOf(name, step + 1)));
+      entry[name] = absl::StrCat(absl::Hex(checksum));
+      return absl::OkStatus();
+    };
     if (step + 1 < steps_) {
-      QEFF_ASSIGN_OR_RETURN(checksum, hidden_->Save(HiddenPath(step + 1)));
+      QEFF_RETURN_IF_ERROR(save(kHidden, &changed_));
+      if (gaps_) QEFF_RETURN_IF_ERROR(save(kOriginal, &original_));
     }
-    QEFF_ASSIGN_OR_RETURN(Json state, solver_.FinishStep());
-    QEFF_RETURN_IF_ERROR(
-        journal_.Append({{"hidden_states", absl::StrCat(absl::Hex(checksum))},
-                         {"state", std::move(state)}}));
-    (void)unlink(HiddenPath(step).c_str());
+    QEFF_ASSIGN_OR_RETURN(entry["state"], solver_.FinishStep());
+    QEFF_RETURN_IF_ERROR(journal_.Append(entry));
+    (void)unlink(PathOf(kHidden, step).c_str());
+    (void)unlink(PathOf(kOriginal, step).c_str());
     if (options_.progress) options_.progress(step + 1, steps_);
     return absl::OkStatus();
-  }
-
-  template <typename Body>
-  auto Timed(Body body) -> decltype(body()) {
-    const Stopwatch watch(&times_.forward);
-    return body();
   }
 
   const Transformer& model_;
@@ -374,15 +510,15 @@ class Walk {
   LayerSolver& solver_;
   const WalkOptions& options_;
   ThreadPool& pool_;
+  const bool gaps_;
 
   int64_t steps_ = 0;
   std::vector<int64_t> lengths_;
   std::vector<float> alibi_;
   RopeTable rope_;
-  HostScratch scratch_;
-  HostBlockContext context_;
-  absl::optional<RowStore> hidden_;        // the input of the block at hand
-  std::vector<CalibratedLinear> linears_;  // of the block at hand
+  Stream changed_;
+  Stream original_;  // with gaps_
+  HostScratch gap_scratch_;
   WalkTimes times_;
 };
 

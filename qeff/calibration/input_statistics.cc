@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/util/check.h"
@@ -18,6 +19,19 @@ constexpr int64_t kChunkRows = 2048;
 constexpr int64_t kBandRows = 512;
 
 constexpr int64_t kFeaturesOfTask = 64;
+
+// sum += a^T b, which has a size of its own at first.
+void AddProduct(MatrixView<const float> a, MatrixView<const float> b,
+                Matrix<float>* sum, ThreadPool& pool) {
+  if (sum->empty()) *sum = Matrix<float>(a.cols(), b.cols());
+  SgemmArgs args;
+  args.a = a;
+  args.a_transposed = true;
+  args.b = b;
+  args.c = sum->view();
+  args.update = SgemmUpdate::kAdd;
+  Sgemm(args, pool);
+}
 
 }  // namespace
 
@@ -72,6 +86,33 @@ void InputStatistics::AddHessian(MatrixView<const float> rows,
                        }
                      });
   }
+}
+
+void InputStatistics::AddGap(MatrixView<const float> rows,
+                             MatrixView<const float> gap,
+                             MatrixView<const float> residual_gap,
+                             ThreadPool& pool) {
+  QEFF_CHECK(rows.cols() == features_ && gap.cols() == features_ &&
+             gap.rows() == rows.rows());
+  AddProduct(gap, rows, &input_gap_, pool);
+  if (residual_gap.rows() > 0) {
+    AddProduct(residual_gap, rows, &residual_gap_, pool);
+  }
+}
+
+Matrix<float> InputStatistics::MeanOf(Matrix<float> sum) const {
+  const float factor =
+      rows_ == 0 ? 0.0f : static_cast<float>(1.0 / static_cast<double>(rows_));
+  for (float& value : sum.span()) value *= factor;
+  return sum;
+}
+
+Matrix<float> InputStatistics::TakeInputGap() {
+  return MeanOf(std::move(input_gap_));
+}
+
+Matrix<float> InputStatistics::TakeResidualGap() {
+  return MeanOf(std::move(residual_gap_));
 }
 
 Matrix<float> InputStatistics::TakeHessian() {

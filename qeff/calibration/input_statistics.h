@@ -32,6 +32,19 @@ class InputStatistics {
   const std::vector<double>& abs_sums() const { return abs_sums_; }
   const std::vector<float>& abs_maxima() const { return abs_maxima_; }
 
+  // Adds what these inputs lack: `gap` [n, features] is the inputs of the
+  // original model for the same tokens minus `rows`, and `residual_gap`
+  // [n, outputs] (no rows: none) the same for what the layer's output is added
+  // to. `rows` are those of a call of Add. Precondition (checked): sizes.
+  void AddGap(MatrixView<const float> rows, MatrixView<const float> gap,
+              MatrixView<const float> residual_gap, ThreadPool& pool);
+
+  // Means over the rows of gap^T x [features, features] and of
+  // residual_gap^T x [outputs, features], summed in float32; empty where none
+  // was added. Each once, at the end.
+  Matrix<float> TakeInputGap();
+  Matrix<float> TakeResidualGap();
+
   // The Hessian of ||x W^T||^2 / 2 over the rows, their mean of x x^T:
   // [features, features], of which what is on and above the diagonal is set.
   // Products are summed in float32 over up to 2048 rows of a call, and these
@@ -40,6 +53,7 @@ class InputStatistics {
 
  private:
   void AddHessian(MatrixView<const float> rows, ThreadPool& pool);
+  Matrix<float> MeanOf(Matrix<float> sum) const;
   // Where row i of the triangle begins, at element (i, i).
   double* TriangleRow(int64_t i) {
     return triangle_.data() + i * features_ - i * (i - 1) / 2;
@@ -52,6 +66,8 @@ class InputStatistics {
   std::vector<float> abs_maxima_;
   AlignedArray<double> triangle_;  // rows of the upper triangle
   Matrix<float> band_;             // of the rows of a call
+  Matrix<float> input_gap_;        // sum of gap^T x
+  Matrix<float> residual_gap_;
 };
 
 }  // namespace qeff

@@ -77,6 +77,34 @@ TEST(InputStatisticsTest, SameBitsForAnyNumberOfThreads) {
             0);
 }
 
+TEST(InputStatisticsTest, Gaps) {
+  const auto pool = CreateThreadPool(2).value();
+  const Matrix<float> x = RandomRows(50, 20), gap = RandomRows(50, 20);
+  const Matrix<float> residual = RandomRows(50, 3);
+  InputStatistics statistics(20);
+  for (int64_t r = 0; r < 50; r += 25) {
+    const auto rows = x.view().Rows(r, 25);
+    statistics.Add(rows, *pool);
+    statistics.AddGap(rows, gap.view().Rows(r, 25), residual.view().Rows(r, 25),
+                      *pool);
+  }
+  const Matrix<float> g = statistics.TakeInputGap();
+  const Matrix<float> r = statistics.TakeResidualGap();
+  ASSERT_EQ(g.rows(), 20);
+  ASSERT_EQ(r.rows(), 3);
+  ASSERT_EQ(r.cols(), 20);
+  double sum = 0, residual_sum = 0;
+  for (int64_t t = 0; t < 50; ++t) {
+    sum +=
+        static_cast<double>(gap.row(t)[4]) * static_cast<double>(x.row(t)[7]);
+    residual_sum += static_cast<double>(residual.row(t)[2]) *
+                    static_cast<double>(x.row(t)[7]);
+  }
+  EXPECT_NEAR(g.row(4)[7], sum / 50, 1e-5);
+  EXPECT_NEAR(r.row(2)[7], residual_sum / 50, 1e-5);
+  EXPECT_TRUE(InputStatistics(5).TakeInputGap().empty());
+}
+
 TEST(InputStatisticsTest, NotFinite) {
   Matrix<float> x = RandomRows(3, 4);
   EXPECT_TRUE(Collect(x, 3, 1).finite());

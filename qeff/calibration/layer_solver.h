@@ -31,6 +31,11 @@ class LayerSolver {
   // Whether `module` is to be changed: others are not given to Solve.
   virtual bool Changes(const LinearModule& module) const = 0;
 
+  // Whether `inputs` is to say what they lack, compared with the original model
+  // (InputStatistics::AddGap). The original model runs beside the changed one
+  // then.
+  virtual bool WantsGaps() const = 0;
+
   // Changes `layers`, all of which have the inputs that `inputs` describes.
   virtual absl::Status Solve(absl::Span<CalibratedLinear* const> layers,
                              InputStatistics* inputs) = 0;

@@ -28,9 +28,11 @@ bool SharesInputs(const TransformerSpec& spec, LinearRole role) {
 // Sums up the work, and returns the widest layer that is solved.
 int64_t CountFlops(const Transformer& model, int64_t tokens,
                    const LayerSolver& solver, WalkPlan* plan) {
+  // Half of the matrix; of gaps all of it.
+  const double products = solver.WantsGaps() ? 3 : 1;
   const auto hessian_flops = [&](int64_t features) {
-    return static_cast<double>(tokens) * static_cast<double>(features) *
-           static_cast<double>(features);
+    return products * static_cast<double>(tokens) *
+           static_cast<double>(features) * static_cast<double>(features);
   };
   int64_t widest = 0;
   if (plan->lm_head) {
@@ -39,7 +41,8 @@ int64_t CountFlops(const Transformer& model, int64_t tokens,
   }
   for (const BlockNames& block : model.map().blocks) {
     for (const LinearModule& linear : block.linears) {
-      plan->forward_flops += 2 * static_cast<double>(tokens) *
+      plan->forward_flops += (solver.WantsGaps() ? 4 : 2) *
+                             static_cast<double>(tokens) *
                              static_cast<double>(linear.in_features) *
                              static_cast<double>(linear.out_features);
       if (!solver.Changes(linear)) continue;
@@ -52,14 +55,25 @@ int64_t CountFlops(const Transformer& model, int64_t tokens,
 }
 
 // Of resident memory, besides what can be spilled and the solver's.
-uint64_t FixedBytes(const TransformerSpec& spec, int64_t chunk,
-                    int64_t widest) {
+uint64_t FixedBytes(const TransformerSpec& spec, int64_t chunk, int64_t widest,
+                    bool gaps) {
   const int64_t scratch_width =
       2 * (spec.hidden_size + spec.ffn_size + spec.q_size() + spec.kv_size());
-  // The Hessian once as its triangle in double, once as a matrix.
-  return kBaseBytes + FloatBytes(chunk, scratch_width) +
-         2 * FloatBytes(widest, widest) +
-         FloatBytes(1, spec.block_linear_elems());
+  const int64_t ffn_layers = spec.gated_ffn ? 3 : 2;
+  const int64_t half_elems =
+      std::max(spec.hidden_size * spec.ffn_size * ffn_layers,
+               spec.block_linear_elems() -
+                   spec.hidden_size * spec.ffn_size * ffn_layers);
+  // The Hessian once as its triangle in double, once as a matrix; the layers
+  // of a half of the block.
+  uint64_t bytes = kBaseBytes + FloatBytes(chunk, scratch_width) +
+                   2 * FloatBytes(widest, widest) + FloatBytes(1, half_elems);
+  if (gaps) {
+    bytes += FloatBytes(chunk, scratch_width + widest + spec.hidden_size) +
+             FloatBytes(widest + spec.hidden_size, widest) +
+             FloatBytes(1, half_elems);
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -79,10 +93,13 @@ absl::StatusOr<WalkPlan> PlanWalk(const Transformer& model,
   plan.lm_head = lm_head;
   const int64_t widest = CountFlops(model, sample.tokens, solver, &plan);
   const int64_t inner = std::max(spec.ffn_size, spec.q_size());
-  const uint64_t hidden_bytes = FloatBytes(sample.tokens, spec.hidden_size);
+  const bool gaps = solver.WantsGaps();
+  const uint64_t hidden_bytes =
+      FloatBytes(sample.tokens, spec.hidden_size) * (gaps ? 2 : 1);
   const uint64_t spilled_bytes =
       hidden_bytes + FloatBytes(sample.tokens, inner);
-  const uint64_t fixed_bytes = FixedBytes(spec, chunk, widest) + solver_bytes;
+  const uint64_t fixed_bytes =
+      FixedBytes(spec, chunk, widest, gaps) + solver_bytes;
   plan.scratch_bytes = 2 * hidden_bytes;
   plan.peak_bytes = fixed_bytes + spilled_bytes;
   if (memory_limit_bytes == 0 || plan.peak_bytes <= memory_limit_bytes) {
@@ -90,7 +107,8 @@ absl::StatusOr<WalkPlan> PlanWalk(const Transformer& model,
   }
   plan.spill = true;
   plan.scratch_bytes += spilled_bytes;
-  plan.peak_bytes = fixed_bytes + FloatBytes(chunk, spec.hidden_size + inner);
+  plan.peak_bytes =
+      fixed_bytes + FloatBytes(chunk, 2 * spec.hidden_size + inner);
   if (plan.peak_bytes > memory_limit_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "memory limit: expected at least ", plan.peak_bytes,

@@ -10,8 +10,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/sgemm/sgemm.h"
+#include "qeff/quant/group_search.h"
 #include "qeff/quant/upper_factor.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
@@ -31,20 +33,22 @@ constexpr int64_t kRowsOfTask = 16;
 // Groups and their parameters, which rounding and GPTQ share.
 class Groups {
  public:
-  Groups(MatrixView<const float> weights, const GptqOptions& options)
+  // `energy`: importance of the columns; empty: ranges decide.
+  Groups(MatrixView<const float> weights, const GptqOptions& options,
+         const std::vector<float>& energy, ThreadPool& pool)
       : shape_(options.scheme, weights.rows(), weights.cols()),
         params_(static_cast<size_t>(shape_.rows * shape_.groups)) {
-    for (int64_t r = 0; r < shape_.rows; ++r) {
-      for (int64_t g = 0; g < shape_.groups; ++g) {
-        const float* begin = weights.row(r) + g * shape_.group_elems;
-        const float* end = weights.row(r) +
-                           std::min(shape_.cols, (g + 1) * shape_.group_elems);
-        const auto range = std::minmax_element(begin, end);
-        params_[static_cast<size_t>(r * shape_.groups + g)] =
-            ComputeGroupParams(options.scheme, *range.first, *range.second,
-                               options.scale_dtype);
-      }
-    }
+    pool.ParallelFor(shape_.rows, kRowsOfTask,
+                     [&](int64_t row, int64_t end, int /*thread*/) {
+                       for (; row < end; ++row) {
+                         ChooseRow(weights.row(row), row, options, energy);
+                       }
+                     });
+  }
+
+  void CopyRow(const Groups& from, int64_t row) {
+    std::copy_n(from.params_.begin() + row * shape_.groups, shape_.groups,
+                params_.begin() + row * shape_.groups);
   }
 
   const GroupParams& Of(int64_t row, int64_t col) const {
@@ -66,7 +70,29 @@ class Groups {
   }
 
  private:
-  const QuantizedShape shape_;
+  void ChooseRow(const float* weights, int64_t row, const GptqOptions& options,
+                 const std::vector<float>& energy) {
+    for (int64_t g = 0; g < shape_.groups; ++g) {
+      const int64_t begin = g * shape_.group_elems;
+      const size_t size = static_cast<size_t>(
+          std::min(shape_.cols - begin, shape_.group_elems));
+      const absl::Span<const float> group(weights + begin, size);
+      GroupParams& params =
+          params_[static_cast<size_t>(row * shape_.groups + g)];
+      if (energy.empty()) {
+        const auto range = std::minmax_element(group.begin(), group.end());
+        params = ComputeGroupParams(options.scheme, *range.first, *range.second,
+                                    options.scale_dtype);
+      } else {
+        params = SearchGroupParams(
+            options.scheme, group,
+            absl::MakeSpan(energy).subspan(static_cast<size_t>(begin), size),
+            options.scale_dtype);
+      }
+    }
+  }
+
+  QuantizedShape shape_;
   std::vector<GroupParams> params_;  // [rows, groups]
 };
 
@@ -105,44 +131,46 @@ bool Saturates(float wanted, uint8_t code, const GroupParams& params) {
   return std::abs(steps) > 0.501f;
 }
 
+// Codes of all rows, and what they lose.
+struct Sweep {
+  std::vector<uint8_t> codes;      // [rows, cols]
+  std::vector<double> losses;      // of a row
+  std::vector<int64_t> saturated;  // of a row
+};
+
 // A layer whose Hessian is factored.
 class Layer {
  public:
-  Layer(MatrixView<const float> weights, const Groups& groups,
-        const GptqOptions& options, const FactoredHessian& hessian,
-        ThreadPool& pool)
+  Layer(MatrixView<const float> weights, int bits,
+        const FactoredHessian& hessian, ThreadPool& pool)
       : weights_(weights),
-        groups_(groups),
-        bits_(options.scheme.bits),
+        bits_(bits),
         order_(hessian.order),
         factor_(hessian.factor.view()),
         pool_(pool),
         left_(weights.rows(), weights.cols()),
-        carried_(weights.rows(), std::min(kBlock, weights.cols())),
-        losses_(static_cast<size_t>(weights.rows())),
-        saturated_(static_cast<size_t>(weights.rows())) {}
+        carried_(weights.rows(), std::min(kBlock, weights.cols())) {}
 
-  // Writes codes [rows, cols] and returns the loss; not finite when a sum
-  // overflowed. `propagate`: GPTQ, else rounding to nearest.
-  double Quantize(bool propagate, std::vector<uint8_t>* codes) {
-    std::fill(losses_.begin(), losses_.end(), 0.0);
-    std::fill(saturated_.begin(), saturated_.end(), int64_t{0});
+  // Losses are not finite when a sum overflowed. `propagate`: GPTQ, else
+  // rounding to nearest.
+  Sweep Quantize(const Groups& groups, bool propagate) {
+    const size_t rows = static_cast<size_t>(weights_.rows());
+    Sweep sweep;
+    sweep.codes.resize(rows * static_cast<size_t>(weights_.cols()));
+    sweep.losses.resize(rows);
+    sweep.saturated.resize(rows);
     for (int64_t begin = 0; begin < weights_.cols(); begin += kBlock) {
       const int64_t size = std::min(kBlock, weights_.cols() - begin);
       Carry(begin, size);
       pool_.ParallelFor(weights_.rows(), kRowsOfTask,
                         [&](int64_t row, int64_t end, int /*thread*/) {
                           for (; row < end; ++row) {
-                            QuantizeRow(row, begin, size, propagate, codes);
+                            QuantizeRow(groups, row, begin, size, propagate,
+                                        &sweep);
                           }
                         });
     }
-    return std::accumulate(losses_.begin(), losses_.end(), 0.0);
-  }
-
-  // Of the last call of Quantize.
-  int64_t saturated() const {
-    return std::accumulate(saturated_.begin(), saturated_.end(), int64_t{0});
+    return sweep;
   }
 
  private:
@@ -155,10 +183,10 @@ class Layer {
     Sgemm(args, pool_);
   }
 
-  void QuantizeRow(int64_t row, int64_t begin, int64_t size, bool propagate,
-                   std::vector<uint8_t>* codes) {
-    float* carried = carried_.view().row(row);
-    float* left = left_.view().row(row);
+  void QuantizeRow(const Groups& groups, int64_t row, int64_t begin,
+                   int64_t size, bool propagate, Sweep* sweep) {
+    float* carried = carried_.row(row);
+    float* left = left_.row(row);
     const float* weights = weights_.row(row);
     double loss = 0;
     int64_t saturated = 0;
@@ -166,11 +194,11 @@ class Layer {
       const int64_t col = order_[static_cast<size_t>(begin + j)];
       const float* factor = factor_.row(begin + j) + begin;
       const float w = weights[col];
-      const GroupParams& params = groups_.Of(row, col);
+      const GroupParams& params = groups.Of(row, col);
       const float wanted = propagate ? w + carried[j] / factor[j] : w;
       const uint8_t code = QuantizeValue(wanted, params, bits_);
       const float d = w - DequantizeValue(code, params.zero, params.scale);
-      (*codes)[static_cast<size_t>(row * weights_.cols() + col)] = code;
+      sweep->codes[static_cast<size_t>(row * weights_.cols() + col)] = code;
       saturated += Saturates(wanted, code, params);
       left[begin + j] = d;
       const double error =
@@ -178,20 +206,17 @@ class Layer {
       loss += error * error;
       for (int64_t i = j + 1; i < size; ++i) carried[i] += d * factor[i];
     }
-    losses_[static_cast<size_t>(row)] += loss;
-    saturated_[static_cast<size_t>(row)] += saturated;
+    sweep->losses[static_cast<size_t>(row)] += loss;
+    sweep->saturated[static_cast<size_t>(row)] += saturated;
   }
 
   const MatrixView<const float> weights_;
-  const Groups& groups_;
   const int bits_;
   const std::vector<int64_t>& order_;
   const MatrixView<const float> factor_;
   ThreadPool& pool_;
-  Matrix<float> left_;              // d, in that order
-  Matrix<float> carried_;           // of a block
-  std::vector<double> losses_;      // of a row
-  std::vector<int64_t> saturated_;  // of a row
+  Matrix<float> left_;     // d, in that order
+  Matrix<float> carried_;  // of a block
 };
 
 // Inputs that were always 0 get an energy of their own, which ties them to
@@ -238,7 +263,20 @@ void Round(MatrixView<const float> weights, const Groups& groups, int bits,
           QuantizeValue(weights.row(r)[c], groups.Of(r, c), bits);
     }
   }
-  result->rounded = true;
+  result->rounded_rows = weights.rows();
+}
+
+// Takes row `row` of a sweep with `groups` when it loses less than `best`,
+// whose rows have the groups `chosen`.
+void TakeIfBetter(const Sweep& sweep, const Groups& groups, int64_t row,
+                  int64_t cols, Sweep* best, Groups* chosen) {
+  const size_t r = static_cast<size_t>(row);
+  if (!(sweep.losses[r] < best->losses[r])) return;
+  best->losses[r] = sweep.losses[r];
+  best->saturated[r] = sweep.saturated[r];
+  std::copy_n(sweep.codes.begin() + row * cols, cols,
+              best->codes.begin() + row * cols);
+  chosen->CopyRow(groups, row);
 }
 
 }  // namespace
@@ -251,6 +289,9 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
   result.dead_inputs = ReviveDeadInputs(&hessian);
   if (!std::isfinite(mean_energy)) return result;
   std::vector<int64_t> order = OrderOf(hessian, options.order_by_energy);
+  for (int64_t i = 0; i < hessian.rows(); ++i) {
+    result.energy.push_back(hessian.row(i)[i]);
+  }
   for (const double step : kDampingSteps) {
     const double added = step * options.damping * mean_energy;
     result.factor = Ordered(hessian, order, static_cast<float>(added));
@@ -260,6 +301,7 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
     return result;
   }
   result.factor = Matrix<float>();
+  result.energy.clear();
   return result;
 }
 
@@ -269,27 +311,36 @@ absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
                                         ThreadPool& pool) {
   QEFF_CHECK(!hessian.usable() || hessian.factor.rows() == weights.cols());
   QEFF_RETURN_IF_ERROR(CheckFinite(weights));
-  const Groups groups(weights, options);
+  Groups groups(weights, options, /*energy=*/{}, pool);
   GptqResult result;
-  result.codes.resize(static_cast<size_t>(weights.rows() * weights.cols()));
-  groups.Store(options, &result);
-  if (result.codes.empty()) return result;
-  if (!hessian.usable()) {
+  if (!hessian.usable() || weights.rows() * weights.cols() == 0) {
+    result.codes.resize(static_cast<size_t>(weights.rows() * weights.cols()));
     Round(weights, groups, options.scheme.bits, &result);
+    groups.Store(options, &result);
     return result;
   }
-  Layer layer(weights, groups, options, hessian, pool);
-  std::vector<uint8_t> rounded(result.codes.size());
-  result.rounding_loss = layer.Quantize(/*propagate=*/false, &rounded);
-  const int64_t saturated = layer.saturated();
-  result.loss = layer.Quantize(/*propagate=*/true, &result.codes);
-  result.saturated = layer.saturated();
-  if (!(result.loss <= result.rounding_loss)) {
-    result.codes = std::move(rounded);
-    result.loss = result.rounding_loss;
-    result.saturated = saturated;
-    result.rounded = true;
+  Layer layer(weights, options.scheme.bits, hessian, pool);
+  Sweep best = layer.Quantize(groups, /*propagate=*/false);
+  const std::vector<double> rounding_losses = best.losses;
+  const Groups ranges = groups;
+  const auto propagate = [&](const Groups& tried) {
+    const Sweep sweep = layer.Quantize(tried, /*propagate=*/true);
+    for (int64_t r = 0; r < weights.rows(); ++r) {
+      TakeIfBetter(sweep, tried, r, weights.cols(), &best, &groups);
+    }
+  };
+  propagate(ranges);
+  if (options.search_groups) {
+    propagate(Groups(weights, options, hessian.energy, pool));
   }
+  for (size_t r = 0; r < best.losses.size(); ++r) {
+    result.rounding_loss += rounding_losses[r];
+    result.loss += best.losses[r];
+    result.saturated += best.saturated[r];
+    result.rounded_rows += best.losses[r] == rounding_losses[r];
+  }
+  result.codes = std::move(best.codes);
+  groups.Store(options, &result);
   return result;
 }
 

@@ -33,6 +33,9 @@ struct GptqOptions {
   // Columns in falling order of their inputs' energy; else as they come. Small
   // models need it: without, they end up worse than rounding.
   bool order_by_energy = true;
+  // Tries SearchGroupParams with the Hessian's diagonal beside the parameters of
+  // ranges, and keeps, row by row, what loses less.
+  bool search_groups = true;
   // Added to the diagonal, relative to its mean. Where the Hessian is not
   // positive definite then, ten and a hundred times this is tried.
   double damping = 0.01;
@@ -42,9 +45,10 @@ struct GptqOptions {
 struct FactoredHessian {
   // The column that comes i-th; empty without a factor.
   std::vector<int64_t> order;
-  Matrix<float> factor;     // R of FactorUpper, in that order
-  double damping = 0;       // that was added to the diagonal
-  int64_t dead_inputs = 0;  // that were always 0
+  Matrix<float> factor;       // R of FactorUpper, in that order
+  std::vector<float> energy;  // the Hessian's diagonal, by column
+  double damping = 0;         // that was added to the diagonal
+  int64_t dead_inputs = 0;    // that were always 0
 
   // False where no damping made the Hessian positive definite, or it is not
   // finite: layers are rounded then.
@@ -64,11 +68,12 @@ struct GptqResult {
   std::vector<uint8_t> zeros;   // [rows, groups] codes of 0; symmetric: empty
 
   // trace((W - Q) H (W - Q)^T) with the damped Hessian, of these codes and of
-  // rounding to nearest with the same scales. Never greater than the latter.
+  // rounding to nearest with ComputeGroupParams. Never greater than the latter,
+  // row by row.
   double loss = 0;
   double rounding_loss = 0;
-  int64_t saturated = 0;  // weights beyond the outermost code by half a step
-  bool rounded = false;   // these codes are those of rounding to nearest
+  int64_t saturated = 0;     // weights beyond the outermost code by half a step
+  int64_t rounded_rows = 0;  // that are those of rounding to nearest
 };
 
 // Codes of `weights` [rows, cols] = [out, in features], which may be some rows
@@ -80,8 +85,8 @@ struct GptqResult {
 // rounded where that is least, w_j + (sum over i < j of d_i R_ij) / R_jj. This
 // gives the codes of the paper's update by U = R^-1, without inverting.
 // Cost: rows * cols^2 multiplications and additions as products of blocks, half
-// of them for rounding_loss. Memory: the errors [rows, cols] beside the
-// arguments and the result. The same
+// of them for rounding_loss, and half as much again for search_groups. Memory: the errors [rows, cols] beside the
+// arguments and three times the result. The same
 // bits for any number of threads. Thread-safe; throws std::bad_alloc.
 absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
                                         const FactoredHessian& hessian,

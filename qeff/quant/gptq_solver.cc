@@ -3,11 +3,13 @@
 #include "qeff/quant/gptq_solver.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "qeff/format/packing.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
+#include "qeff/quant/gap_correction.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checksum.h"
@@ -61,12 +63,35 @@ void Dequantize(const QuantizedShape& shape, const QuantScheme& scheme,
       });
 }
 
+// Errors: kDataLoss naming the first element of rows from `begin` on that is
+// not finite.
+absl::Status CheckFinite(const PlannedTensor& tensor, int64_t begin,
+                         MatrixView<const float> weights) {
+  for (int64_t r = 0; r < weights.rows(); ++r) {
+    for (int64_t c = 0; c < weights.cols(); ++c) {
+      if (std::isfinite(weights.row(r)[c])) continue;
+      int64_t row = begin + r, col = c;
+      if (tensor.transposed) std::swap(row, col);
+      return NumericalError("tensor ", tensor.name, ": element [", row, ", ",
+                            col, "] is NaN or infinite");
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+struct GptqSolver::Inputs {
+  int64_t tokens;
+  FactoredHessian hessian;
+  Matrix<float> gap;
+  Matrix<float> residual_gap;  // may be empty
+};
 
 struct GptqSolver::LayerTotals {
   double loss = 0, rounding_loss = 0;
   int64_t saturated = 0;
-  int64_t pieces = 0, rounded = 0;
+  int64_t rounded_rows = 0;
 };
 
 GptqSolver::GptqSolver(const Transformer& model, const QuantizePlan& plan,
@@ -87,7 +112,7 @@ uint64_t GptqSolver::MemoryBytes() const {
     const uint64_t cols = static_cast<uint64_t>(tensor.second->cols);
     const uint64_t rows =
         static_cast<uint64_t>(std::min(kPieceRows, tensor.second->rows));
-    // The factor; errors, two sets of codes, and parameters of groups.
+    // The factor; what a correction takes, or errors, codes and parameters.
     most = std::max(most, cols * cols * 4 + rows * cols * 8);
   }
   return most;
@@ -97,7 +122,9 @@ double GptqSolver::Flops() const {
   double flops = 0;
   for (const auto& tensor : tensors_) {
     const double cols = static_cast<double>(tensor.second->cols);
-    flops += 2 * cols * cols * static_cast<double>(tensor.second->rows);
+    // Rounding and propagating are one each with triangles; the correction
+    // is two.
+    flops += 6 * cols * cols * static_cast<double>(tensor.second->rows);
   }
   return flops;
 }
@@ -121,11 +148,19 @@ absl::Status GptqSolver::Write(const std::string& name, uint64_t offset_bytes,
 
 absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                                    MatrixView<float> weights,
-                                   const FactoredHessian& hessian,
-                                   LayerTotals* totals) {
+                                   const Inputs& inputs, LayerTotals* totals) {
   const GptqOptions options = Options(tensor);
+  QEFF_RETURN_IF_ERROR(CheckFinite(tensor, begin, weights));
+  if (inputs.hessian.usable()) {
+    CorrectForGaps(inputs.hessian, inputs.gap.view(),
+                   inputs.residual_gap.empty()
+                       ? MatrixView<const float>()
+                       : inputs.residual_gap.view().Rows(begin, weights.rows()),
+                   weights, pool_);
+  }
   QEFF_ASSIGN_OR_RETURN(
-      const GptqResult result, QuantizeGptq(weights, hessian, options, pool_),
+      const GptqResult result,
+      QuantizeGptq(weights, inputs.hessian, options, pool_),
       absl::StrCat("tensor ", tensor.name, ", rows from ", begin, " on"));
   const QuantizedShape shape(tensor.scheme, weights.rows(), weights.cols());
   QEFF_RETURN_IF_ERROR(WriteQuantizedRows(
@@ -140,41 +175,49 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
   totals->loss += result.loss;
   totals->rounding_loss += result.rounding_loss;
   totals->saturated += result.saturated;
-  ++totals->pieces;
-  totals->rounded += result.rounded;
+  totals->rounded_rows += result.rounded_rows;
   return absl::OkStatus();
 }
 
-void GptqSolver::Report(const PlannedTensor& tensor, int64_t tokens,
-                        const FactoredHessian& hessian,
+void GptqSolver::Report(const PlannedTensor& tensor, const Inputs& inputs,
                         const LayerTotals& totals) {
   LayerReport report;
   report.module = tensor.module;
   report.scheme = QuantSchemeName(tensor.scheme);
   report.bits_per_weight = tensor.BitsPerWeight();
-  report.tokens = tokens;
+  report.tokens = inputs.tokens;
   report.rounding_loss = totals.rounding_loss;
   report.loss = totals.loss;
-  report.damping = hessian.damping;
+  report.damping = inputs.hessian.damping;
   report.saturation =
       static_cast<double>(totals.saturated) /
       (static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols));
-  report.dead_inputs = hessian.dead_inputs;
-  if (!hessian.usable()) {
+  report.dead_inputs = inputs.hessian.dead_inputs;
+  if (!inputs.hessian.usable()) {
     report.fallback = "the Hessian is not positive definite: rounded";
-  } else if (totals.rounded > 0) {
-    report.fallback = absl::StrCat("rounding is better: ", totals.rounded,
-                                   " of ", totals.pieces, " parts rounded");
+  } else if (totals.rounded_rows > 0) {
+    report.fallback = absl::StrCat(totals.rounded_rows, " of ", tensor.rows,
+                                   " rows are better rounded");
   }
   reports_.push_back(std::move(report));
   step_.push_back(&tensor);
 }
 
+GptqSolver::Inputs GptqSolver::TakeInputs(const PlannedTensor& first,
+                                          InputStatistics* statistics) {
+  Inputs inputs;
+  inputs.tokens = statistics->rows();
+  inputs.hessian =
+      FactorHessian(statistics->TakeHessian(), Options(first), pool_);
+  inputs.gap = statistics->TakeInputGap();
+  inputs.residual_gap = statistics->TakeResidualGap();
+  return inputs;
+}
+
 absl::Status GptqSolver::Solve(absl::Span<CalibratedLinear* const> layers,
-                               InputStatistics* inputs) {
-  const PlannedTensor& first = *tensors_.at(layers[0]->module->module);
-  const FactoredHessian hessian =
-      FactorHessian(inputs->TakeHessian(), Options(first), pool_);
+                               InputStatistics* statistics) {
+  const Inputs inputs =
+      TakeInputs(*tensors_.at(layers[0]->module->module), statistics);
   for (CalibratedLinear* layer : layers) {
     const PlannedTensor& tensor = *tensors_.at(layer->module->module);
     LayerTotals totals;
@@ -182,17 +225,16 @@ absl::Status GptqSolver::Solve(absl::Span<CalibratedLinear* const> layers,
       const int64_t rows = std::min(kPieceRows, tensor.rows - row);
       QEFF_RETURN_IF_ERROR(
           SolveRows(tensor, row, layer->weights.weight.view().Rows(row, rows),
-                    hessian, &totals));
+                    inputs, &totals));
     }
-    Report(tensor, inputs->rows(), hessian, totals);
+    Report(tensor, inputs, totals);
   }
   return absl::OkStatus();
 }
 
-absl::Status GptqSolver::SolveLmHead(InputStatistics* inputs) {
+absl::Status GptqSolver::SolveLmHead(InputStatistics* statistics) {
   QEFF_CHECK(lm_head_ != nullptr);
-  const FactoredHessian hessian =
-      FactorHessian(inputs->TakeHessian(), Options(*lm_head_), pool_);
+  const Inputs inputs = TakeInputs(*lm_head_, statistics);
   LayerTotals totals;
   for (int64_t row = 0; row < lm_head_->rows; row += kPieceRows) {
     const int64_t rows = std::min(kPieceRows, lm_head_->rows - row);
@@ -200,10 +242,10 @@ absl::Status GptqSolver::SolveLmHead(InputStatistics* inputs) {
         LinearWeights weights,
         model_.LoadLinearRows(-1, LinearRole::kLmHead, row, rows));
     QEFF_RETURN_IF_ERROR(
-        SolveRows(*lm_head_, row, weights.weight.view(), hessian, &totals));
+        SolveRows(*lm_head_, row, weights.weight.view(), inputs, &totals));
   }
   model_.ReleaseBlock(-1);
-  Report(*lm_head_, inputs->rows(), hessian, totals);
+  Report(*lm_head_, inputs, totals);
   return absl::OkStatus();
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// GPTQ as the solver of a walk over a model's blocks: codes go to the writer as
-// soon as a layer is solved, and the walk goes on with what they stand for.
+// GPTQ as the solver of a walk over a model's blocks: a layer is first
+// corrected for what the layers before it have lost (gap_correction.h), then
+// quantized. Codes go to the writer as soon as they are known, and the walk
+// goes on with what they stand for.
 
 #ifndef QEFF_QUANT_GPTQ_SOLVER_H_
 #define QEFF_QUANT_GPTQ_SOLVER_H_
@@ -52,6 +54,7 @@ class GptqSolver : public LayerSolver {
   const std::vector<LayerReport>& reports() const { return reports_; }
 
   bool Changes(const LinearModule& module) const override;
+  bool WantsGaps() const override { return true; }
   absl::Status Solve(absl::Span<CalibratedLinear* const> layers,
                      InputStatistics* inputs) override;
   absl::Status SolveLmHead(InputStatistics* inputs) override;
@@ -63,13 +66,17 @@ class GptqSolver : public LayerSolver {
   struct LayerTotals;
 
   GptqOptions Options(const PlannedTensor& tensor) const;
+  // What the layers of a stage share.
+  struct Inputs;
+
+  Inputs TakeInputs(const PlannedTensor& first, InputStatistics* statistics);
   // Solves rows [begin, begin + weights.rows()), writes them, and replaces
   // them by what was written.
   absl::Status SolveRows(const PlannedTensor& tensor, int64_t begin,
-                         MatrixView<float> weights,
-                         const FactoredHessian& hessian, LayerTotals* totals);
-  void Report(const PlannedTensor& tensor, int64_t tokens,
-              const FactoredHessian& hessian, const LayerTotals& totals);
+                         MatrixView<float> weights, const Inputs& inputs,
+                         LayerTotals* totals);
+  void Report(const PlannedTensor& tensor, const Inputs& inputs,
+              const LayerTotals& totals);
   absl::Status Write(const std::string& name, uint64_t offset_bytes,
                      absl::Span<const uint8_t> bytes);
   absl::StatusOr<std::string> ChecksumOf(const PlannedTensor& tensor) const;

@@ -181,6 +181,7 @@ class GptqTest : public ::testing::TestWithParam<const char*> {
   GptqOptions Options() const {
     GptqOptions options;
     options.scheme = *ParseQuantScheme(GetParam());
+    options.search_groups = false;
     return options;
   }
 
@@ -226,7 +227,7 @@ TEST_P(GptqTest, CodesOfThePaper) {
   const Matrix<float> weights = Normal(12, 96, 2), h = CorrelatedHessian(96, 3);
   const auto result = Quantize(weights.view(), Copy(h), Options(), *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_FALSE(result->rounded);
+  EXPECT_EQ(result->rounded_rows, 0);
   const std::vector<uint8_t> paper = PaperCodes(weights, h, Options(), *result);
   // A value that float32 rounds to the other side of the middle between two
   // codes changes what follows in its row.
@@ -314,7 +315,7 @@ TEST_P(GptqTest, HessianThatCannotBeUsedRounds) {
     const auto result =
         Quantize(weights.view(), std::move(h), Options(), *pool_);
     ASSERT_TRUE(result.ok());
-    EXPECT_TRUE(result->rounded);
+    EXPECT_EQ(result->rounded_rows, 6);
     EXPECT_EQ(result->damping, 0);
     EXPECT_EQ(result->codes, RoundedCodes(weights, Options().scheme));
   }
@@ -330,6 +331,19 @@ TEST_P(GptqTest, AsymmetricCodes) {
   EXPECT_LT(result->loss, result->rounding_loss);
   const auto rounded = Quantize(weights.view(), Identity(96), options, *pool_);
   EXPECT_EQ(rounded->codes, RoundedCodes(weights, options.scheme));
+}
+
+// Never worse, and better below 8 bits.
+TEST_P(GptqTest, SearchedGroupsLoseLess) {
+  const Matrix<float> weights = Normal(40, 96, 2), h = CorrelatedHessian(96, 3);
+  GptqOptions options = Options();
+  const auto ranges = Quantize(weights.view(), Copy(h), options, *pool_);
+  options.search_groups = true;
+  const auto searched = Quantize(weights.view(), Copy(h), options, *pool_);
+  ASSERT_TRUE(ranges.ok() && searched.ok());
+  EXPECT_EQ(searched->rounding_loss, ranges->rounding_loss);
+  EXPECT_LE(searched->loss,
+            (options.scheme.bits < 8 ? 0.98 : 1.0) * ranges->loss);
 }
 
 // Weights that their code is farther from than half a step.
