@@ -11,8 +11,10 @@
 
 // Compiles a function for wider vectors as well, chosen when the program
 // starts. All give the same bits: products and sums are rounded separately
-// (-ffp-contract=off), and the order of sums is the source's.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+// (-ffp-contract=off), and the order of sums is the source's. Not with
+// ThreadSanitizer: the choice runs before that is ready.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__)
 #define QEFF_VECTOR_CLONES \
   __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
