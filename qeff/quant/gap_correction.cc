@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "qeff/kernels/sgemm/sgemm.h"
+#include "qeff/quant/add_scaled.h"
 #include "qeff/util/check.h"
 
 namespace qeff {
@@ -53,7 +54,7 @@ void SolveTransposed(MatrixView<const float> r, MatrixView<float> x,
       for (int64_t j = size - 1; j >= 0; --j) {
         const float* factors = turned.row(j);
         values[j] /= factors[j];
-        for (int64_t i = 0; i < j; ++i) values[i] -= values[j] * factors[i];
+        AddScaled(j, -values[j], factors, values);
       }
     });
     end = begin;
@@ -77,9 +78,7 @@ void Solve(MatrixView<const float> r, MatrixView<float> x, ThreadPool& pool) {
       for (int64_t i = 0; i < size; ++i) {
         const float* factors = r.row(begin + i) + begin;
         values[i] /= factors[i];
-        for (int64_t j = i + 1; j < size; ++j) {
-          values[j] -= values[i] * factors[j];
-        }
+        AddScaled(size - i - 1, -values[i], factors + i + 1, values + i + 1);
       }
     });
   }

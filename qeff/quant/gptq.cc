@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/sgemm/sgemm.h"
+#include "qeff/quant/add_scaled.h"
 #include "qeff/quant/group_search.h"
 #include "qeff/quant/upper_factor.h"
 #include "qeff/util/check.h"
@@ -52,9 +53,13 @@ class Groups {
   }
 
   const GroupParams& Of(int64_t row, int64_t col) const {
-    return params_[static_cast<size_t>(row * shape_.groups +
-                                       col / shape_.group_elems)];
+    return Row(row)[col / shape_.group_elems];
   }
+  // Parameters of the groups of a row.
+  const GroupParams* Row(int64_t row) const {
+    return params_.data() + row * shape_.groups;
+  }
+  int64_t group_elems() const { return shape_.group_elems; }
 
   void Store(const GptqOptions& options, GptqResult* result) const {
     const size_t bytes = DTypeBytes(options.scale_dtype);
@@ -133,7 +138,7 @@ bool Saturates(float wanted, uint8_t code, const GroupParams& params) {
 
 // Codes of all rows, and what they lose.
 struct Sweep {
-  std::vector<uint8_t> codes;      // [rows, cols]
+  std::vector<uint8_t> codes;      // [rows, cols], columns in the order
   std::vector<double> losses;      // of a row
   std::vector<int64_t> saturated;  // of a row
 };
@@ -143,13 +148,26 @@ class Layer {
  public:
   Layer(MatrixView<const float> weights, int bits,
         const FactoredHessian& hessian, ThreadPool& pool)
-      : weights_(weights),
+      : weights_(weights.rows(), weights.cols()),
         bits_(bits),
         order_(hessian.order),
         factor_(hessian.factor.view()),
         pool_(pool),
         left_(weights.rows(), weights.cols()),
-        carried_(weights.rows(), std::min(kBlock, weights.cols())) {}
+        carried_(weights.rows(), std::min(kBlock, weights.cols())),
+        group_(hessian.order.size()),
+        inverse_(hessian.order.size()) {
+    // A row at a time, or each weight would be a cache miss.
+    pool_.ParallelFor(weights.rows(), kRowsOfTask,
+                      [&](int64_t row, int64_t end, int /*thread*/) {
+                        for (; row < end; ++row) {
+                          float* ordered = weights_.row(row);
+                          for (size_t i = 0; i < order_.size(); ++i) {
+                            ordered[i] = weights.row(row)[order_[i]];
+                          }
+                        }
+                      });
+  }
 
   // Losses are not finite when a sum overflowed. `propagate`: GPTQ, else
   // rounding to nearest.
@@ -159,6 +177,12 @@ class Layer {
     sweep.codes.resize(rows * static_cast<size_t>(weights_.cols()));
     sweep.losses.resize(rows);
     sweep.saturated.resize(rows);
+    // Dividing takes longer than the rest of a weight.
+    for (size_t i = 0; i < group_.size(); ++i) {
+      group_[i] = static_cast<int32_t>(order_[i] / groups.group_elems());
+      const int64_t n = static_cast<int64_t>(i);
+      inverse_[i] = 1.0f / factor_.row(n)[n];
+    }
     for (int64_t begin = 0; begin < weights_.cols(); begin += kBlock) {
       const int64_t size = std::min(kBlock, weights_.cols() - begin);
       Carry(begin, size);
@@ -187,36 +211,40 @@ class Layer {
                    int64_t size, bool propagate, Sweep* sweep) {
     float* carried = carried_.row(row);
     float* left = left_.row(row);
-    const float* weights = weights_.row(row);
+    const float* weights = weights_.row(row) + begin;
+    uint8_t* codes = sweep->codes.data() + row * weights_.cols() + begin;
+    const GroupParams* row_groups = groups.Row(row);
     double loss = 0;
     int64_t saturated = 0;
     for (int64_t j = 0; j < size; ++j) {
-      const int64_t col = order_[static_cast<size_t>(begin + j)];
+      const size_t position = static_cast<size_t>(begin + j);
       const float* factor = factor_.row(begin + j) + begin;
-      const float w = weights[col];
-      const GroupParams& params = groups.Of(row, col);
-      const float wanted = propagate ? w + carried[j] / factor[j] : w;
+      const float w = weights[j];
+      const GroupParams& params = row_groups[group_[position]];
+      const float wanted = propagate ? w + carried[j] * inverse_[position] : w;
       const uint8_t code = QuantizeValue(wanted, params, bits_);
       const float d = w - DequantizeValue(code, params.zero, params.scale);
-      sweep->codes[static_cast<size_t>(row * weights_.cols() + col)] = code;
+      codes[j] = code;
       saturated += Saturates(wanted, code, params);
       left[begin + j] = d;
       const double error =
           static_cast<double>(carried[j]) + static_cast<double>(d) * factor[j];
       loss += error * error;
-      for (int64_t i = j + 1; i < size; ++i) carried[i] += d * factor[i];
+      AddScaled(size - j - 1, d, factor + j + 1, carried + j + 1);
     }
     sweep->losses[static_cast<size_t>(row)] += loss;
     sweep->saturated[static_cast<size_t>(row)] += saturated;
   }
 
-  const MatrixView<const float> weights_;
+  Matrix<float> weights_;  // columns in the order
   const int bits_;
   const std::vector<int64_t>& order_;
   const MatrixView<const float> factor_;
   ThreadPool& pool_;
-  Matrix<float> left_;     // d, in that order
-  Matrix<float> carried_;  // of a block
+  Matrix<float> left_;          // d, in that order
+  Matrix<float> carried_;       // of a block
+  std::vector<int32_t> group_;  // of the column that comes i-th
+  std::vector<float> inverse_;  // 1 / R_ii
 };
 
 // Inputs that were always 0 get an energy of their own, which ties them to
@@ -264,6 +292,25 @@ void Round(MatrixView<const float> weights, const Groups& groups, int bits,
     }
   }
   result->rounded_rows = weights.rows();
+}
+
+// `codes` [rows, cols] with their columns where they belong.
+std::vector<uint8_t> InPlace(const std::vector<uint8_t>& codes,
+                             const std::vector<int64_t>& order,
+                             ThreadPool& pool) {
+  const int64_t cols = static_cast<int64_t>(order.size());
+  std::vector<uint8_t> result(codes.size());
+  pool.ParallelFor(static_cast<int64_t>(codes.size()) / cols, kRowsOfTask,
+                   [&](int64_t row, int64_t end, int /*thread*/) {
+                     for (; row < end; ++row) {
+                       const uint8_t* from = codes.data() + row * cols;
+                       uint8_t* to = result.data() + row * cols;
+                       for (int64_t i = 0; i < cols; ++i) {
+                         to[order[static_cast<size_t>(i)]] = from[i];
+                       }
+                     }
+                   });
+  return result;
 }
 
 // Takes row `row` of a sweep with `groups` when it loses less than `best`,
@@ -339,7 +386,7 @@ absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
     result.saturated += best.saturated[r];
     result.rounded_rows += best.losses[r] == rounding_losses[r];
   }
-  result.codes = std::move(best.codes);
+  result.codes = InPlace(best.codes, hessian.order, pool);
   groups.Store(options, &result);
   return result;
 }

@@ -33,8 +33,8 @@ struct GptqOptions {
   // Columns in falling order of their inputs' energy; else as they come. Small
   // models need it: without, they end up worse than rounding.
   bool order_by_energy = true;
-  // Tries SearchGroupParams with the Hessian's diagonal beside the parameters of
-  // ranges, and keeps, row by row, what loses less.
+  // Tries SearchGroupParams with the Hessian's diagonal beside the parameters
+  // of ranges, and keeps, row by row, what loses less.
   bool search_groups = true;
   // Added to the diagonal, relative to its mean. Where the Hessian is not
   // positive definite then, ten and a hundred times this is tried.
@@ -85,9 +85,9 @@ struct GptqResult {
 // rounded where that is least, w_j + (sum over i < j of d_i R_ij) / R_jj. This
 // gives the codes of the paper's update by U = R^-1, without inverting.
 // Cost: rows * cols^2 multiplications and additions as products of blocks, half
-// of them for rounding_loss, and half as much again for search_groups. Memory: the errors [rows, cols] beside the
-// arguments and three times the result. The same
-// bits for any number of threads. Thread-safe; throws std::bad_alloc.
+// of them for rounding_loss, and half as much again for search_groups. Memory:
+// two matrices of the weights' size beside the arguments, and three times the
+// result. The same bits for any number of threads. Thread-safe; throws std::bad_alloc.
 absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
                                         const FactoredHessian& hessian,
                                         const GptqOptions& options,

@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "qeff/util/check.h"
+#include "qeff/util/vector_clones.h"
 
 namespace qeff {
 namespace {
@@ -23,6 +24,41 @@ struct Fit {
   float wc = 0;  // sum importance w c, c = code - zero
   float cc = 0;  // sum importance c c
 };
+
+QEFF_VECTOR_CLONES Fit FitOf(const float* weights, const float* importance,
+                             size_t count, const GroupParams& params,
+                             int bits) {
+  float loss[kLanes] = {}, wc[kLanes] = {}, cc[kLanes] = {};
+  const float scale = params.scale, inverse = params.inverse;
+  const float lo = static_cast<float>(-params.zero);
+  const float hi = static_cast<float>((1 << bits) - 1 - params.zero);
+  const auto add = [&](size_t lane, float w, float a) {
+    float c = w * inverse;
+    c = c < lo ? lo : c;
+    c = c > hi ? hi : c;
+    c = (c + kRound) - kRound;
+    const float error = w - c * scale;
+    loss[lane] += a * error * error;
+    wc[lane] += a * w * c;
+    cc[lane] += a * c * c;
+  };
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      add(lane, weights[i + lane], importance[i + lane]);
+    }
+  }
+  for (size_t lane = 0; i + lane < count; ++lane) {
+    add(lane, weights[i + lane], importance[i + lane]);
+  }
+  Fit fit;
+  for (size_t lane = 0; lane < kLanes; ++lane) {
+    fit.loss += loss[lane];
+    fit.wc += wc[lane];
+    fit.cc += cc[lane];
+  }
+  return fit;
+}
 
 class Search {
  public:
@@ -101,35 +137,8 @@ class Search {
   }
 
   Fit Try(const GroupParams& params) const {
-    float loss[kLanes] = {}, wc[kLanes] = {}, cc[kLanes] = {};
-    const float lo = static_cast<float>(-params.zero);
-    const float hi = static_cast<float>((1 << scheme_.bits) - 1 - params.zero);
-    const auto add = [&](size_t lane, float w, float importance) {
-      float c = w * params.inverse;
-      c = c < lo ? lo : c;
-      c = c > hi ? hi : c;
-      c = (c + kRound) - kRound;
-      const float error = w - c * params.scale;
-      loss[lane] += importance * error * error;
-      wc[lane] += importance * w * c;
-      cc[lane] += importance * c * c;
-    };
-    size_t i = 0;
-    for (; i + kLanes <= weights_.size(); i += kLanes) {
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        add(lane, weights_[i + lane], importance_[i + lane]);
-      }
-    }
-    for (size_t lane = 0; i + lane < weights_.size(); ++lane) {
-      add(lane, weights_[i + lane], importance_[i + lane]);
-    }
-    Fit fit;
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      fit.loss += loss[lane];
-      fit.wc += wc[lane];
-      fit.cc += cc[lane];
-    }
-    return fit;
+    return FitOf(weights_.data(), importance_.data(), weights_.size(), params,
+                 scheme_.bits);
   }
 
   const QuantScheme& scheme_;
