@@ -283,6 +283,7 @@ class Walk {
       const Stopwatch watch(&times_.load);
       QEFF_ASSIGN_OR_RETURN(layer.weights,
                             model_.LoadLinear(index, layer.module->role));
+      solver_.Adjust(&layer);
     }
     if (stage->inputs.has_value()) {
       if (!stage->inputs->finite()) {
@@ -309,9 +310,12 @@ class Walk {
     for (const LinearModule& module :
          model_.map().blocks[static_cast<size_t>(index)].linears) {
       if (!Has(roles, module.role)) continue;
-      QEFF_ASSIGN_OR_RETURN(const LinearWeights weights,
+      CalibratedLinear layer{&module, {}};
+      QEFF_ASSIGN_OR_RETURN(layer.weights,
                             model_.LoadLinear(index, module.role));
-      QEFF_RETURN_IF_ERROR(original_.block->SetLinear(module, weights, pool_));
+      solver_.Adjust(&layer);
+      QEFF_RETURN_IF_ERROR(
+          original_.block->SetLinear(module, layer.weights, pool_));
     }
     return absl::OkStatus();
   }
@@ -325,9 +329,64 @@ class Walk {
     for (Stream* stream : {&changed_, &original_}) {
       QEFF_ASSIGN_OR_RETURN(stream->block, HostBlock::LoadNorms(model_, index));
     }
+    if (solver_.WantsPrepare()) {
+      QEFF_RETURN_IF_ERROR(Prepare(index));
+      // Both have the inputs that the layers will have.
+      const BlockWeights& norms = changed_.block->norms();
+      original_.block->norms().attention_norm = norms.attention_norm;
+      original_.block->norms().ffn_norm = norms.ffn_norm;
+    }
     QEFF_RETURN_IF_ERROR(RunAttention(index));
     QEFF_RETURN_IF_ERROR(RunFfn(index));
     model_.ReleaseBlock(index);
+    return absl::OkStatus();
+  }
+
+  // Runs the changed stream through the original block, without leaving a
+  // trace in it.
+  absl::Status Prepare(int64_t index) {
+    BlockInputs inputs{
+        InputStatistics(spec_.hidden_size), InputStatistics(spec_.q_size()),
+        InputStatistics(spec_.hidden_size), InputStatistics(spec_.ffn_size)};
+    {
+      const Stopwatch watch(&times_.load);
+      QEFF_ASSIGN_OR_RETURN(changed_.block,
+                            HostBlock::Load(model_, index, pool_));
+    }
+    QEFF_RETURN_IF_ERROR(ForSequences(
+        [&](const Chunk& chunk) { return CountBlock(chunk, &inputs); }));
+    QEFF_ASSIGN_OR_RETURN(changed_.block, HostBlock::LoadNorms(model_, index));
+    for (const InputStatistics* part :
+         {&inputs.qkv, &inputs.o, &inputs.ffn, &inputs.down}) {
+      if (!part->finite()) return NumericalError("its inputs are not finite");
+    }
+    const Stopwatch watch(&times_.solve);
+    return solver_.Prepare(index, &inputs, &changed_.block->norms());
+  }
+
+  absl::Status CountBlock(const Chunk& chunk, BlockInputs* inputs) {
+    QEFF_ASSIGN_OR_RETURN(const auto hidden,
+                          changed_.hidden->Read(chunk.row, chunk.rows));
+    const auto x =
+        gap_scratch_.Get(HostScratch::kFinal, chunk.rows, spec_.hidden_size);
+    std::copy_n(hidden.data(), chunk.rows * spec_.hidden_size, x.data());
+    const auto count = [&](MatrixView<const float> rows,
+                           InputStatistics* statistics) {
+      const Stopwatch watch(&times_.hessian);
+      statistics->Add(rows, pool_);
+    };
+    HostBlock& block = *changed_.block;
+    const HostBlockContext& context = changed_.context;
+    const auto in = block.AttentionInput(context, x);
+    count(in, &inputs->qkv);
+    QEFF_ASSIGN_OR_RETURN(const auto heads,
+                          block.AttentionHeads(context, chunk.lengths, in));
+    count(heads, &inputs->o);
+    QEFF_RETURN_IF_ERROR(block.AddLinear(context, LinearRole::kO, heads, x));
+    const auto ffn = block.FfnInput(context, x);
+    count(ffn, &inputs->ffn);
+    QEFF_ASSIGN_OR_RETURN(const auto inner, block.FfnInner(context, ffn));
+    count(inner, &inputs->down);
     return absl::OkStatus();
   }
 

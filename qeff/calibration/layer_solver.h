@@ -23,6 +23,11 @@ struct CalibratedLinear {
   LinearWeights weights;  // a solver replaces them by what the new model has
 };
 
+// Inputs of the layers of a block.
+struct BlockInputs {
+  InputStatistics qkv, o, ffn, down;
+};
+
 // What changes the layers. Errors end the walk, which returns them.
 class LayerSolver {
  public:
@@ -35,6 +40,23 @@ class LayerSolver {
   // (InputStatistics::AddGap). The original model runs beside the changed one
   // then.
   virtual bool WantsGaps() const = 0;
+
+  // Whether Prepare is to be called.
+  virtual bool WantsPrepare() const { return false; }
+
+  // Before the layers of `block`: what their inputs are when the block is as in
+  // the original model, all changed blocks before it. May change its norms,
+  // and with Adjust its layers, so that the block still computes the same: the
+  // original model runs with these changes, too.
+  virtual absl::Status Prepare(int64_t /*block*/, BlockInputs* /*inputs*/,
+                               BlockWeights* /*norms*/) {
+    return absl::OkStatus();
+  }
+
+  // Changes the weights of a layer of that block as they are in the original
+  // model. Called for every layer before it runs, also for those that Solve
+  // does not see; may be called twice.
+  virtual void Adjust(CalibratedLinear* /*layer*/) {}
 
   // Changes `layers`, all of which have the inputs that `inputs` describes.
   virtual absl::Status Solve(absl::Span<CalibratedLinear* const> layers,

@@ -13,7 +13,6 @@
 #include "qeff/calibration/journal.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/kernels/sgemm/sgemm.h"
-#include "qeff/quant/gptq_solver.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/transformer/memory_guard.h"
 #include "qeff/util/checksum.h"
@@ -28,7 +27,7 @@ namespace {
 constexpr int64_t kCopyBytes = 4 << 20;
 
 // Changes with this code's results: work of another version is not resumed.
-constexpr int kJournalVersion = 1;
+constexpr int kJournalVersion = 2;
 
 std::string Fingerprint(absl::string_view text) {
   return absl::StrCat(absl::Hex(Checksum64(AsBytes(text))));
@@ -128,7 +127,7 @@ class Run {
         output_(output),
         options_(options),
         pool_(pool),
-        solver_(model, plan, options.damping, pool) {}
+        solver_(model, plan, options.solver, pool) {}
 
   absl::StatusOr<CalibratedQuantizeResult> Go() {
     QEFF_ASSIGN_OR_RETURN(
@@ -184,10 +183,14 @@ class Run {
   absl::StatusOr<Json> Describe() const {
     QEFF_ASSIGN_OR_RETURN(const std::string model,
                           ModelFingerprint(model_.checkpoint()));
-    return Json{
-        {"version", kJournalVersion},           {"model", model},
-        {"plan", PlanFingerprint(plan_)},       {"tokens", sample_.tokens},
-        {"sample", SampleFingerprint(sample_)}, {"damping", options_.damping}};
+    return Json{{"version", kJournalVersion},
+                {"model", model},
+                {"plan", PlanFingerprint(plan_)},
+                {"tokens", sample_.tokens},
+                {"sample", SampleFingerprint(sample_)},
+                {"awq", options_.solver.awq},
+                {"propagate", options_.solver.propagate},
+                {"damping", options_.solver.damping}};
   }
 
   void Estimate() {
@@ -212,6 +215,7 @@ class Run {
           tensor.action != PlannedTensor::Action::kAdd) {
         continue;
       }
+      if (solver_.Writes(tensor.name)) continue;
       const int64_t bytes = static_cast<int64_t>(tensor.bytes_before);
       for (int64_t begin = 0; begin < bytes; begin += kCopyBytes) {
         if (options_.check) QEFF_RETURN_IF_ERROR(options_.check());

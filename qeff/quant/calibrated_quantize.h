@@ -25,6 +25,7 @@
 #include "qeff/calibration/walk_plan.h"
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/gptq_solver.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
 #include "qeff/transformer/transformer.h"
@@ -43,7 +44,7 @@ struct CalibratedQuantizeEstimate {
 };
 
 struct CalibratedQuantizeOptions {
-  double damping = 0.01;            // GptqOptions::damping
+  GptqSolverOptions solver;         // the algorithms
   uint64_t memory_limit_bytes = 0;  // of resident memory, about; 0: none
   PartialWork unfinished = PartialWork::kRefuse;
   CheckpointWriterOptions writer;

@@ -183,11 +183,37 @@ TEST_F(CalibratedQuantizeTest, SameBytesForThreadsAndMemory) {
   EXPECT_EQ(Fingerprint(output_ + "4"), Fingerprint(output_ + "5"));
 }
 
+// All algorithms, with biases.
+TEST_F(CalibratedQuantizeTest, Awq) {
+  Begin("tiny-qwen2", "int3_g32");
+  CalibratedQuantizeOptions options;
+  options.solver.awq = true;
+  options.solver.propagate = false;
+  const auto rounded = Quantize(output_ + "1", options);
+  ASSERT_TRUE(rounded.ok()) << rounded.status();
+  for (const LayerReport& layer : rounded->layers) {
+    EXPECT_LE(layer.loss, layer.rounding_loss) << layer.module;
+    EXPECT_THAT(layer.fallback, IsEmpty()) << layer.module;
+  }
+  options.solver.propagate = true;
+  const auto both = Quantize(output_ + "2", options);
+  ASSERT_TRUE(both.ok()) << both.status();
+  const auto a = LoadModel(output_ + "1"), b = LoadModel(output_ + "2");
+  const std::string norm = "model.layers.0.input_layernorm.weight";
+  for (const auto& model : {a, b}) {
+    EXPECT_NE(model->checkpoint().Get(norm)->bytes,
+              model_->checkpoint().Get(norm)->bytes);
+    EXPECT_EQ(model->checkpoint().Get("model.norm.weight")->bytes,
+              model_->checkpoint().Get("model.norm.weight")->bytes);
+  }
+}
+
 // Stopped at every place where a signal is looked at.
 TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
   Begin("tiny", "int4_g32");
   int checks = 0;
   CalibratedQuantizeOptions options;
+  options.solver.awq = true;
   options.check = [&] {
     ++checks;
     return absl::OkStatus();
@@ -199,6 +225,7 @@ TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
   for (int stop = 0; stop < total; stop += 3) {
     const std::string output = absl::StrCat(output_, stop);
     options = CalibratedQuantizeOptions();
+    options.solver.awq = true;
     checks = 0;
     options.check = [&] {
       return checks++ == stop ? absl::CancelledError("interrupted")
@@ -215,6 +242,7 @@ TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
     }
     int64_t done = -1;
     options = Resuming();
+    options.solver.awq = true;
     options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
       done = estimate.steps_done;
     };

@@ -370,15 +370,15 @@ absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
   Sweep best = layer.Quantize(groups, /*propagate=*/false);
   const std::vector<double> rounding_losses = best.losses;
   const Groups ranges = groups;
-  const auto propagate = [&](const Groups& tried) {
-    const Sweep sweep = layer.Quantize(tried, /*propagate=*/true);
+  const auto take = [&](const Groups& tried) {
+    const Sweep sweep = layer.Quantize(tried, options.propagate);
     for (int64_t r = 0; r < weights.rows(); ++r) {
       TakeIfBetter(sweep, tried, r, weights.cols(), &best, &groups);
     }
   };
-  propagate(ranges);
+  if (options.propagate) take(ranges);
   if (options.search_groups) {
-    propagate(Groups(weights, options, hessian.energy, pool));
+    take(Groups(weights, options, hessian.energy, pool));
   }
   for (size_t r = 0; r < best.losses.size(); ++r) {
     result.rounding_loss += rounding_losses[r];

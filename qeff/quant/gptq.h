@@ -33,6 +33,8 @@ struct GptqOptions {
   // Columns in falling order of their inputs' energy; else as they come. Small
   // models need it: without, they end up worse than rounding.
   bool order_by_energy = true;
+  // False: rounding to nearest, for which the Hessian says what it loses.
+  bool propagate = true;
   // Tries SearchGroupParams with the Hessian's diagonal beside the parameters
   // of ranges, and keeps, row by row, what loses less.
   bool search_groups = true;
@@ -87,7 +89,8 @@ struct GptqResult {
 // Cost: rows * cols^2 multiplications and additions as products of blocks, half
 // of them for rounding_loss, and half as much again for search_groups. Memory:
 // two matrices of the weights' size beside the arguments, and three times the
-// result. The same bits for any number of threads. Thread-safe; throws std::bad_alloc.
+// result. The same bits for any number of threads. Thread-safe; throws
+// std::bad_alloc.
 absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
                                         const FactoredHessian& hessian,
                                         const GptqOptions& options,

@@ -95,8 +95,9 @@ struct GptqSolver::LayerTotals {
 };
 
 GptqSolver::GptqSolver(const Transformer& model, const QuantizePlan& plan,
-                       double damping, ThreadPool& pool)
-    : model_(model), damping_(damping), pool_(pool) {
+                       const GptqSolverOptions& options, ThreadPool& pool)
+    : model_(model), options_(options), pool_(pool) {
+  if (options.awq) folds_.emplace(model, plan, pool);
   for (const PlannedTensor& tensor : plan.tensors) {
     if (tensor.quantized()) tensors_.emplace(tensor.module, &tensor);
   }
@@ -137,7 +138,8 @@ GptqOptions GptqSolver::Options(const PlannedTensor& tensor) const {
   GptqOptions options;
   options.scheme = tensor.scheme;
   options.scale_dtype = tensor.scale_dtype();
-  options.damping = damping_;
+  options.damping = options_.damping;
+  options.propagate = options_.propagate;
   return options;
 }
 
@@ -151,7 +153,7 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                                    const Inputs& inputs, LayerTotals* totals) {
   const GptqOptions options = Options(tensor);
   QEFF_RETURN_IF_ERROR(CheckFinite(tensor, begin, weights));
-  if (inputs.hessian.usable()) {
+  if (inputs.hessian.usable() && options_.propagate) {
     CorrectForGaps(inputs.hessian, inputs.gap.view(),
                    inputs.residual_gap.empty()
                        ? MatrixView<const float>()
@@ -195,7 +197,7 @@ void GptqSolver::Report(const PlannedTensor& tensor, const Inputs& inputs,
   report.dead_inputs = inputs.hessian.dead_inputs;
   if (!inputs.hessian.usable()) {
     report.fallback = "the Hessian is not positive definite: rounded";
-  } else if (totals.rounded_rows > 0) {
+  } else if (options_.propagate && totals.rounded_rows > 0) {
     report.fallback = absl::StrCat(totals.rounded_rows, " of ", tensor.rows,
                                    " rows are better rounded");
   }
@@ -265,6 +267,35 @@ absl::StatusOr<std::string> GptqSolver::ChecksumOf(
   return text;
 }
 
+absl::Status GptqSolver::Prepare(int64_t block, BlockInputs* inputs,
+                                 BlockWeights* norms) {
+  QEFF_RETURN_IF_ERROR(folds_->Search(block, inputs, norms));
+  norms_ = BlockWeights();
+  norms_.attention_norm = norms->attention_norm;
+  norms_.ffn_norm = norms->ffn_norm;
+  return absl::OkStatus();
+}
+
+void GptqSolver::Adjust(CalibratedLinear* layer) {
+  if (folds_.has_value()) folds_->Apply(layer);
+}
+
+// Writes what the folds have changed besides the layers: names and checksums.
+absl::StatusOr<Json> GptqSolver::WriteFolds() {
+  Json checksums = Json::object();
+  // lm_head is a step without folds.
+  if (!folds_.has_value() || norms_.attention_norm.weight.empty()) {
+    return checksums;
+  }
+  QEFF_ASSIGN_OR_RETURN(const auto tensors, folds_->Changed(norms_));
+  for (const AwqFolds::ChangedTensor& tensor : tensors) {
+    QEFF_RETURN_IF_ERROR(writer_->Write(tensor.name, 0, tensor.bytes));
+    checksums[tensor.name] = absl::StrCat(absl::Hex(Checksum64(tensor.bytes)));
+  }
+  norms_ = BlockWeights();
+  return checksums;
+}
+
 absl::StatusOr<Json> GptqSolver::FinishStep() {
   Json layers = Json::array();
   for (size_t i = 0; i < step_.size(); ++i) {
@@ -274,40 +305,63 @@ absl::StatusOr<Json> GptqSolver::FinishStep() {
          {"checksum", checksum}});
   }
   step_.clear();
+  QEFF_ASSIGN_OR_RETURN(Json folds, WriteFolds());
   QEFF_RETURN_IF_ERROR(writer_->Sync());
-  return layers;
+  return Json{{"layers", std::move(layers)}, {"folds", std::move(folds)}};
 }
 
 absl::Status GptqSolver::Restore(int64_t step, const Json& state) {
-  if (!state.is_array()) {
+  if (!state.is_object() || !state.contains("layers") ||
+      !state["layers"].is_array() || !state.contains("folds") ||
+      !state["folds"].is_object()) {
     return InvalidInputError("journal: step ", step, " is damaged");
   }
-  for (const Json& layer : state) {
-    if (!layer.is_object() || !layer.contains("report") ||
-        !layer.contains("checksum")) {
-      return InvalidInputError("journal: step ", step, " is damaged");
+  for (const Json& layer : state["layers"]) {
+    QEFF_RETURN_IF_ERROR(RestoreLayer(layer),
+                         absl::StrCat("journal: step ", step));
+  }
+  return RestoreFolds(step, state["folds"]);
+}
+
+absl::Status GptqSolver::RestoreLayer(const Json& layer) {
+  if (!layer.is_object() || !layer.contains("report") ||
+      !layer.contains("checksum")) {
+    return InvalidInputError("a layer is damaged");
+  }
+  QEFF_ASSIGN_OR_RETURN(LayerReport report,
+                        LayerReport::FromJson(layer["report"]));
+  const auto found = tensors_.find(report.module);
+  if (found == tensors_.end()) {
+    return InvalidInputError("the plan has no ", report.module);
+  }
+  const PlannedTensor& tensor = *found->second;
+  QEFF_ASSIGN_OR_RETURN(const std::string checksum, ChecksumOf(tensor));
+  if (layer["checksum"] != checksum) {
+    return InvalidInputError(report.module,
+                             ": what an earlier run wrote is damaged; "
+                             "--restart begins anew");
+  }
+  const QuantizedShape shape(tensor.scheme, tensor.rows, tensor.cols);
+  for (const TensorDeclaration& part :
+       QuantizedTensors(tensor.module, shape, tensor.scale_dtype())) {
+    QEFF_RETURN_IF_ERROR(writer_->MarkWritten(part.name));
+  }
+  reports_.push_back(std::move(report));
+  return absl::OkStatus();
+}
+
+absl::Status GptqSolver::RestoreFolds(int64_t step, const Json& checksums) {
+  for (const auto& fold : checksums.items()) {
+    const std::string& name = fold.key();
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, model_.checkpoint().Get(name));
+    std::vector<uint8_t> bytes(view.bytes.size());
+    QEFF_RETURN_IF_ERROR(writer_->Read(name, 0, absl::MakeSpan(bytes)));
+    if (fold.value() != absl::StrCat(absl::Hex(Checksum64(bytes)))) {
+      return InvalidInputError("journal: step ", step, ": ", name,
+                               ": what an earlier run wrote is damaged; "
+                               "--restart begins anew");
     }
-    QEFF_ASSIGN_OR_RETURN(LayerReport report,
-                          LayerReport::FromJson(layer["report"]));
-    const auto found = tensors_.find(report.module);
-    if (found == tensors_.end()) {
-      return InvalidInputError("journal: step ", step, ": the plan has no ",
-                               report.module);
-    }
-    QEFF_ASSIGN_OR_RETURN(const std::string checksum,
-                          ChecksumOf(*found->second));
-    if (layer["checksum"] != checksum) {
-      return InvalidInputError(report.module,
-                               ": what an earlier run wrote is "
-                               "damaged; --restart begins anew");
-    }
-    const PlannedTensor& tensor = *found->second;
-    const QuantizedShape shape(tensor.scheme, tensor.rows, tensor.cols);
-    for (const TensorDeclaration& part :
-         QuantizedTensors(tensor.module, shape, tensor.scale_dtype())) {
-      QEFF_RETURN_IF_ERROR(writer_->MarkWritten(part.name));
-    }
-    reports_.push_back(std::move(report));
+    QEFF_RETURN_IF_ERROR(writer_->MarkWritten(name));
   }
   return absl::OkStatus();
 }

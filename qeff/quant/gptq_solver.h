@@ -16,11 +16,13 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "qeff/calibration/input_statistics.h"
 #include "qeff/calibration/layer_solver.h"
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/awq_folds.h"
 #include "qeff/quant/gptq.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
@@ -29,14 +31,23 @@
 
 namespace qeff {
 
+struct GptqSolverOptions {
+  // AWQ's scales are folded in first (awq_folds.h).
+  bool awq = false;
+  // False: layers are rounded to nearest, with searched groups, and not
+  // corrected.
+  bool propagate = true;
+  double damping = 0.01;  // GptqOptions::damping
+};
+
 // Borrows its arguments. Not thread-safe.
 class GptqSolver : public LayerSolver {
  public:
   // Rows of a layer that are solved at a time.
   static constexpr int64_t kPieceRows = 2048;
 
-  GptqSolver(const Transformer& model, const QuantizePlan& plan, double damping,
-             ThreadPool& pool);
+  GptqSolver(const Transformer& model, const QuantizePlan& plan,
+             const GptqSolverOptions& options, ThreadPool& pool);
 
   // Where results go; before the first Solve or Restore.
   void set_writer(CheckpointWriter* writer) { writer_ = writer; }
@@ -50,11 +61,20 @@ class GptqSolver : public LayerSolver {
   // Multiplications and additions, counted as two, of factors and products.
   double Flops() const;
 
+  // Whether it writes tensor `name`, one that the plan keeps.
+  bool Writes(const std::string& name) const {
+    return folds_.has_value() && folds_->Changes(name);
+  }
+
   // The layers that are done, in order.
   const std::vector<LayerReport>& reports() const { return reports_; }
 
   bool Changes(const LinearModule& module) const override;
-  bool WantsGaps() const override { return true; }
+  bool WantsGaps() const override { return options_.propagate; }
+  bool WantsPrepare() const override { return folds_.has_value(); }
+  absl::Status Prepare(int64_t block, BlockInputs* inputs,
+                       BlockWeights* norms) override;
+  void Adjust(CalibratedLinear* layer) override;
   absl::Status Solve(absl::Span<CalibratedLinear* const> layers,
                      InputStatistics* inputs) override;
   absl::Status SolveLmHead(InputStatistics* inputs) override;
@@ -80,13 +100,18 @@ class GptqSolver : public LayerSolver {
   absl::Status Write(const std::string& name, uint64_t offset_bytes,
                      absl::Span<const uint8_t> bytes);
   absl::StatusOr<std::string> ChecksumOf(const PlannedTensor& tensor) const;
+  absl::Status RestoreLayer(const Json& layer);
+  absl::Status RestoreFolds(int64_t step, const Json& checksums);
+  absl::StatusOr<Json> WriteFolds();
 
   const Transformer& model_;
-  const double damping_;
+  const GptqSolverOptions options_;
   ThreadPool& pool_;
   CheckpointWriter* writer_ = nullptr;
   absl::flat_hash_map<std::string, const PlannedTensor*> tensors_;  // by module
   const PlannedTensor* lm_head_ = nullptr;
+  absl::optional<AwqFolds> folds_;
+  BlockWeights norms_;  // of the block at hand, changed; with folds_
   std::vector<LayerReport> reports_;
   std::vector<const PlannedTensor*> step_;  // solved since FinishStep
 };

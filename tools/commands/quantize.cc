@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
@@ -149,10 +150,12 @@ class QuantizeCommand : public Command {
     flags->AddRequired("output", &output_, "DIR",
                        "The folder to write; must not exist.");
     flags->AddRequired("scheme", &scheme_, "SCHEME", kSchemes);
-    flags->AddChoice("algorithm", &algorithm_, {"rtn", "gptq"},
-                     "How codes are chosen: rtn rounds to the nearest; gptq "
-                     "makes up for the error of each weight in those that "
-                     "follow, and needs --calibration.");
+    flags->AddChoice("algorithm", &algorithm_,
+                     {"rtn", "awq", "gptq", "awq,gptq"},
+                     "How codes are chosen: rtn rounds to the nearest; awq "
+                     "first scales up what carries much; gptq makes up for the "
+                     "error of each weight in those that follow. All but rtn "
+                     "need --calibration.");
     flags->Add("calibration", &calibration_, "FILE",
                "UTF-8 text that is like what the model will read.");
     flags->Add("calibration_tokens", &sample_.tokens, "N",
@@ -252,6 +255,8 @@ class QuantizeCommand : public Command {
     const InterruptScope interrupt;
     absl::optional<Progress> progress;
     CalibratedQuantizeOptions options;
+    options.solver.awq = absl::StrContains(algorithm_, "awq");
+    options.solver.propagate = absl::StrContains(algorithm_, "gptq");
     options.memory_limit_bytes = memory_limit_;
     options.unfinished = resume_    ? PartialWork::kResume
                          : restart_ ? PartialWork::kRestart

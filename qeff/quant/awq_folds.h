@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// AWQ's scales folded into a block: where they are searched, what is divided
+// by them and what is multiplied. The pairs follow from the TransformerSpec:
+//   first norm -> q, k, v      always
+//   v -> o                     unless q, k and v are clipped; with grouped
+//                              queries the heads of a group share their scales
+//   second norm -> gate, up    always
+//   up -> down                 with a gate: only there is down's input linear
+//                              in up
+
+#ifndef QEFF_QUANT_AWQ_FOLDS_H_
+#define QEFF_QUANT_AWQ_FOLDS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "qeff/calibration/layer_solver.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/quantize_plan.h"
+#include "qeff/transformer/transformer.h"
+
+namespace qeff {
+
+// Of one block at a time. Borrows its arguments. Not thread-safe.
+class AwqFolds {
+ public:
+  AwqFolds(const Transformer& model, const QuantizePlan& plan,
+           ThreadPool& pool);
+
+  // Searches the scales of block `block`, whose inputs are `inputs`, and
+  // divides `norms` by theirs, rounded to the type that they are stored in: the
+  // scales follow, so that the fold is exact but for float32's rounding. Takes
+  // the Hessians. Errors: those of reading the model.
+  absl::Status Search(int64_t block, BlockInputs* inputs, BlockWeights* norms);
+
+  // Multiplies the columns of `layer`, of that block, and divides its rows and
+  // bias.
+  void Apply(CalibratedLinear* layer) const;
+
+  // Tensors that the folds change besides quantized weights: norms of all
+  // blocks, and biases of v and up. They are written with what Changed gives.
+  bool Changes(const std::string& tensor) const {
+    return changes_.contains(tensor);
+  }
+
+  // The tensors of the block, with their bytes in the type of the model's.
+  struct ChangedTensor {
+    std::string name;
+    std::vector<uint8_t> bytes;
+  };
+  // Of the block that was searched last, once all its layers went through
+  // Apply.
+  absl::StatusOr<std::vector<ChangedTensor>> Changed(
+      const BlockWeights& norms) const;
+
+  // Names of what Changed gives for `block`.
+  std::vector<std::string> NamesOf(int64_t block) const;
+
+ private:
+  struct Factors {
+    std::vector<float> columns;  // empty: 1
+    std::vector<float> rows;     // that rows are divided by; empty: 1
+  };
+
+  absl::StatusOr<std::vector<float>> SearchPair(
+      const std::vector<LinearRole>& consumers,
+      const std::vector<int64_t>& channel_of, int64_t channels,
+      InputStatistics* inputs) const;
+  void FoldNorm(const std::string& name, std::vector<float>* scales,
+                NormWeights* norm) const;
+  const LinearModule* Find(LinearRole role) const;
+  absl::StatusOr<ChangedTensor> Store(const std::string& name,
+                                      const std::vector<float>& values) const;
+
+  const Transformer& model_;
+  ThreadPool& pool_;
+  absl::flat_hash_map<std::string, const PlannedTensor*> planned_;  // by module
+  absl::flat_hash_map<std::string, int64_t> changes_;  // tensor -> block
+  int64_t block_ = -1;
+  absl::flat_hash_map<LinearRole, Factors> factors_;
+  mutable absl::flat_hash_map<std::string, std::vector<float>> biases_;
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_QUANT_AWQ_FOLDS_H_
