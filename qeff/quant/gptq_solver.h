@@ -37,7 +37,9 @@ struct GptqSolverOptions {
   // False: layers are rounded to nearest, with searched groups, and not
   // corrected.
   bool propagate = true;
-  double damping = 0.01;  // GptqOptions::damping
+  // GptqOptions::damping. Five times the paper's: it also keeps the correction
+  // from fitting the sample. 0.03 to 0.1 measured alike, 0.01 worse.
+  double damping = 0.05;
 };
 
 // Borrows its arguments. Not thread-safe.

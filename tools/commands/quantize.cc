@@ -37,6 +37,9 @@ constexpr char kSchemes[] =
 
 constexpr int64_t kDefaultSequenceLength = 2048;
 
+// Of "best".
+constexpr int kMostBitsForAwq = 3;
+
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
   return UsageError(absl::StrCat("--", flag, ": ", status.message()));
@@ -151,11 +154,12 @@ class QuantizeCommand : public Command {
                        "The folder to write; must not exist.");
     flags->AddRequired("scheme", &scheme_, "SCHEME", kSchemes);
     flags->AddChoice("algorithm", &algorithm_,
-                     {"rtn", "awq", "gptq", "awq,gptq"},
+                     {"rtn", "awq", "gptq", "awq,gptq", "best"},
                      "How codes are chosen: rtn rounds to the nearest; awq "
                      "first scales up what carries much; gptq makes up for the "
-                     "error of each weight in those that follow. All but rtn "
-                     "need --calibration.");
+                     "error of each weight in those that follow; best is what "
+                     "measured best at these bits. All but rtn need "
+                     "--calibration.");
     flags->Add("calibration", &calibration_, "FILE",
                "UTF-8 text that is like what the model will read.");
     flags->Add("calibration_tokens", &sample_.tokens, "N",
@@ -255,8 +259,12 @@ class QuantizeCommand : public Command {
     const InterruptScope interrupt;
     absl::optional<Progress> progress;
     CalibratedQuantizeOptions options;
-    options.solver.awq = absl::StrContains(algorithm_, "awq");
-    options.solver.propagate = absl::StrContains(algorithm_, "gptq");
+    const bool best = algorithm_ == "best";
+    // Scaling channels gains nothing from 4 bits on (qeff/quant/README.md).
+    options.solver.awq =
+        best ? ParseQuantScheme(scheme_)->bits <= kMostBitsForAwq
+             : absl::StrContains(algorithm_, "awq");
+    options.solver.propagate = best || absl::StrContains(algorithm_, "gptq");
     options.memory_limit_bytes = memory_limit_;
     options.unfinished = resume_    ? PartialWork::kResume
                          : restart_ ? PartialWork::kRestart

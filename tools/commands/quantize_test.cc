@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `qeff quantize` with calibration, on tiny random models.
+
+#include <sys/stat.h>
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/util/json.h"
+#include "qeff/util/status.h"
+#include "tools/commands/run_testutil.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::HasSubstr;
+
+class QuantizeCommandTest : public ::testing::Test {
+ protected:
+  QuantizeCommandTest() {
+    EXPECT_EQ(RunQeff({"synth", "--shape=tiny", "--output=" + model_}).code, 0);
+    std::string text;
+    for (int i = 0; i < 300; ++i)
+      text += "the cat sat on mat " + std::to_string(i);
+    WriteTestFile(text_, text);
+  }
+
+  CommandOutcome Quantize(const std::vector<std::string>& flags,
+                          const std::string& output = "out") const {
+    std::vector<std::string> arguments = {"quantize", "--model=" + model_,
+                                          "--scheme=int4_g32",
+                                          "--output=" + folder_ + "/" + output};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return RunQeff(arguments);
+  }
+  std::string Calibration() const { return "--calibration=" + text_; }
+  bool Exists(const std::string& name) const {
+    struct stat info;
+    return stat((folder_ + "/" + name).c_str(), &info) == 0;
+  }
+
+  const std::string folder_ = MakeTestFolder();
+  const std::string model_ = folder_ + "/model";
+  const std::string text_ = folder_ + "/text";
+};
+
+TEST_F(QuantizeCommandTest, EveryAlgorithm) {
+  for (const std::string algorithm : {"awq", "gptq", "awq,gptq", "best"}) {
+    SCOPED_TRACE(algorithm);
+    const CommandOutcome outcome =
+        Quantize({"--algorithm=" + algorithm, Calibration(),
+                  "--calibration_tokens=600", "--sequence_length=100"},
+                 algorithm);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out,
+                HasSubstr("calibration: 600 tokens; memory about"));
+    EXPECT_THAT(outcome.out, HasSubstr("model.layers.1.mlp.down_proj"));
+    EXPECT_THAT(outcome.out, HasSubstr("time: "));
+    ASSERT_EQ(outcome.json["layers"].size(), 14u);
+    for (const Json& layer : outcome.json["layers"]) {
+      EXPECT_LE(layer["loss"].get<double>(),
+                layer["rounding_loss"].get<double>());
+      EXPECT_EQ(layer["tokens"], 600);
+    }
+    const CommandOutcome eval =
+        RunQeff({"eval", "--model=" + folder_ + "/" + algorithm,
+                 "--reference=" + model_, "--text=" + text_,
+                 "--context_length=64", "--max_tokens=500"});
+    EXPECT_EQ(eval.code, 0) << eval.err;
+    EXPECT_FALSE(Exists(algorithm + ".partial"));
+  }
+}
+
+TEST_F(QuantizeCommandTest, TooFewTokensIsSaid) {
+  const CommandOutcome outcome =
+      Quantize({"--algorithm=gptq", Calibration(), "--calibration_tokens=50"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("has 172 inputs, for which 688 tokens"));
+  EXPECT_THAT(outcome.json["warning"].get<std::string>(),
+              HasSubstr("688 tokens are needed"));
+}
+
+TEST_F(QuantizeCommandTest, UsageErrors) {
+  const std::vector<std::vector<std::string>> wrong = {
+      {"--algorithm=gptq"},
+      {"--algorithm=gptq,awq", Calibration()},
+      {Calibration()},
+      {"--resume"},
+      {"--algorithm=gptq", Calibration(), "--resume", "--restart"}};
+  for (const auto& flags : wrong) {
+    EXPECT_EQ(Quantize(flags).code, kExitUsage) << flags.back();
+  }
+  EXPECT_FALSE(Exists("out"));
+  EXPECT_FALSE(Exists("out.partial"));
+}
+
+TEST_F(QuantizeCommandTest, BadTexts) {
+  const std::string bad = folder_ + "/bad";
+  const auto outcome = [&](const std::string& text) {
+    WriteTestFile(bad, text);
+    return Quantize({"--algorithm=gptq", "--calibration=" + bad});
+  };
+  EXPECT_THAT(outcome("").err, HasSubstr("bad: the file is empty"));
+  EXPECT_THAT(outcome(std::string("a\0b", 3)).err,
+              HasSubstr("expected text, found a NUL byte at 1"));
+  EXPECT_EQ(outcome("").code, kExitInvalidInput);
+  EXPECT_EQ(Quantize({"--algorithm=gptq", "--calibration=/no/such"}).code,
+            kExitInvalidInput);
+  EXPECT_EQ(
+      Quantize({"--algorithm=gptq", Calibration(), "--calibration_tokens=0"})
+          .code,
+      kExitInvalidInput);
+  EXPECT_FALSE(Exists("out.partial"));
+}
+
+TEST_F(QuantizeCommandTest, MemoryLimitBelowWhatIsPossible) {
+  const CommandOutcome outcome =
+      Quantize({"--algorithm=gptq", Calibration(), "--memory_limit=1000000"});
+  EXPECT_EQ(outcome.code, kExitResource);
+  EXPECT_THAT(outcome.err, HasSubstr("memory limit: expected at least"));
+  EXPECT_FALSE(Exists("out.partial"));
+}
+
+TEST_F(QuantizeCommandTest, ExistingOutputAndUnfinishedWork) {
+  ASSERT_EQ(mkdir((folder_ + "/out.partial").c_str(), 0777), 0);
+  const std::vector<std::string> flags = {"--algorithm=gptq", Calibration(),
+                                          "--calibration_tokens=600"};
+  CommandOutcome outcome = Quantize(flags);
+  EXPECT_EQ(outcome.code, kExitInvalidInput);
+  EXPECT_THAT(outcome.err, HasSubstr("--resume"));
+  std::vector<std::string> again = flags;
+  again.push_back("--restart");
+  EXPECT_EQ(Quantize(again).code, 0);
+  outcome = Quantize(flags);
+  EXPECT_EQ(outcome.code, kExitInvalidInput);
+  EXPECT_THAT(outcome.err, HasSubstr("exists already"));
+}
+
+}  // namespace
+}  // namespace qeff
