@@ -198,9 +198,15 @@ class Compiler {
     const Shape shape = transformer_.LinearShape(block, role);
     if (HasCodes(*place.module)) {
       QEFF_ASSIGN_OR_RETURN(
-          const QuantizedMatrix matrix,
+          QuantizedMatrix matrix,
           ReadQuantizedMatrix(transformer_.checkpoint(), place.module->module,
                               *transformer_.quantization()));
+      if (matrix.ggml.has_value()) {
+        // There is no product with blocks of 256: their values become float32.
+        if (!HasIntegerCodes(*matrix.ggml)) return LoadedWeight(block, role);
+        if (plan_) return PlanIntegerCodes(*matrix.ggml, shape);
+        QEFF_ASSIGN_OR_RETURN(matrix, IntegerCodes(matrix));
+      }
       return FromCodes(Rows(matrix, place.first_row, shape[0]), shape[0]);
     }
     if (!place.module->transposed) {
@@ -253,6 +259,14 @@ class Compiler {
     if (plan_) return PlanQuantized(rows, num_rows);
     return CanPack(rows, num_rows) ? PackQuantized(rows, num_rows, pool_)
                                    : DequantizeToRows(rows, num_rows, pool_);
+  }
+
+  // What becomes of IntegerCodes.
+  static DeviceMatrix PlanIntegerCodes(GgmlType type, const Shape& shape) {
+    QuantScheme scheme;
+    scheme.bits = type == GgmlType::kQ4_0 ? 4 : 8;
+    scheme.group_size = kGgmlBlockElems;
+    return PlanQuantizedCopy(scheme, DType::kF16, shape[0], shape[1]);
   }
 
   bool HasCodes(const LinearModule& module) const {
@@ -340,6 +354,10 @@ absl::Status ParseLmHead(absl::string_view text, CompileOptions* options) {
   if (options->lm_head != LmHeadRule::kQuantize) return absl::OkStatus();
   QEFF_ASSIGN_OR_RETURN(options->lm_head_scheme, ParseQuantScheme(text),
                         "lm_head: expected auto, keep or a scheme");
+  if (options->lm_head_scheme.ggml.has_value()) {
+    return InvalidInputError("lm_head: expected a scheme of integers, found \"",
+                             text, "\"");
+  }
   return absl::OkStatus();
 }
 

@@ -13,6 +13,21 @@ namespace {
 constexpr int64_t kMinGroupSize = 8;
 constexpr int64_t kMaxGroupSize = 65536;
 
+struct GgmlScheme {
+  absl::string_view name;
+  GgmlType type;
+  // Integers that are like it.
+  int bits;
+  int64_t group_size;
+  bool symmetric;
+};
+
+constexpr GgmlScheme kGgmlSchemes[] = {{"q4_0", GgmlType::kQ4_0, 4, 32, true},
+                                       {"q8_0", GgmlType::kQ8_0, 8, 32, true},
+                                       {"q4_k", GgmlType::kQ4_K, 4, 32, false},
+                                       {"q5_k", GgmlType::kQ5_K, 5, 32, false},
+                                       {"q6_k", GgmlType::kQ6_K, 6, 16, true}};
+
 }  // namespace
 
 absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name) {
@@ -21,8 +36,15 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name) {
         "unknown scheme \"", name,
         "\": expected intB or intB_gN, such as int8 or int4_g128, with B from ",
         kMinQuantBits, " to ", kMaxQuantBits, " and N a multiple of 8 from ",
-        kMinGroupSize, " to ", kMaxGroupSize);
+        kMinGroupSize, " to ", kMaxGroupSize,
+        ", or q4_0, q8_0, q4_k, q5_k or q6_k");
   };
+  for (const GgmlScheme& ggml : kGgmlSchemes) {
+    if (name != ggml.name) continue;
+    QuantScheme scheme;
+    scheme.ggml = ggml.type;
+    return scheme;
+  }
   absl::string_view rest = name;
   if (!absl::ConsumePrefix(&rest, "int") || rest.empty()) return error();
   QuantScheme scheme;
@@ -44,9 +66,24 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name) {
 }
 
 std::string QuantSchemeName(const QuantScheme& scheme) {
+  for (const GgmlScheme& ggml : kGgmlSchemes) {
+    if (scheme.ggml == ggml.type) return std::string(ggml.name);
+  }
   std::string name = absl::StrCat("int", scheme.bits);
   if (scheme.group_size != 0) absl::StrAppend(&name, "_g", scheme.group_size);
   return name;
+}
+
+QuantScheme IntegersLike(const QuantScheme& scheme) {
+  for (const GgmlScheme& ggml : kGgmlSchemes) {
+    if (scheme.ggml != ggml.type) continue;
+    QuantScheme integers;
+    integers.bits = ggml.bits;
+    integers.group_size = ggml.group_size;
+    integers.symmetric = ggml.symmetric;
+    return integers;
+  }
+  return scheme;
 }
 
 absl::StatusOr<ScaleRule> ParseScaleRule(absl::string_view name) {

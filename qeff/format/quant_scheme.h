@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Integer weight quantization: how many bits, how weights share a scale, and
-// the arithmetic from a group of weights to scale, zero point and codes. All
-// scalar: qeff/kernels/quantize is the fast way and gives the same bits.
+// Weight quantization: which of ggml's blocks, or, for integers, how many bits,
+// how weights share a scale, and the arithmetic from a group of weights to
+// scale, zero point and codes. All scalar: qeff/kernels/quantize is the fast
+// way and gives the same bits. For the blocks see ggml_codec.h.
 //
 //   inverse = 1 / scale                                 (float32, rounded)
 //   code    = clamp(round(x * inverse) + zero, 0, 2^bits - 1)
@@ -23,6 +24,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "qeff/format/ggml_blocks.h"
 #include "qeff/tensor/dtype.h"
 
 namespace qeff {
@@ -51,20 +54,30 @@ struct QuantScheme {
   int64_t group_size = 0;
   bool symmetric = true;
   ScaleRule scale_rule = ScaleRule::kSignedMax;
+  // Blocks of this type, one of those that ggml_block_params.h names, instead
+  // of integers; the members above then say nothing. A scheme of integers is
+  // meant wherever nothing is said about blocks.
+  absl::optional<GgmlType> ggml = absl::nullopt;
 
   friend bool operator==(const QuantScheme& a, const QuantScheme& b) {
     return a.bits == b.bits && a.group_size == b.group_size &&
-           a.symmetric == b.symmetric && a.scale_rule == b.scale_rule;
+           a.symmetric == b.symmetric && a.scale_rule == b.scale_rule &&
+           a.ggml == b.ggml;
   }
 };
 
 // Parses "int8", "int8_g64", "int4", "int4_g128", "int3_g64", ...: 2 to 8 bits
 // and groups of 8 to 65536 weights in multiples of 8. The result is symmetric
-// with kSignedMax. Errors: kInvalidArgument naming `name`.
+// with kSignedMax. "q4_0", "q8_0", "q4_k", "q5_k" and "q6_k" are ggml's blocks.
+// Errors: kInvalidArgument naming `name`.
 absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name);
 
 // The inverse of ParseQuantScheme; symmetry and scale rule do not show.
 std::string QuantSchemeName(const QuantScheme& scheme);
+
+// Integers of as many bits, in groups as large, as ggml's blocks have: for
+// searches that only compare. Schemes of integers are returned as they are.
+QuantScheme IntegersLike(const QuantScheme& scheme);
 
 // "signed_max" and "absmax". Errors: kInvalidArgument.
 absl::StatusOr<ScaleRule> ParseScaleRule(absl::string_view name);

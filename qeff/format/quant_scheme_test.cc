@@ -202,5 +202,25 @@ INSTANTIATE_TEST_SUITE_P(
                     ErrorCase{"int8_g128", true, ScaleRule::kSignedMax, 0.0064},
                     ErrorCase{"int8_g128", false, ScaleRule::kAbsMax, 0.0059}));
 
+TEST(QuantScheme, BlocksOfGgml) {
+  for (const char* name : {"q4_0", "q8_0", "q4_k", "q5_k", "q6_k"}) {
+    const auto scheme = ParseQuantScheme(name);
+    ASSERT_TRUE(scheme.ok()) << scheme.status();
+    EXPECT_TRUE(scheme->ggml.has_value());
+    EXPECT_EQ(QuantSchemeName(*scheme), name);
+    EXPECT_FALSE(*scheme == QuantScheme());
+  }
+  EXPECT_EQ(ParseQuantScheme("q5_k")->ggml, GgmlType::kQ5_K);
+  const QuantScheme like = IntegersLike(*ParseQuantScheme("q6_k"));
+  EXPECT_EQ(QuantSchemeName(like), "int6_g16");
+  EXPECT_TRUE(like.symmetric);
+  EXPECT_FALSE(IntegersLike(*ParseQuantScheme("q4_k")).symmetric);
+  EXPECT_EQ(IntegersLike(like), like);
+  EXPECT_FALSE(ParseQuantScheme("int4")->ggml.has_value());
+  for (const char* name : {"Q4_0", "q4_1", "q4_0_g32", "q2_k", "f16"}) {
+    EXPECT_FALSE(ParseQuantScheme(name).ok()) << name;
+  }
+}
+
 }  // namespace
 }  // namespace qeff

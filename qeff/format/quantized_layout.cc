@@ -3,7 +3,9 @@
 #include "qeff/format/quantized_layout.h"
 
 #include "absl/strings/str_cat.h"
+#include "qeff/format/ggml_blocks.h"
 #include "qeff/format/packing.h"
+#include "qeff/util/check.h"
 #include "qeff/util/checked.h"
 
 namespace qeff {
@@ -25,6 +27,9 @@ std::string ZeroPointTensorName(absl::string_view module) {
 std::string ShapeTensorName(absl::string_view module) {
   return absl::StrCat(module, ".weight_shape");
 }
+std::string BlocksTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".weight_blocks");
+}
 
 QuantizedShape::QuantizedShape(const QuantScheme& scheme, int64_t rows,
                                int64_t cols)
@@ -34,13 +39,23 @@ QuantizedShape::QuantizedShape(const QuantScheme& scheme, int64_t rows,
       zero_words(scheme.symmetric ? 0 : PackedWords(scheme.bits, rows)),
       asymmetric(!scheme.symmetric),
       rows(rows),
-      cols(cols) {}
+      cols(cols),
+      block_row_bytes(0) {
+  if (!scheme.ggml.has_value()) return;
+  const GgmlTypeTraits& traits = *FindGgmlType(*scheme.ggml);
+  QEFF_CHECK(cols % traits.block_elems == 0);
+  group_elems = traits.block_elems;
+  groups = row_words = zero_words = 0;
+  asymmetric = false;
+  block_row_bytes = cols / traits.block_elems * traits.block_bytes;
+}
 
 namespace {
 
 uint64_t BytesWithoutShape(const QuantizedShape& shape, DType scale_dtype) {
   const uint64_t scale_bytes = DTypeBytes(scale_dtype);
-  return (CheckedU64(shape.rows) * shape.row_words * 4 +
+  return (CheckedU64(shape.rows) * shape.block_row_bytes +
+          CheckedU64(shape.rows) * shape.row_words * 4 +
           CheckedU64(shape.rows) * shape.groups * scale_bytes +
           CheckedU64(shape.zero_words) * shape.groups * 4)
       .value();
@@ -62,6 +77,12 @@ std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
                                                 const QuantizedShape& shape,
                                                 DType scale_dtype) {
   std::vector<TensorDeclaration> tensors;
+  if (shape.block_row_bytes > 0) {
+    tensors.push_back({BlocksTensorName(module), DType::kU8,
+                       Shape({shape.rows, shape.block_row_bytes})});
+    tensors.push_back({ShapeTensorName(module), DType::kI64, Shape({2})});
+    return tensors;
+  }
   tensors.push_back({PackedTensorName(module), DType::kI32,
                      Shape({shape.rows, shape.row_words})});
   tensors.push_back({ScaleTensorName(module), scale_dtype,
@@ -74,8 +95,16 @@ std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
   return tensors;
 }
 
+std::string WhyNotQuantized(const QuantScheme& scheme, int64_t cols) {
+  if (!scheme.ggml.has_value()) return "";
+  const int64_t block = FindGgmlType(*scheme.ggml)->block_elems;
+  if (cols % block == 0) return "";
+  return absl::StrCat("rows of ", cols, " are not whole blocks of ", block);
+}
+
 std::string WhyNotCompressedTensors(const QuantScheme& scheme, int64_t cols,
                                     bool transposed) {
+  if (scheme.ggml.has_value()) return "it has no blocks of ggml";
   if (scheme.bits != 2 && scheme.bits != 4 && scheme.bits != 8) {
     return absl::StrCat("its readers disagree on ", scheme.bits,
                         "-bit packing");

@@ -16,13 +16,14 @@
 
 namespace qeff {
 
-// The two layouts of a model folder with integer weights; config.json's
+// The two layouts of a model folder with quantized weights; config.json's
 // quant_method tells them apart. They use the same tensor names.
 enum class QuantizedLayout : uint8_t {
   // compressed-tensors' pack-quantized: 2, 4 or 8 bits, groups that divide
   // the row.
   kCompressedTensors,
-  // qeff's own: 2 to 8 bits in dense form, and a shorter last group.
+  // qeff's own: 2 to 8 bits in dense form, and a shorter last group; blocks of
+  // ggml.
   kQeff,
 };
 
@@ -35,8 +36,10 @@ std::string PackedTensorName(absl::string_view module);
 std::string ScaleTensorName(absl::string_view module);
 std::string ZeroPointTensorName(absl::string_view module);
 std::string ShapeTensorName(absl::string_view module);
+std::string BlocksTensorName(absl::string_view module);
 
 // Sizes of a quantized matrix of [rows, cols] = [out features, in features].
+// Precondition (checked): with ggml's blocks, rows are whole blocks.
 struct QuantizedShape {
   QuantizedShape(const QuantScheme& scheme, int64_t rows, int64_t cols);
 
@@ -47,6 +50,9 @@ struct QuantizedShape {
   bool asymmetric;
   int64_t rows;
   int64_t cols;
+  // Of a row of ggml's blocks; 0 with integers. With blocks, groups, row_words
+  // and zero_words are 0.
+  int64_t block_row_bytes;
 
   // Bytes of all tensors of the layer together, weight_shape included.
   // Precondition: rows * cols <= 2^56.
@@ -68,9 +74,16 @@ struct TensorDeclaration {
 //   weight_scale       scale [rows, groups]
 //   weight_zero_point  I32   [ceil(rows * bits / 32), groups]
 //   weight_shape       I64   [2] = (rows, cols)
+// or, with ggml's blocks,
+//   weight_blocks      U8    [rows, block_row_bytes]
+//   weight_shape       I64   [2] = (rows, cols)
 std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
                                                 const QuantizedShape& shape,
                                                 DType scale_dtype);
+
+// Why no layout can hold a layer with `scheme` and rows of `cols` weights, for
+// people to read; empty when qeff's can. Only blocks of ggml have reasons.
+std::string WhyNotQuantized(const QuantScheme& scheme, int64_t cols);
 
 // Why compressed-tensors cannot hold a layer with `scheme` and rows of `cols`
 // weights, for people to read; empty when it can. `transposed`: the original

@@ -68,5 +68,25 @@ TEST(QuantizedLayout, WhatCompressedTensorsCannotHold) {
   EXPECT_NE(WhyNotCompressedTensors(Scheme("int4_g32"), 64, true), "");
 }
 
+TEST(QuantizedLayout, BlocksOfGgml) {
+  const QuantScheme scheme = ParseQuantScheme("q4_k").value();
+  const QuantizedShape shape(scheme, 3, 512);
+  EXPECT_EQ(shape.block_row_bytes, 2 * 144);
+  EXPECT_EQ(shape.StoredBytes(DType::kBF16), 3u * 2 * 144 + 16);
+  EXPECT_EQ(shape.BitsPerWeight(DType::kBF16), 4.5);
+  const auto tensors = QuantizedTensors("m", shape, DType::kBF16);
+  ASSERT_EQ(tensors.size(), 2u);
+  EXPECT_EQ(tensors[0].name, "m.weight_blocks");
+  EXPECT_EQ(tensors[0].dtype, DType::kU8);
+  EXPECT_EQ(tensors[0].shape, Shape({3, 288}));
+  EXPECT_EQ(tensors[1].name, "m.weight_shape");
+  EXPECT_EQ(WhyNotQuantized(scheme, 512), "");
+  EXPECT_EQ(WhyNotQuantized(scheme, 576),
+            "rows of 576 are not whole blocks of 256");
+  EXPECT_EQ(WhyNotQuantized(ParseQuantScheme("int4_g128").value(), 576), "");
+  EXPECT_EQ(WhyNotCompressedTensors(scheme, 512, false),
+            "it has no blocks of ggml");
+}
+
 }  // namespace
 }  // namespace qeff

@@ -74,8 +74,16 @@ absl::StatusOr<std::vector<std::string>> Strings(const JsonObjectReader& reader,
   return strings;
 }
 
-absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r) {
+absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r,
+                                                QuantizedLayout layout) {
   WeightQuantization weights;
+  if (layout == QuantizedLayout::kQeff && r.Has("type")) {
+    QEFF_ASSIGN_OR_RETURN(const std::string type, r.String("type"));
+    const absl::StatusOr<QuantScheme> scheme = ParseQuantScheme(type);
+    if (scheme.ok() && scheme->ggml.has_value()) {
+      return WeightQuantization::FromScheme(*scheme);
+    }
+  }
   QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "type", {"int"}));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "dynamic"));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "block_structure"));
@@ -113,7 +121,7 @@ absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r) {
 }
 
 absl::StatusOr<QuantizationConfig::Group> ParseGroup(
-    const Json& json, const std::string& context) {
+    const Json& json, QuantizedLayout layout, const std::string& context) {
   QEFF_ASSIGN_OR_RETURN(const JsonObjectReader r,
                         JsonObjectReader::Create(json, context));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "input_activations"));
@@ -123,7 +131,7 @@ absl::StatusOr<QuantizationConfig::Group> ParseGroup(
   QEFF_ASSIGN_OR_RETURN(group.targets, Strings(r, "targets"));
   QEFF_ASSIGN_OR_RETURN(const auto weights, r.ObjectOr("weights"));
   if (!weights.has_value()) return r.Unexpected("weights", "an object");
-  QEFF_ASSIGN_OR_RETURN(group.weights, ParseWeights(*weights));
+  QEFF_ASSIGN_OR_RETURN(group.weights, ParseWeights(*weights, layout));
   return group;
 }
 
@@ -165,6 +173,12 @@ Json GroupToJson(const QuantizationConfig::Group& group,
                  QuantizedLayout layout) {
   const WeightQuantization& weights = group.weights;
   Json args;
+  if (weights.ggml.has_value()) {
+    QuantScheme scheme;
+    scheme.ggml = weights.ggml;
+    args["type"] = QuantSchemeName(scheme);
+    return Json{{"targets", group.targets}, {"weights", std::move(args)}};
+  }
   args["num_bits"] = weights.bits;
   args["type"] = "int";
   args["symmetric"] = weights.symmetric;
@@ -197,6 +211,8 @@ Json GroupToJson(const QuantizationConfig::Group& group,
 
 WeightQuantization WeightQuantization::FromScheme(const QuantScheme& scheme) {
   WeightQuantization weights;
+  weights.ggml = scheme.ggml;
+  if (scheme.ggml.has_value()) return weights;
   weights.bits = scheme.bits;
   weights.symmetric = scheme.symmetric;
   weights.strategy =
@@ -316,7 +332,7 @@ absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
   for (const auto& item : groups_json->object().items()) {
     QEFF_ASSIGN_OR_RETURN(
         QuantizationConfig::Group group,
-        ParseGroup(item.value(),
+        ParseGroup(item.value(), layout,
                    absl::StrCat(groups_json->context(), ": ", item.key())));
     groups.push_back(std::move(group));
   }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The quantization_config of a model's config.json: which linear layers hold
-// packed integer codes and with which arguments. Read and written for
-// quant_method "compressed-tensors" (format pack-quantized, weights only) and
-// "qeff" (qeff/format/README.md). Source: compressed-tensors,
-// config and quantization arguments.
+// packed integer codes, or blocks of ggml, and with which arguments. Read and
+// written for quant_method "compressed-tensors" (format pack-quantized, weights
+// only) and "qeff" (qeff/format/README.md). Source: compressed-tensors, config
+// and quantization arguments.
 
 #ifndef QEFF_IO_QUANTIZATION_CONFIG_H_
 #define QEFF_IO_QUANTIZATION_CONFIG_H_
@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "qeff/format/ggml_blocks.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/util/json.h"
@@ -35,6 +36,9 @@ struct WeightQuantization {
   bool symmetric = true;
   QuantStrategy strategy = QuantStrategy::kGroup;
   int64_t group_size = 0;  // with kGroup only
+  // Blocks of this type instead; the members above then say nothing. In
+  // QuantizedLayout::kQeff only.
+  absl::optional<GgmlType> ggml;
 
   // That of a layer which was quantized with `scheme`.
   static WeightQuantization FromScheme(const QuantScheme& scheme);

@@ -242,5 +242,29 @@ TEST(QuantizationConfig, MissingStrategyFollowsFromGroupSize) {
   EXPECT_EQ(Parse(json).status().code(), absl::StatusCode::kUnimplemented);
 }
 
+TEST(QuantizationConfig, BlocksOfGgml) {
+  const QuantScheme scheme = ParseQuantScheme("q4_k").value();
+  const auto config = QuantizationConfig::Create(
+      QuantizedLayout::kQeff,
+      {{{"Linear"}, WeightQuantization::FromScheme(scheme)}}, {});
+  ASSERT_TRUE(config.ok()) << config.status();
+  Json json{{"quantization_config", config->ToJson()}};
+  EXPECT_EQ(json["quantization_config"]["config_groups"]["group_0"]["weights"],
+            Json({{"type", "q4_k"}}));
+  const auto read = ParseQuantizationConfig(json, "config.json");
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ((*read)->Find("m")->ggml, GgmlType::kQ4_K);
+
+  Json& args =
+      json["quantization_config"]["config_groups"]["group_0"]["weights"];
+  args["type"] = "q3_k";
+  EXPECT_EQ(ParseQuantizationConfig(json, "c").status().code(),
+            absl::StatusCode::kUnimplemented);
+  args["type"] = "q4_k";
+  json["quantization_config"]["quant_method"] = "compressed-tensors";
+  EXPECT_EQ(ParseQuantizationConfig(json, "c").status().code(),
+            absl::StatusCode::kUnimplemented);
+}
+
 }  // namespace
 }  // namespace qeff

@@ -8,9 +8,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "qeff/format/ggml_block_params.h"
+#include "qeff/format/ggml_codec.h"
 #include "qeff/format/packing.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/io/messages.h"
+#include "qeff/util/check.h"
 #include "qeff/util/checked.h"
 #include "qeff/util/status.h"
 
@@ -36,6 +39,11 @@ class MatrixReader {
                        "activation order by group is not supported"));
     }
     QEFF_RETURN_IF_ERROR(ReadShape());
+    if (weights_.ggml.has_value()) {
+      QEFF_RETURN_IF_ERROR(ReadBlocks());
+      return std::move(matrix_);
+    }
+    SetGroups();
     QEFF_RETURN_IF_ERROR(ReadPacked());
     QEFF_RETURN_IF_ERROR(ReadScales());
     if (!weights_.symmetric) QEFF_RETURN_IF_ERROR(ReadZeroPoints());
@@ -85,7 +93,7 @@ class MatrixReader {
     }
     matrix_.rows = sides[0];
     matrix_.cols = sides[1];
-    matrix_.bits = weights_.bits;
+    if (weights_.ggml.has_value()) return absl::OkStatus();
     const bool grouped = weights_.strategy == QuantStrategy::kGroup;
     if (grouped && layout_ == QuantizedLayout::kCompressedTensors &&
         matrix_.cols % weights_.group_size != 0) {
@@ -93,13 +101,34 @@ class MatrixReader {
                                " weights are not divisible into groups of ",
                                weights_.group_size);
     }
+    return absl::OkStatus();
+  }
+
+  void SetGroups() {
+    const bool grouped = weights_.strategy == QuantStrategy::kGroup;
+    matrix_.bits = weights_.bits;
     matrix_.group_elems = grouped ? weights_.group_size : matrix_.cols;
     matrix_.groups = CeilDiv(matrix_.cols, matrix_.group_elems);
     matrix_.row_bytes = 4 * PackedWords(matrix_.bits, matrix_.cols);
     matrix_.codes.bits = matrix_.bits;
     matrix_.codes.cols = matrix_.cols;
     matrix_.codes.group_elems = matrix_.group_elems;
-    return absl::OkStatus();
+  }
+
+  absl::Status ReadBlocks() {
+    QuantScheme scheme;
+    scheme.ggml = weights_.ggml;
+    const std::string why = WhyNotQuantized(scheme, matrix_.cols);
+    if (!why.empty()) {
+      return InvalidInputError(Place(ShapeTensorName(matrix_.module)), why);
+    }
+    matrix_.ggml = weights_.ggml;
+    matrix_.row_bytes =
+        QuantizedShape(scheme, matrix_.rows, matrix_.cols).block_row_bytes;
+    const std::string name = BlocksTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, Get(name, DType::kU8));
+    matrix_.blocks = view.bytes;
+    return ExpectShape(name, view, Shape({matrix_.rows, matrix_.row_bytes}));
   }
 
   absl::Status ReadPacked() {
@@ -202,11 +231,39 @@ class MatrixReader {
   QuantizedMatrix matrix_;
 };
 
+absl::Status NotFinite(const QuantizedMatrix& matrix, int64_t row,
+                       int64_t col) {
+  return InvalidInputError(BlocksTensorName(matrix.module), ": row ", row,
+                           ", the block of column ", col,
+                           ": a scale that is not finite");
+}
+
+absl::Status DecodeBlocks(const QuantizedMatrix& matrix, int64_t row_begin,
+                          int64_t row_count, float* out) {
+  const size_t cols = static_cast<size_t>(matrix.cols);
+  const size_t row_bytes = static_cast<size_t>(matrix.row_bytes);
+  for (int64_t row = row_begin; row < row_begin + row_count; ++row) {
+    const absl::Span<float> to(
+        out + static_cast<size_t>(row - row_begin) * cols, cols);
+    DecodeGgmlRow(
+        *matrix.ggml,
+        matrix.blocks.subspan(static_cast<size_t>(row) * row_bytes, row_bytes),
+        to);
+    for (size_t c = 0; c < cols; ++c) {
+      if (!std::isfinite(to[c])) {
+        return NotFinite(matrix, row, static_cast<int64_t>(c));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 bool HasQuantizedWeight(const Checkpoint& checkpoint,
                         absl::string_view module) {
-  return checkpoint.Has(PackedTensorName(module));
+  return checkpoint.Has(PackedTensorName(module)) ||
+         checkpoint.Has(BlocksTensorName(module));
 }
 
 absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
@@ -215,7 +272,10 @@ absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
   const absl::optional<WeightQuantization> weights = config.Find(module);
   if (!weights.has_value()) {
     return InvalidInputError(
-        checkpoint.folder(), ": tensor ", QuoteName(PackedTensorName(module)),
+        checkpoint.folder(), ": tensor ",
+        QuoteName(checkpoint.Has(BlocksTensorName(module))
+                      ? BlocksTensorName(module)
+                      : PackedTensorName(module)),
         ": quantization_config does not quantize this module");
   }
   return MatrixReader(checkpoint, module, config.layout(), *weights).Read();
@@ -229,15 +289,69 @@ absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
                                               row_begin, " and ", row_count,
                                               " more of ", matrix.rows));
   }
+  if (matrix.ggml.has_value()) {
+    return DecodeBlocks(matrix, row_begin, row_count, out);
+  }
   DequantizeRows(
       matrix.codes, row_begin, row_count,
       absl::MakeSpan(out, static_cast<size_t>(row_count * matrix.cols)));
   return absl::OkStatus();
 }
 
+bool HasIntegerCodes(GgmlType type) {
+  return type == GgmlType::kQ4_0 || type == GgmlType::kQ8_0;
+}
+
+absl::StatusOr<QuantizedMatrix> IntegerCodes(const QuantizedMatrix& matrix) {
+  QEFF_CHECK(matrix.ggml.has_value() && HasIntegerCodes(*matrix.ggml));
+  const GgmlBlockFormat& format = *FindGgmlBlockFormat(*matrix.ggml);
+  const size_t elems = static_cast<size_t>(format.block_elems);
+  const size_t block_bytes = static_cast<size_t>(format.block_bytes);
+  const size_t blocks = matrix.blocks.size() / block_bytes;
+  QuantizedMatrix result;
+  result.module = matrix.module;
+  result.rows = matrix.rows;
+  result.cols = matrix.cols;
+  result.bits = format.type == GgmlType::kQ4_0 ? 4 : 8;
+  result.group_elems = format.block_elems;
+  result.groups = matrix.cols / format.block_elems;
+  const size_t packed_bytes = elems * static_cast<size_t>(result.bits) / 8;
+  result.row_bytes = result.groups * static_cast<int64_t>(packed_bytes);
+  auto packed = std::make_shared<std::vector<uint8_t>>(blocks * packed_bytes);
+  auto scales = std::make_shared<std::vector<uint8_t>>(blocks * 2);
+  for (size_t b = 0; b < blocks; ++b) {
+    GgmlBlockParams params;
+    int8_t codes[kMaxGgmlBlockElems];
+    uint8_t unsigned_codes[kMaxGgmlBlockElems];
+    UnpackGgmlBlock(format.type,
+                    matrix.blocks.subspan(b * block_bytes, block_bytes),
+                    &params, absl::MakeSpan(codes, elems));
+    if (!std::isfinite(params.d)) {
+      const int64_t block = static_cast<int64_t>(b);
+      return NotFinite(matrix, block / result.groups,
+                       block % result.groups * format.block_elems);
+    }
+    for (size_t i = 0; i < elems; ++i) {
+      unsigned_codes[i] = static_cast<uint8_t>(codes[i] - format.min_code);
+    }
+    PackCodes(result.bits, absl::MakeSpan(unsigned_codes, elems),
+              absl::MakeSpan(*packed).subspan(b * packed_bytes, packed_bytes));
+    StoreScale(params.d, DType::kF16, scales->data() + 2 * b);
+  }
+  result.codes.bits = result.bits;
+  result.codes.cols = result.cols;
+  result.codes.group_elems = result.group_elems;
+  result.codes.scale_dtype = DType::kF16;
+  result.codes.packed = *packed;
+  result.codes.scales = *scales;
+  result.owned = {std::move(packed), std::move(scales)};
+  return result;
+}
+
 void ReleaseRows(const Checkpoint& checkpoint, const QuantizedMatrix& matrix,
                  int64_t row_begin, int64_t row_count) {
-  const absl::Span<const uint8_t> packed = matrix.codes.packed;
+  const absl::Span<const uint8_t> packed =
+      matrix.ggml.has_value() ? matrix.blocks : matrix.codes.packed;
   for (const auto& owned : matrix.owned) {
     if (packed.data() == owned->data()) return;
   }

@@ -23,6 +23,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "qeff/format/ggml_blocks.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/quantization_config.h"
 #include "qeff/kernels/quantize/quantize.h"
@@ -32,7 +35,9 @@ namespace qeff {
 
 // The weight of a linear layer, [rows, cols] = [out features, in features]
 // whatever class the layer has: element (r, c) is
-//   (code(r, c) - zero(r, c / group_elems)) * scale(r, c / group_elems).
+//   (code(r, c) - zero(r, c / group_elems)) * scale(r, c / group_elems),
+// or, with `ggml`, what DecodeGgmlRow makes of `blocks`; bits, group_elems,
+// groups and codes are not set then (see IntegerCodes).
 // Borrows the checkpoint, owns what had to be rewritten. Copies share that.
 // Thread-safe.
 struct QuantizedMatrix {
@@ -46,7 +51,9 @@ struct QuantizedMatrix {
   // [rows, groups] in codes.scale_dtype; codes.zeros [rows, groups], empty
   // when symmetric, which means 2^(bits-1) everywhere.
   QuantizedRowsView codes;
-  int64_t row_bytes = 0;
+  int64_t row_bytes = 0;  // of blocks, too
+  absl::optional<GgmlType> ggml;
+  absl::Span<const uint8_t> blocks;
 
   // Memory that `codes` refers to, unless it is mapped.
   std::vector<std::shared_ptr<const std::vector<uint8_t>>> owned;
@@ -54,26 +61,38 @@ struct QuantizedMatrix {
   bool symmetric() const { return codes.zeros.empty(); }
 };
 
-// Whether `checkpoint` holds packed codes for the linear layer `module`.
+// Whether `checkpoint` holds packed codes or blocks for the linear layer
+// `module`.
 bool HasQuantizedWeight(const Checkpoint& checkpoint, absl::string_view module);
 
-// Reads `module`. Tensors of 3, 5, 6 or 7 bits in spaced form are rewritten to
-// dense form, scales of a whole tensor to one a row, zero points to bytes;
-// all else stays mapped. Errors, naming the folder and the tensor:
-// kNotFound for a missing tensor; kInvalidArgument for a module that `config`
-// does not quantize, a wrong dtype or shape (both are given), a group size
-// that does not divide the row in compressed-tensors layout, a scale that is
-// not finite or a zero point outside the codes; kUnimplemented for activation
-// order (weight_g_idx).
+// Reads `module`. Blocks stay mapped. Tensors of 3, 5, 6 or 7 bits in spaced
+// form are rewritten to dense form, scales of a whole tensor to one a row, zero
+// points to bytes; all else stays mapped. Errors, naming the folder and the
+// tensor: kNotFound for a missing tensor; kInvalidArgument for a module that
+// `config` does not quantize, a wrong dtype or shape (both are given), a group
+// size that does not divide the row in compressed-tensors layout, a scale that
+// is not finite or a zero point outside the codes; kUnimplemented for
+// activation order (weight_g_idx).
 absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
     const Checkpoint& checkpoint, absl::string_view module,
     const QuantizationConfig& config);
 
 // Writes rows [row_begin, row_begin + row_count) as float32 to `out`, which
 // has room for row_count * matrix.cols elements. Same bits on all machines.
-// Errors: kOutOfRange when the rows do not exist.
+// Errors: kOutOfRange when the rows do not exist; kInvalidArgument for a block
+// of ggml whose scale is not finite.
 absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
                             int64_t row_count, float* out);
+
+// Whether the blocks of `type` are integers in groups of 32 with a scale each,
+// Q4_0 and Q8_0.
+bool HasIntegerCodes(GgmlType type);
+
+// The same matrix with the blocks as integers of 4 or 8 bits and scales of
+// F16, of the same values. Precondition (checked): matrix.ggml is set and
+// HasIntegerCodes. Errors: kInvalidArgument as for DequantizeRows. Throws
+// std::bad_alloc.
+absl::StatusOr<QuantizedMatrix> IntegerCodes(const QuantizedMatrix& matrix);
 
 // Drops the pages of the mapped codes of these rows (Checkpoint::Release).
 // `checkpoint` is the one that `matrix` was read from.

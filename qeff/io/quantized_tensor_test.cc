@@ -6,10 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "qeff/format/ggml_block_params.h"
+#include "qeff/format/ggml_codec.h"
 #include "qeff/format/packing.h"
 #include "qeff/io/io_testutil.h"
+#include "qeff/util/random.h"
 
 namespace qeff {
 namespace {
@@ -294,6 +298,122 @@ TEST(QuantizedTensor, OtherErrors) {
   EXPECT_EQ(out_of_range.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(out_of_range.status().message().find("zero point 1 is 8"),
             std::string::npos);
+}
+
+// A layer "m" of [2, 64] in blocks of `type` with random bytes, whose scales
+// are finite.
+std::vector<RawTensor> Blocks(GgmlType type, int64_t cols) {
+  const GgmlBlockFormat& format = *FindGgmlBlockFormat(type);
+  const int64_t row_bytes = cols / format.block_elems * format.block_bytes;
+  std::string bytes;
+  Random random(3);
+  for (int64_t b = 0; b < 2 * row_bytes / format.block_bytes; ++b) {
+    GgmlBlockParams params;
+    params.d = 0.25f;
+    params.dmin = format.has_offsets() ? 0.5f : 0.0f;
+    int8_t codes[kMaxGgmlBlockElems];
+    for (int8_t& code : params.scale_codes) {
+      code = static_cast<int8_t>(1 + random.NextBelow(60));
+    }
+    for (int8_t& code : codes) {
+      code = static_cast<int8_t>(format.min_code +
+                                 static_cast<int>(random.NextBelow(16)));
+    }
+    std::vector<uint8_t> block(static_cast<size_t>(format.block_bytes));
+    PackGgmlBlock(
+        type, params,
+        absl::MakeSpan(codes, static_cast<size_t>(format.block_elems)),
+        absl::MakeSpan(block));
+    bytes += Bytes(block);
+  }
+  return {{"m.weight_blocks", "U8", {2, row_bytes}, bytes},
+          {"m.weight_shape", "I64", {2}, Bytes<int64_t>({2, cols})}};
+}
+
+QuantizationConfig BlocksConfig(GgmlType type) {
+  WeightQuantization weights;
+  weights.ggml = type;
+  return QuantizationConfig::Create(QuantizedLayout::kQeff,
+                                    {{{"Linear"}, weights}}, {})
+      .value();
+}
+
+TEST(QuantizedTensor, ReadsBlocksOfGgml) {
+  for (const GgmlType type : {GgmlType::kQ8_0, GgmlType::kQ4_0, GgmlType::kQ4_K,
+                              GgmlType::kQ5_K, GgmlType::kQ6_K}) {
+    SCOPED_TRACE(FindGgmlType(type)->name);
+    const std::vector<RawTensor> layer = Blocks(type, 512);
+    const auto checkpoint = Open(layer);
+    EXPECT_TRUE(HasQuantizedWeight(*checkpoint, "m"));
+    const auto matrix =
+        ReadQuantizedMatrix(*checkpoint, "m", BlocksConfig(type));
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    EXPECT_EQ(matrix->ggml, type);
+    EXPECT_EQ(matrix->cols, 512);
+    EXPECT_TRUE(matrix->owned.empty());
+    std::vector<float> expected(512);
+    DecodeGgmlRow(
+        type,
+        matrix->blocks.subspan(static_cast<size_t>(matrix->row_bytes),
+                               static_cast<size_t>(matrix->row_bytes)),
+        absl::MakeSpan(expected));
+    std::vector<float> row(512);
+    ASSERT_TRUE(DequantizeRows(*matrix, 1, 1, row.data()).ok());
+    EXPECT_EQ(row, expected);
+    ReleaseRows(*checkpoint, *matrix, 0, 2);
+  }
+}
+
+TEST(QuantizedTensor, BlocksAsIntegersHaveTheSameValues) {
+  for (const GgmlType type : {GgmlType::kQ8_0, GgmlType::kQ4_0}) {
+    const auto checkpoint = Open(Blocks(type, 64));
+    const auto matrix =
+        ReadQuantizedMatrix(*checkpoint, "m", BlocksConfig(type));
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    const auto codes = IntegerCodes(*matrix);
+    ASSERT_TRUE(codes.ok()) << codes.status();
+    EXPECT_EQ(codes->bits, type == GgmlType::kQ4_0 ? 4 : 8);
+    EXPECT_EQ(codes->groups, 2);
+    EXPECT_EQ(Values(*codes), Values(*matrix));
+  }
+  EXPECT_FALSE(HasIntegerCodes(GgmlType::kQ4_K));
+}
+
+TEST(QuantizedTensor, BadBlocks) {
+  const auto error = [](const std::vector<RawTensor>& layer,
+                        GgmlType type = GgmlType::kQ4_0) {
+    return std::string(
+        ReadQuantizedMatrix(*Open(layer), "m", BlocksConfig(type))
+            .status()
+            .message());
+  };
+  std::vector<RawTensor> layer = Blocks(GgmlType::kQ4_0, 64);
+  EXPECT_TRUE(absl::StrContains(error(layer, GgmlType::kQ4_K),
+                                "rows of 64 are not whole blocks of 256"));
+  EXPECT_TRUE(absl::StrContains(error(layer, GgmlType::kQ8_0),
+                                "expected shape [2, 68], found [2, 36]"))
+      << error(layer, GgmlType::kQ8_0);
+  layer[0].dtype = "I8";
+  EXPECT_TRUE(absl::StrContains(error(layer), "expected dtype U8, found I8"));
+  layer = Blocks(GgmlType::kQ4_0, 64);
+  layer.erase(layer.begin());
+  EXPECT_FALSE(error(layer).empty());
+  layer = Blocks(GgmlType::kQ4_0, 64);
+  layer[0].bytes[36 + 18 + 1] = 0x7C;  // d of the last block: infinity
+  layer[0].bytes[36 + 18] = 0;
+  const auto checkpoint = Open(layer);
+  const auto matrix =
+      ReadQuantizedMatrix(*checkpoint, "m", BlocksConfig(GgmlType::kQ4_0));
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  std::vector<float> values(128);
+  const absl::Status status = DequantizeRows(*matrix, 0, 2, values.data());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(
+      status.message(), "m.weight_blocks: row 1, the block of column 32"))
+      << status;
+  EXPECT_EQ(IntegerCodes(*matrix).status(), status);
+  // Blocks in a folder whose configuration speaks of integers.
+  EXPECT_FALSE(ReadQuantizedMatrix(*checkpoint, "m", Int4Groups()).ok());
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ namespace {
 // Names that the tensors of a quantized layer can have, besides its bias.
 std::vector<std::string> QuantizedNames(const LinearModule& module) {
   return {PackedTensorName(module.module), ScaleTensorName(module.module),
-          ZeroPointTensorName(module.module), ShapeTensorName(module.module)};
+          ZeroPointTensorName(module.module), ShapeTensorName(module.module),
+          BlocksTensorName(module.module)};
 }
 
 // Elements [first, first + out.size()) of `tensor`.
