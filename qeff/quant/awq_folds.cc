@@ -99,7 +99,7 @@ absl::StatusOr<std::vector<float>> AwqFolds::SearchPair(
     views.push_back(weights.back().weight.view());
   }
   AwqOptions options;
-  options.scheme = planned->scheme;
+  options.scheme = IntegersLike(planned->scheme);
   options.scale_dtype = planned->scale_dtype();
   std::vector<double> magnitudes = inputs->abs_sums();
   for (double& sum : magnitudes) sum /= static_cast<double>(inputs->rows());

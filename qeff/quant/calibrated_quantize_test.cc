@@ -381,5 +381,39 @@ TEST_F(CalibratedQuantizeTest, NanIsNamed) {
   EXPECT_THAT(ListTestFolder(folder_), IsEmpty());
 }
 
+TEST_F(CalibratedQuantizeTest, BlocksOfGgml) {
+  for (const char* scheme : {"q8_0", "q4_0", "q4_k", "q5_k", "q6_k"}) {
+    SCOPED_TRACE(scheme);
+    model_ = LoadModel(SynthBlockModel());
+    QuantizeOptions options = OptionsFor(scheme);
+    options.lm_head = options.scheme;
+    plan_ =
+        PlanQuantization(model_->checkpoint(), model_->map(), options).value();
+    sample_ = RandomTokens(model_->spec());
+    const std::string output = absl::StrCat(output_, scheme);
+    const auto result = Quantize(output, {});
+    ASSERT_TRUE(result.ok()) << result.status();
+    ASSERT_EQ(result->layers.size(),
+              static_cast<size_t>(6 * model_->spec().num_layers + 1));
+    for (const LayerReport& layer : result->layers) {
+      EXPECT_LT(layer.loss, layer.rounding_loss) << layer.module;
+      EXPECT_EQ(layer.scheme, scheme);
+    }
+    // Interrupted after the first block, with another number of threads.
+    const std::string resumed = output + "-resumed";
+    CalibratedQuantizeOptions interrupted;
+    int64_t steps = 0;
+    interrupted.progress = [&](int64_t done, int64_t) { steps = done; };
+    interrupted.check = [&] {
+      return steps > 0 ? absl::CancelledError("stop") : absl::OkStatus();
+    };
+    EXPECT_FALSE(Quantize(resumed, interrupted).ok());
+    const auto again = Quantize(resumed, Resuming(), 1);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(Fingerprint(resumed), Fingerprint(output));
+    EXPECT_TRUE(LoadModel(output)->quantization().has_value());
+  }
+}
+
 }  // namespace
 }  // namespace qeff

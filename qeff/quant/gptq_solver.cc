@@ -6,10 +6,12 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "qeff/format/ggml_codec.h"
 #include "qeff/format/packing.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/quant/gap_correction.h"
+#include "qeff/quant/ggml_gptq.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checksum.h"
@@ -160,6 +162,9 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                        : inputs.residual_gap.view().Rows(begin, weights.rows()),
                    weights, pool_);
   }
+  if (tensor.scheme.ggml.has_value()) {
+    return SolveBlocks(tensor, begin, weights, inputs, totals);
+  }
   QEFF_ASSIGN_OR_RETURN(
       const GptqResult result,
       QuantizeGptq(weights, inputs.hessian, options, pool_),
@@ -174,6 +179,43 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
         return Write(name, offset_bytes, bytes);
       }));
   Dequantize(shape, tensor.scheme, options.scale_dtype, result, weights, pool_);
+  totals->loss += result.loss;
+  totals->rounding_loss += result.rounding_loss;
+  totals->saturated += result.saturated;
+  totals->rounded_rows += result.rounded_rows;
+  return absl::OkStatus();
+}
+
+absl::Status GptqSolver::SolveBlocks(const PlannedTensor& tensor, int64_t begin,
+                                     MatrixView<float> weights,
+                                     const Inputs& inputs,
+                                     LayerTotals* totals) {
+  const GgmlType type = *tensor.scheme.ggml;
+  QEFF_ASSIGN_OR_RETURN(
+      const GgmlGptqResult result,
+      QuantizeGgmlGptq(weights, inputs.hessian, Options(tensor), pool_),
+      absl::StrCat("tensor ", tensor.name, ", rows from ", begin, " on"));
+  QuantizedRowBytes bytes;
+  bytes.blocks = result.blocks;
+  QEFF_RETURN_IF_ERROR(
+      WriteQuantizedRows(tensor, begin, weights.rows(), bytes,
+                         [this](const std::string& name, uint64_t offset_bytes,
+                                absl::Span<const uint8_t> part) {
+                           return Write(name, offset_bytes, part);
+                         }));
+  const size_t cols = static_cast<size_t>(weights.cols());
+  const size_t row_bytes =
+      result.blocks.size() / static_cast<size_t>(weights.rows());
+  pool_.ParallelFor(
+      weights.rows(), kRowsOfTask, [&](int64_t row, int64_t end, int) {
+        for (; row < end; ++row) {
+          DecodeGgmlRow(
+              type,
+              absl::MakeConstSpan(result.blocks)
+                  .subspan(static_cast<size_t>(row) * row_bytes, row_bytes),
+              absl::MakeSpan(weights.row(row), cols));
+        }
+      });
   totals->loss += result.loss;
   totals->rounding_loss += result.rounding_loss;
   totals->saturated += result.saturated;

@@ -38,6 +38,22 @@ inline std::string SynthModel(const std::string& shape,
   return folder;
 }
 
+// The same of a llama whose rows are whole blocks of ggml's, 256 weights, but
+// for those of down_proj, 172.
+inline std::string SynthBlockModel(DType dtype = DType::kBF16) {
+  const std::string folder = MakeTestFolder() + "/model";
+  SynthOptions options;
+  options.dtype = dtype;
+  Json config = KnownShapeConfig("tiny").value();
+  config["hidden_size"] = 256;
+  config["head_dim"] = 64;
+  const auto pool = CreateThreadPool(1).value();
+  const absl::Status status =
+      WriteSynthCheckpoint(config, options, folder, pool.get());
+  EXPECT_TRUE(status.ok()) << status;
+  return folder;
+}
+
 // An open model with its mapping.
 struct TestModel {
   explicit TestModel(const std::string& folder)

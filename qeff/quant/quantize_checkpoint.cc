@@ -15,7 +15,11 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "qeff/format/ggml_blocks.h"
+#include "qeff/format/ggml_codec.h"
+#include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
+#include "qeff/kernels/convert/convert.h"
 #include "qeff/kernels/quantize/quantize.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/quant/weight_rows.h"
@@ -79,6 +83,59 @@ absl::Status NotFinite(const Checkpoint& checkpoint,
                         ": element [", row, ", ", col, "] is NaN or infinite");
 }
 
+// A value that ggml's blocks cannot hold.
+absl::Status Unfit(const Checkpoint& checkpoint, const PlannedTensor& tensor,
+                   int64_t row, int64_t col, float value) {
+  if (!std::isfinite(value)) return NotFinite(checkpoint, tensor, row, col);
+  if (tensor.transposed) std::swap(row, col);
+  return NumericalError(checkpoint.folder(), ": tensor ", tensor.name,
+                        ": element [", row, ", ", col, "] = ", value,
+                        " is too large for ", QuantSchemeName(tensor.scheme));
+}
+
+void ReleasePiece(const Checkpoint& checkpoint, const Piece& piece,
+                  const TensorView& weight) {
+  const PlannedTensor& tensor = *piece.tensor;
+  // A transposed piece touches all pages of the tensor.
+  TensorView read = weight;
+  if (!tensor.transposed) {
+    const uint64_t begin = static_cast<uint64_t>(piece.begin * tensor.cols) *
+                           DTypeBytes(tensor.dtype);
+    read.bytes = weight.bytes.subspan(begin, piece.source_bytes);
+  }
+  checkpoint.Release(read);
+}
+
+// Rounds `rows` into ggml's blocks, all columns being equally important.
+absl::Status EncodeBlocks(const Checkpoint& checkpoint, const Piece& piece,
+                          const WeightRows& rows, Workspace* workspace,
+                          TensorSink sink) {
+  const PlannedTensor& tensor = *piece.tensor;
+  const QuantizedShape shape(tensor.scheme, piece.count, tensor.cols);
+  const size_t cols = static_cast<size_t>(tensor.cols);
+  const size_t row_bytes = static_cast<size_t>(shape.block_row_bytes);
+  const size_t source_bytes = cols * DTypeBytes(rows.dtype);
+  const std::vector<float> importance(cols, 1.0f);
+  std::vector<float> row(cols);
+  std::vector<uint8_t>& blocks = workspace->packed;
+  blocks.resize(static_cast<size_t>(piece.count) * row_bytes);
+  for (size_t r = 0; r < static_cast<size_t>(piece.count); ++r) {
+    ConvertToFloat(rows.dtype,
+                   rows.bytes.subspan(r * source_bytes, source_bytes),
+                   absl::MakeSpan(row));
+    const int64_t unfit = FirstUnfitForGgml(*tensor.scheme.ggml, row);
+    if (unfit < tensor.cols) {
+      return Unfit(checkpoint, tensor, piece.begin + static_cast<int64_t>(r),
+                   unfit, row[static_cast<size_t>(unfit)]);
+    }
+    EncodeGgmlRow(*tensor.scheme.ggml, row, importance,
+                  absl::MakeSpan(blocks).subspan(r * row_bytes, row_bytes));
+  }
+  QuantizedRowBytes bytes;
+  bytes.blocks = blocks;
+  return WriteQuantizedRows(tensor, piece.begin, piece.count, bytes, sink);
+}
+
 absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
                            Workspace* workspace, TensorSink sink) {
   const PlannedTensor& tensor = *piece.tensor;
@@ -86,6 +143,12 @@ absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
   const WeightRows rows = ReadWeightRows(weight, tensor.transposed, piece.begin,
                                          piece.count, &workspace->rows);
 
+  if (tensor.scheme.ggml.has_value()) {
+    QEFF_RETURN_IF_ERROR(
+        EncodeBlocks(checkpoint, piece, rows, workspace, sink));
+    ReleasePiece(checkpoint, piece, weight);
+    return absl::OkStatus();
+  }
   const QuantizedShape shape(tensor.scheme, piece.count, tensor.cols);
   const size_t groups = static_cast<size_t>(shape.rows * shape.groups);
   const int64_t row_bytes = 4 * shape.row_words;
@@ -107,15 +170,7 @@ absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
   QEFF_RETURN_IF_ERROR(WriteQuantizedRows(
       tensor, piece.begin, piece.count,
       {workspace->packed, workspace->scales, workspace->zeros}, sink));
-
-  // A transposed piece touches all pages of the tensor.
-  TensorView read = weight;
-  if (!tensor.transposed) {
-    const uint64_t begin = static_cast<uint64_t>(piece.begin * tensor.cols) *
-                           DTypeBytes(tensor.dtype);
-    read.bytes = weight.bytes.subspan(begin, piece.source_bytes);
-  }
-  checkpoint.Release(read);
+  ReleasePiece(checkpoint, piece, weight);
   return absl::OkStatus();
 }
 

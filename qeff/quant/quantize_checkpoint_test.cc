@@ -257,14 +257,19 @@ TEST(QuantizeCheckpoint, ManyPiecesOfATensor) {
 }
 
 TEST(QuantizeCheckpoint, NanAndInfinityNameTensorAndIndexAndLeaveNothing) {
-  for (float value : {NAN, INFINITY, -INFINITY}) {
+  const std::pair<float, const char*> cases[] = {{NAN, "int4_g32"},
+                                                 {INFINITY, "int4_g32"},
+                                                 {-INFINITY, "int4_g32"},
+                                                 {NAN, "q4_0"},
+                                                 {1e6f, "q4_0"}};
+  for (const auto& [value, scheme] : cases) {
     std::vector<float> gate;
     TinyLlama(kManyRows, &gate);
     // In the last piece and the one before: the earlier one is reported.
     gate[static_cast<size_t>(39'000 * 32 + 5)] = value;
     gate[static_cast<size_t>(33'000 * 32 + 7)] = value;
     const TestModel model(TinyLlama(kManyRows, &gate));
-    const auto plan = model.Plan(OptionsFor("int4_g32"));
+    const auto plan = model.Plan(OptionsFor(scheme));
     ASSERT_TRUE(plan.ok()) << plan.status();
     const std::string parent = MakeTestFolder();
     const auto pool = CreateThreadPool(2).value();
@@ -348,6 +353,47 @@ TEST(QuantizeCheckpoint, QuantizedModelsCannotBeQuantizedAgain) {
   EXPECT_EQ(second.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(
       absl::StrContains(second.status().message(), "quantized already"));
+}
+
+TEST(QuantizeCheckpoint, BlocksOfGgml) {
+  // Of the importance search on normal weights, and a fifth more.
+  const std::pair<const char*, double> cases[] = {{"q8_0", 0.007},
+                                                  {"q4_0", 0.105},
+                                                  {"q4_k", 0.085},
+                                                  {"q5_k", 0.043},
+                                                  {"q6_k", 0.022}};
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    const TestModel model(SynthBlockModel(dtype));
+    for (const auto& [scheme, max_error] : cases) {
+      SCOPED_TRACE(scheme);
+      QuantizeOptions options = OptionsFor(scheme);
+      options.lm_head = options.scheme;
+      const auto plan = model.Plan(options);
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      const std::string output = Quantize(model, *plan);
+      const auto written = Checkpoint::Open(output).value();
+      EXPECT_EQ(written->weight_bytes(), plan->BytesAfter());
+      int64_t quantized = 0;
+      for (const PlannedTensor& tensor : plan->tensors) {
+        if (!tensor.quantized()) continue;
+        ++quantized;
+        EXPECT_LT(RelativeError(model, tensor, *written), max_error)
+            << tensor.name;
+      }
+      EXPECT_EQ(quantized, 2 * 6 + 1);
+    }
+  }
+}
+
+TEST(QuantizeCheckpoint, TransposedWeightsAsBlocks) {
+  const TestModel model(SynthModel("tiny-gpt2"));
+  const auto plan = model.Plan(OptionsFor("q4_0"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto written = Checkpoint::Open(Quantize(model, *plan)).value();
+  for (const PlannedTensor& tensor : plan->tensors) {
+    if (!tensor.quantized()) continue;
+    EXPECT_LT(RelativeError(model, tensor, *written), 0.105) << tensor.name;
+  }
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ class Planner {
     }
     ListTensors();
     QEFF_RETURN_IF_ERROR(ChooseLayers());
+    KeepWhatFitsNoLayout();
     ChooseLayout();
     QEFF_RETURN_IF_ERROR(Finish());
     return std::move(plan_);
@@ -141,6 +142,14 @@ class Planner {
     return absl::OkStatus();
   }
 
+  void KeepWhatFitsNoLayout() {
+    for (PlannedTensor& tensor : plan_.tensors) {
+      if (!tensor.quantized()) continue;
+      const std::string why = WhyNotQuantized(tensor.scheme, tensor.cols);
+      if (!why.empty()) Revert(why, &tensor);
+    }
+  }
+
   void ChooseLayout() {
     std::string first;
     int64_t count = 0;
@@ -152,7 +161,7 @@ class Planner {
           tensor.scheme, tensor.cols, tensor.transposed);
       if (why.empty()) continue;
       if (forced_compressed) {
-        Revert(why, &tensor);
+        Revert(absl::StrCat("not in compressed-tensors: ", why), &tensor);
       } else if (count++ == 0) {
         first = absl::StrCat(tensor.module, ": ", why);
       }
@@ -176,7 +185,7 @@ class Planner {
     }
     kept_.push_back(tensor->module);
     tensor->action = PlannedTensor::Action::kKeep;
-    tensor->reason = absl::StrCat("not in compressed-tensors: ", why);
+    tensor->reason = why;
     if (reverted_.empty()) {
       reverted_ = absl::StrCat(tensor->module, " is ", tensor->reason);
     }

@@ -247,5 +247,33 @@ TEST(QuantizePlan, WeightsThatAreMissingOrOfAnotherShape) {
               absl::StatusCode::kNotFound, "layers.2.");
 }
 
+TEST(QuantizePlan, BlocksOfGgml) {
+  const TestModel model(SynthBlockModel());
+  QuantizeOptions options = OptionsFor("q4_k");
+  options.lm_head = ParseQuantScheme("q8_0").value();
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->layout, QuantizedLayout::kQeff);
+  EXPECT_EQ(FindPlanned(*plan, kUp).BitsPerWeight(), 4.5);
+  EXPECT_EQ(FindPlanned(*plan, "lm_head.weight").BitsPerWeight(), 8.5);
+  const PlannedTensor& down = FindPlanned(*plan, kDown);
+  EXPECT_EQ(down.action, Action::kKeep);
+  EXPECT_EQ(down.reason, "rows of 172 are not whole blocks of 256");
+  const auto config = ParseQuantizationConfig(plan->config, "config.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ((*config)->Find(ModuleOf(FindPlanned(*plan, kUp)))->ggml,
+            GgmlType::kQ4_K);
+  EXPECT_EQ((*config)->Find("lm_head")->ggml, GgmlType::kQ8_0);
+  EXPECT_FALSE((*config)->Find(ModuleOf(down)).has_value());
+  EXPECT_TRUE(absl::StrContains(FormatPlan(*plan), "q4_k"));
+
+  const TestModel narrow(SynthModel("tiny-mistral"));
+  const auto none = narrow.Plan(OptionsFor("q6_k"));
+  EXPECT_EQ(none.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(
+      absl::StrContains(none.status().message(), "are not whole blocks of 256"))
+      << none.status();
+}
+
 }  // namespace
 }  // namespace qeff

@@ -9,6 +9,19 @@
 #include "qeff/util/status.h"
 
 namespace qeff {
+namespace {
+
+// With the first rows.
+absl::Status WriteShape(const PlannedTensor& tensor, int64_t begin,
+                        TensorSink sink) {
+  if (begin != 0) return absl::OkStatus();
+  const int64_t sides[2] = {tensor.rows, tensor.cols};
+  return sink(
+      ShapeTensorName(tensor.module), 0,
+      absl::MakeSpan(reinterpret_cast<const uint8_t*>(sides), sizeof(sides)));
+}
+
+}  // namespace
 
 std::vector<TensorInfo> OutputTensors(const QuantizePlan& plan) {
   std::vector<TensorInfo> tensors;
@@ -32,6 +45,12 @@ absl::Status WriteQuantizedRows(const PlannedTensor& tensor, int64_t begin,
                                 int64_t count, const QuantizedRowBytes& rows,
                                 TensorSink sink) {
   const QuantizedShape shape(tensor.scheme, count, tensor.cols);
+  if (tensor.scheme.ggml.has_value()) {
+    QEFF_RETURN_IF_ERROR(sink(
+        BlocksTensorName(tensor.module),
+        static_cast<uint64_t>(begin * shape.block_row_bytes), rows.blocks));
+    return WriteShape(tensor, begin, sink);
+  }
   const int64_t row_bytes = 4 * shape.row_words;
   const int64_t scale_row_bytes =
       shape.groups * static_cast<int64_t>(DTypeBytes(tensor.scale_dtype()));
@@ -51,11 +70,7 @@ absl::Status WriteQuantizedRows(const PlannedTensor& tensor, int64_t begin,
                               static_cast<uint64_t>(4 * word * shape.groups),
                               words));
   }
-  if (begin != 0) return absl::OkStatus();
-  const int64_t sides[2] = {tensor.rows, tensor.cols};
-  return sink(
-      ShapeTensorName(tensor.module), 0,
-      absl::MakeSpan(reinterpret_cast<const uint8_t*>(sides), sizeof(sides)));
+  return WriteShape(tensor, begin, sink);
 }
 
 absl::Status CopyTensorBytes(const Checkpoint& checkpoint,

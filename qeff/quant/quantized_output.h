@@ -36,6 +36,8 @@ struct QuantizedRowBytes {
   absl::Span<const uint8_t> packed;  // [rows, row_words] words
   absl::Span<const uint8_t> scales;  // [rows, groups] of scale_dtype
   absl::Span<const uint8_t> zeros;   // [rows, groups], one a byte; or empty
+  // [rows, block_row_bytes] with ggml's blocks, which have none of the above.
+  absl::Span<const uint8_t> blocks = {};
 };
 
 // Hands on rows [begin, begin + count) of all tensors that `tensor` becomes.
