@@ -14,14 +14,18 @@
 #include <numeric>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "qeff/export/gguf_tokenizer.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/format/ggml_codec.h"
 #include "qeff/io/gguf_writer.h"
+#include "qeff/io/quantization_config.h"
+#include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/transformer/model_map.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
 #include "qeff/util/status.h"
@@ -51,13 +55,14 @@ void Encode(GgmlType type, absl::Span<const float> values,
 
 // Turns each head's rows [half 0; half 1] into pairs. `rows` holds whole heads
 // of `head_dim` rows of `cols` elements.
-void InterleaveHeads(int64_t head_dim, int64_t cols, absl::Span<float> rows) {
+template <class T>
+void InterleaveHeads(int64_t head_dim, int64_t cols, absl::Span<T> rows) {
   const size_t row = static_cast<size_t>(cols);
   const size_t head = row * static_cast<size_t>(head_dim);
   const size_t half = static_cast<size_t>(head_dim) / 2;
-  std::vector<float> source(head);
+  std::vector<T> source(head);
   for (size_t begin = 0; begin < rows.size(); begin += head) {
-    float* to = rows.data() + begin;
+    T* to = rows.data() + begin;
     std::copy_n(to, head, source.begin());
     for (size_t i = 0; i < half; ++i) {
       for (size_t s = 0; s < 2; ++s) {
@@ -80,11 +85,50 @@ std::vector<float> RopeFactors(const TransformerSpec& spec) {
   return factors;
 }
 
+// The layers that are ggml's blocks already, by module.
+using StoredBlocks = absl::flat_hash_map<std::string, QuantizedMatrix>;
+
+absl::StatusOr<StoredBlocks> FindStoredBlocks(const Transformer& model) {
+  StoredBlocks stored;
+  if (!model.quantization().has_value()) return stored;
+  for (const LinearModule& module : model.map().Linears()) {
+    const auto weights = model.quantization()->Find(module.module);
+    if (!weights.has_value() || !weights->ggml.has_value()) continue;
+    QEFF_ASSIGN_OR_RETURN(stored[module.module],
+                          ReadQuantizedMatrix(model.checkpoint(), module.module,
+                                              *model.quantization()));
+  }
+  return stored;
+}
+
+// The blocks of `tensor`, or null.
+const QuantizedMatrix* BlocksOf(const Transformer& model,
+                                const StoredBlocks& stored,
+                                const GgufModelTensor& tensor) {
+  if (tensor.source != GgufSource::kLinear) return nullptr;
+  std::string module = model.map().lm_head.module;
+  if (tensor.block >= 0) {
+    const auto& linears =
+        model.map().blocks[static_cast<size_t>(tensor.block)].linears;
+    const auto linear =
+        std::find_if(linears.begin(), linears.end(),
+                     [&](const auto& l) { return l.role == tensor.role; });
+    if (linear == linears.end()) return nullptr;
+    module = linear->module;
+  }
+  const auto found = stored.find(module);
+  return found == stored.end() ? nullptr : &found->second;
+}
+
 class ModelWriter {
  public:
   ModelWriter(const Transformer& model, const GgufModelMap& map,
-              GgufWriter* writer, ThreadPool* pool)
-      : model_(model), map_(map), writer_(*writer), pool_(*pool) {}
+              const StoredBlocks& stored, GgufWriter* writer, ThreadPool* pool)
+      : model_(model),
+        map_(map),
+        stored_(stored),
+        writer_(*writer),
+        pool_(*pool) {}
 
   absl::Status Run() {
     for (size_t i = 0; i < map_.tensors.size(); ++i) {
@@ -183,17 +227,38 @@ class ModelWriter {
   absl::Status WriteRows(size_t index, int64_t begin, int64_t count) {
     const GgufModelTensor& tensor = map_.tensors[index];
     QEFF_ASSIGN_OR_RETURN(LinearWeights rows, LoadRows(tensor, begin, count));
-    QEFF_RETURN_IF_ERROR(CheckFits(index, begin, rows.weight.span()));
     const int64_t head_dim = model_.spec().head_dim;
-    if (tensor.interleave) {
-      InterleaveHeads(head_dim, rows.weight.cols(), rows.weight.span());
+    const QuantizedMatrix* stored = BlocksOf(model_, stored_, tensor);
+    if (stored != nullptr) {
+      // Loading has checked them.
+      QEFF_RETURN_IF_ERROR(WriteBlocks(index, *stored, begin, count));
+    } else {
+      QEFF_RETURN_IF_ERROR(CheckFits(index, begin, rows.weight.span()));
+      if (tensor.interleave) {
+        InterleaveHeads(head_dim, rows.weight.cols(), rows.weight.span());
+      }
+      QEFF_RETURN_IF_ERROR(WriteValues(index, begin, rows.weight.span()));
     }
-    QEFF_RETURN_IF_ERROR(WriteValues(index, begin, rows.weight.span()));
     if (tensor.bias < 0) return absl::OkStatus();
     if (tensor.interleave) {
       InterleaveHeads(head_dim, 1, absl::MakeSpan(rows.bias));
     }
     return WriteValues(static_cast<size_t>(tensor.bias), begin, rows.bias);
+  }
+
+  // Rows of blocks as they are, in the order of the file.
+  absl::Status WriteBlocks(size_t index, const QuantizedMatrix& stored,
+                           int64_t begin, int64_t count) {
+    const absl::Span<const uint8_t> rows =
+        stored.blocks.subspan(static_cast<size_t>(begin * stored.row_bytes),
+                              static_cast<size_t>(count * stored.row_bytes));
+    std::vector<uint8_t> bytes(rows.begin(), rows.end());
+    if (map_.tensors[index].interleave) {
+      InterleaveHeads(model_.spec().head_dim, stored.row_bytes,
+                      absl::MakeSpan(bytes));
+    }
+    return writer_.Write(index, static_cast<uint64_t>(begin * stored.row_bytes),
+                         bytes);
   }
 
   absl::Status WriteMatrix(size_t index) {
@@ -220,17 +285,44 @@ class ModelWriter {
 
   const Transformer& model_;
   const GgufModelMap& map_;
+  const StoredBlocks& stored_;
   GgufWriter& writer_;
   ThreadPool& pool_;
 };
+
+// The tensors of the file: blocks keep their type, and layers that were kept
+// beside them are F16.
+absl::StatusOr<GgufModelMap> MapTensors(const Transformer& model,
+                                        const StoredBlocks& stored,
+                                        GgufModelTypes types) {
+  const std::vector<LinearModule> linears = model.map().Linears();
+  const auto first = std::find_if(
+      linears.begin(), linears.end(), [&](const LinearModule& module) {
+        return module.block >= 0 && stored.contains(module.module);
+      });
+  const bool has_blocks = first != linears.end();
+  if (has_blocks) types.linear = *stored.at(first->module).ggml;
+  QEFF_ASSIGN_OR_RETURN(GgufModelMap map, MapGgufModel(model.spec(), types),
+                        model.checkpoint().folder());
+  for (GgufModelTensor& tensor : map.tensors) {
+    const QuantizedMatrix* blocks = BlocksOf(model, stored, tensor);
+    if (blocks != nullptr) {
+      tensor.info.type = *blocks->ggml;
+    } else if (has_blocks && tensor.source == GgufSource::kLinear &&
+               tensor.block >= 0) {
+      tensor.info.type = GgmlType::kF16;
+    }
+  }
+  return map;
+}
 
 absl::StatusOr<GgufModelReport> Write(const Transformer& model,
                                       const TokenizerTables& tokenizer,
                                       const GgufModelTypes& types,
                                       const std::string& path,
                                       ThreadPool* pool) {
-  QEFF_ASSIGN_OR_RETURN(GgufModelMap map, MapGgufModel(model.spec(), types),
-                        model.checkpoint().folder());
+  QEFF_ASSIGN_OR_RETURN(const StoredBlocks stored, FindStoredBlocks(model));
+  QEFF_ASSIGN_OR_RETURN(GgufModelMap map, MapTensors(model, stored, types));
   QEFF_ASSIGN_OR_RETURN(
       GgufMetadata vocabulary,
       GgufTokenizerMetadata(tokenizer, model.spec().vocab_size),
@@ -242,14 +334,14 @@ absl::StatusOr<GgufModelReport> Write(const Transformer& model,
   for (const GgufModelTensor& tensor : map.tensors) {
     infos.push_back(tensor.info);
     const GgmlType wanted = tensor.block < 0 ? types.lm_head : types.linear;
-    if (tensor.info.type == GgmlType::kF16 && wanted != GgmlType::kF16 &&
-        tensor.info.shape[1] % FindGgmlType(wanted)->block_elems != 0) {
+    if (tensor.info.type == GgmlType::kF16 && wanted != GgmlType::kF16) {
       report.kept_f16.push_back(tensor.info.name);
     }
   }
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<GgufWriter> writer,
                         GgufWriter::Create(path, map.metadata, infos));
-  QEFF_RETURN_IF_ERROR(ModelWriter(model, map, writer.get(), pool).Run());
+  QEFF_RETURN_IF_ERROR(
+      ModelWriter(model, map, stored, writer.get(), pool).Run());
   QEFF_RETURN_IF_ERROR(model.checkpoint().VerifyUnchanged());
   QEFF_RETURN_IF_ERROR(writer->Commit());
   report.file_bytes = writer->file_bytes();

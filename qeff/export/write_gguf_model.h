@@ -25,19 +25,23 @@ namespace qeff {
 
 struct GgufModelReport {
   uint64_t file_bytes = 0;
-  // Matrices that are F16 because their rows are not whole blocks.
+  // Matrices that are F16 because their rows are not whole blocks, or because
+  // the model kept them where it has other layers as blocks.
   std::vector<std::string> kept_f16;
 };
 
-// Writes `model`, dequantized where it was quantized, with `tokenizer` to the
-// file `path`, replacing what is there. Streamed: memory does not grow with
-// the model, but for the pages that the mapped checkpoint keeps of one block.
-// The bytes do not depend on the pool. Errors, after which `path` is what it
-// was: those of MapGgufModel, GgufTokenizerMetadata and GgufWriter; kDataLoss
-// naming tensor and index of a weight that is NaN, infinite or too large for
-// its type; kUnavailable when the checkpoint changed meanwhile;
-// kResourceExhausted without memory. Precondition: nothing else runs on
-// `pool`.
+// Writes `model` with `tokenizer` to the file `path`, replacing what is there.
+// Layers that are ggml's blocks keep their type and their very bytes (only the
+// order of rows is the file's), whatever `types` says, and layers of a block
+// that are none beside them become F16. What was quantized otherwise is
+// dequantized first. Streamed: memory does not grow with the model, but for
+// the pages that the mapped checkpoint keeps of one block. The bytes do not
+// depend on the pool. Errors, after which `path` is what it was: those of
+// MapGgufModel, GgufTokenizerMetadata and GgufWriter; kDataLoss naming tensor
+// and index of a weight that is NaN, infinite or too large for its type;
+// kInvalidArgument for a block whose scale is not finite; kUnavailable when the
+// checkpoint changed meanwhile; kResourceExhausted without memory.
+// Precondition: nothing else runs on `pool`.
 absl::StatusOr<GgufModelReport> WriteGgufModel(const Transformer& model,
                                                const TokenizerTables& tokenizer,
                                                const GgufModelTypes& types,

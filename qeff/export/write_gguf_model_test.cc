@@ -14,6 +14,8 @@
 #include "gtest/gtest.h"
 #include "qeff/io/gguf_header.h"
 #include "qeff/io/io_testutil.h"
+#include "qeff/quant/quantize_checkpoint.h"
+#include "qeff/quant/quantize_plan.h"
 #include "qeff/transformer/reference_testutil.h"
 #include "qeff/util/output_file.h"
 
@@ -217,6 +219,66 @@ TEST_F(WriteGgufModelTest, NamesTheFolderOfAModelThatItCannotWrite) {
   EXPECT_THAT(std::string(status.message()),
               HasSubstr(": GGUF of a mpt model: not supported"));
   EXPECT_THAT(ListTestFolder(folder_), IsEmpty());
+}
+
+// Blocks of a folder go into the file as they are, q and k in its order.
+TEST_F(WriteGgufModelTest, StoredBlocks) {
+  for (const GgmlType type : {GgmlType::kQ4_0, GgmlType::kQ8_0, GgmlType::kQ4_K,
+                              GgmlType::kQ5_K, GgmlType::kQ6_K}) {
+    SCOPED_TRACE(FindGgmlType(type)->name);
+    TestModel model =
+        MakeTestModel("llama", R"({"hidden_size": 256, "head_dim": 64,
+                     "intermediate_size": 40})");
+    const std::string folder = MakeTestFolder() + "/blocks";
+    const auto checkpoint = OpenTestModel(model);
+    const auto pool = *CreateThreadPool(2);
+    QuantizeOptions options;
+    options.scheme.ggml = type;
+    const auto plan =
+        PlanQuantization(*checkpoint, *MapModel(*checkpoint), options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    ASSERT_TRUE(QuantizeCheckpoint(*checkpoint, *plan, folder, *pool).ok());
+    const auto quantized = *Checkpoint::Open(folder);
+    const auto loaded = *Transformer::Load(quantized);
+    // The types that are asked for do not matter.
+    const auto report = WriteGgufModel(
+        *loaded, SomeTokenizer(), AllOf(GgmlType::kF32), path_, pool.get());
+    ASSERT_TRUE(report.ok()) << report.status();
+    const std::string bytes = ReadTestFile(path_);
+    const auto header = ParseGgufHeader(AsBytes(bytes), bytes.size(), path_);
+    ASSERT_TRUE(header.ok()) << header.status();
+    const auto file_bytes = [&](const std::string& name) {
+      for (const GgufTensorInfo& info : header->tensors) {
+        if (info.name != name) continue;
+        EXPECT_EQ(info.type, type) << name;
+        return bytes.substr(info.begin_bytes, info.size_bytes);
+      }
+      return std::string();
+    };
+    const auto stored = [&](const std::string& module) {
+      const TensorView view =
+          *quantized->Get("model.layers.1." + module + ".weight_blocks");
+      return std::string(view.bytes.begin(), view.bytes.end());
+    };
+    EXPECT_EQ(file_bytes("blk.1.attn_v.weight"), stored("self_attn.v_proj"));
+    EXPECT_EQ(file_bytes("blk.1.ffn_up.weight"), stored("mlp.up_proj"));
+    const std::string q = stored("self_attn.q_proj");
+    const std::string in_file = file_bytes("blk.1.attn_q.weight");
+    ASSERT_EQ(in_file.size(), q.size());
+    const size_t row =
+        static_cast<size_t>(256 / FindGgmlType(type)->block_elems *
+                            FindGgmlType(type)->block_bytes);
+    for (size_t r = 0; r < q.size() / row; ++r) {
+      const size_t from = r / 64 * 64 + r % 2 * 32 + r % 64 / 2;
+      ASSERT_EQ(in_file.substr(r * row, row), q.substr(from * row, row)) << r;
+    }
+    // Rows of 40: kept in the folder.
+    for (const GgufTensorInfo& info : header->tensors) {
+      if (info.name == "blk.0.ffn_down.weight") {
+        EXPECT_EQ(info.type, GgmlType::kF16);
+      }
+    }
+  }
 }
 
 }  // namespace

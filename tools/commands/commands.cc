@@ -14,6 +14,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(MakeEvalCommand());
   commands.push_back(MakeQuantizeCommand());
   commands.push_back(MakeCompileCommand());
+  commands.push_back(MakeExportCommand());
   commands.push_back(MakeImportCommand());
   commands.push_back(MakeSynthCommand());
   return commands;

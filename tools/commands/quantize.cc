@@ -33,7 +33,8 @@ namespace {
 constexpr char kSchemes[] =
     "intB with one scale a row, or intB_gN with one scale a group of N weights "
     "of a row: int8, int4_g128, int2_g32, ... B is 2 to 8, N a multiple of 8 "
-    "up to 65536.";
+    "up to 65536. q8_0, q4_0, q4_k, q5_k and q6_k are blocks of ggml, which "
+    "export writes into a GGUF file as they are.";
 
 constexpr int64_t kDefaultSequenceLength = 2048;
 
