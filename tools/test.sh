@@ -21,11 +21,16 @@ readonly INTEROP_DIR="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/qeff/interop"
 # tools/README.md.
 readonly ADDRESS_TARGETS=(
   //qeff/util/... //qeff/tensor/... //qeff/format/... //qeff/io/...
-  //qeff/kernels/... //qeff/tokenizer/... //qeff/device/... //qeff/quant/...
+  //qeff/kernels/... //qeff/tokenizer/... //qeff/device/...
+  //qeff/calibration/... //qeff/quant/...
 )
+# A walk over a model takes minutes here; its threads are in these parts.
 readonly THREAD_TARGETS=(
-  //qeff/parallel/... //qeff/quant/... //qeff/io:checkpoint_writer_test
+  //qeff/parallel/... //qeff/io:checkpoint_writer_test
   //qeff/util:progress_test //qeff/device:engine_test
+  //qeff/calibration:input_statistics_test //qeff/quant:awq_test
+  //qeff/quant:gap_correction_test //qeff/quant:gptq_test
+  //qeff/quant:quantize_checkpoint_test //qeff/quant:upper_factor_test
 )
 
 # Kernels of the device runtime, in their unit tests under an emulator. Those of
