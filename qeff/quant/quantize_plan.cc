@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -51,6 +52,7 @@ class Planner {
     if (options_.lm_head.has_value()) {
       QEFF_RETURN_IF_ERROR(CheckScheme(*options_.lm_head));
     }
+    QEFF_RETURN_IF_ERROR(CheckModules());
     ListTensors();
     QEFF_RETURN_IF_ERROR(ChooseLayers());
     KeepWhatFitsNoLayout();
@@ -71,6 +73,27 @@ class Planner {
       index_[info.name] = plan_.tensors.size();
       plan_.tensors.push_back(std::move(tensor));
     }
+  }
+
+  absl::Status CheckModules() const {
+    absl::flat_hash_set<std::string> known;
+    for (const LinearModule& module : map_.Linears()) {
+      if (module.role != LinearRole::kLmHead) known.insert(module.module);
+    }
+    for (const auto& entry : options_.modules) {
+      QEFF_RETURN_IF_ERROR(CheckScheme(entry.second));
+      if (known.contains(entry.first)) continue;
+      return InvalidInputError(checkpoint_.folder(), ": no linear layer \"",
+                               absl::CHexEscape(entry.first),
+                               "\" in the blocks to give a scheme of its own");
+    }
+    return absl::OkStatus();
+  }
+
+  const QuantScheme& SchemeOf(const LinearModule& module) const {
+    if (module.role == LinearRole::kLmHead) return *options_.lm_head;
+    const auto own = options_.modules.find(module.module);
+    return own == options_.modules.end() ? options_.scheme : own->second;
   }
 
   // The weight of `module`, stored as `name`, checked.
@@ -115,8 +138,7 @@ class Planner {
         tensor->reason = "ignored";
         kept_.push_back(module.module);
       } else {
-        Quantize(module, is_lm_head ? *options_.lm_head : options_.scheme,
-                 tensor);
+        Quantize(module, SchemeOf(module), tensor);
       }
     }
     if (!map_.spec.tied_lm_head) return absl::OkStatus();
@@ -222,28 +244,44 @@ class Planner {
   }
 
   absl::Status WriteConfig() {
-    bool blocks = false, lm_head = false;
-    for (const PlannedTensor& tensor : plan_.tensors) {
-      if (!tensor.quantized()) continue;
-      (IsLmHead(tensor) ? lm_head : blocks) = true;
-    }
-    // One group when all layers agree, so that plain readers are happy.
-    std::vector<QuantizationConfig::Group> groups;
-    const WeightQuantization main =
-        WeightQuantization::FromScheme(options_.scheme);
-    if (blocks) groups.push_back({{"Linear"}, main});
-    if (lm_head && !(blocks && *options_.lm_head == options_.scheme)) {
-      groups.push_back({{LmHeadModule()},
-                        WeightQuantization::FromScheme(*options_.lm_head)});
-    }
     std::sort(kept_.begin(), kept_.end());
     QEFF_ASSIGN_OR_RETURN(
         const QuantizationConfig quantization,
-        QuantizationConfig::Create(plan_.layout, std::move(groups), kept_));
+        QuantizationConfig::Create(plan_.layout, ConfigGroups(), kept_));
     plan_.config = checkpoint_.config();
     plan_.config["quantization_config"] = quantization.ToJson();
     if (plan_.unties_lm_head) plan_.config["tie_word_embeddings"] = false;
     return absl::OkStatus();
+  }
+
+  // One group when all layers agree, so that plain readers are happy. Else
+  // "Linear" for the blocks' options_.scheme (where none has it, for that of
+  // the first), and modules by name for each of the other schemes.
+  std::vector<QuantizationConfig::Group> ConfigGroups() const {
+    const QuantScheme* main = nullptr;
+    for (const PlannedTensor& tensor : plan_.tensors) {
+      if (!tensor.quantized() || IsLmHead(tensor)) continue;
+      if (main == nullptr || tensor.scheme == options_.scheme) {
+        main = &tensor.scheme;
+      }
+    }
+    std::vector<QuantizationConfig::Group> groups;
+    std::vector<const QuantScheme*> schemes;  // as groups
+    if (main != nullptr) {
+      groups.push_back({{"Linear"}, WeightQuantization::FromScheme(*main)});
+      schemes.push_back(main);
+    }
+    for (const PlannedTensor& tensor : plan_.tensors) {
+      if (!tensor.quantized()) continue;
+      size_t i = 0;
+      while (i < schemes.size() && !(*schemes[i] == tensor.scheme)) ++i;
+      if (i == schemes.size()) {
+        schemes.push_back(&tensor.scheme);
+        groups.push_back({{}, WeightQuantization::FromScheme(tensor.scheme)});
+      }
+      if (schemes[i] != main) groups[i].targets.push_back(tensor.module);
+    }
+    return groups;
   }
 
   std::string LmHeadModule() const {

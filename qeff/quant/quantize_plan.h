@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "qeff/format/quant_scheme.h"
@@ -28,6 +29,8 @@ struct QuantizeOptions {
   // For lm_head, which stays as it is by default. Where it shares its weight
   // with the embedding, it gets a quantized copy of its own.
   absl::optional<QuantScheme> lm_head;
+  // Linear layers of the blocks, by module name, with a scheme of their own.
+  absl::flat_hash_map<std::string, QuantScheme> modules;
   // Linear layers whose module name contains a match (NamePattern::Search)
   // stay as they are; empty for none.
   std::string ignore;
@@ -86,8 +89,8 @@ struct QuantizePlan {
 // Errors: kInvalidArgument for a model that is quantized already (naming
 // config.json and quant_method), a pattern that is not one, a linear weight of
 // another shape than the config says or not of a floating type, a scheme out
-// of range, and when no layer is left to quantize; kNotFound for a missing
-// weight.
+// of range or for a module that no block has, and when no layer is left to
+// quantize; kNotFound for a missing weight.
 absl::StatusOr<QuantizePlan> PlanQuantization(const Checkpoint& checkpoint,
                                               const ModelMap& map,
                                               const QuantizeOptions& options);

@@ -3,6 +3,7 @@
 #include "qeff/quant/quantize_plan.h"
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/strip.h"
@@ -139,6 +140,53 @@ TEST(QuantizePlan, LmHeadOnRequest) {
   EXPECT_EQ((*config)->Find("lm_head")->bits, 4);
 }
 
+TEST(QuantizePlan, ModulesWithSchemesOfTheirOwn) {
+  const TestModel model(SynthModel("tiny-mistral"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  options.lm_head = ParseQuantScheme("int8").value();
+  const auto uniform = model.Plan(options);
+  const std::string up = FindPlanned(*uniform, kUp).module;
+  const std::string down = FindPlanned(*uniform, kDown).module;
+  options.modules[up] = ParseQuantScheme("int3_g64").value();
+  options.modules[down] = ParseQuantScheme("int8").value();
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(FindPlanned(*plan, kUp).BitsPerWeight(), 3.25);
+  EXPECT_EQ(plan->layout, QuantizedLayout::kQeff);
+  EXPECT_TRUE(absl::StrContains(FormatPlan(*plan), "int3_g64"));
+  // What a reader sees of every layer is what was planned.
+  const auto config = ParseQuantizationConfig(plan->config, "config.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ((*config)->groups().size(), 3u);
+  for (const PlannedTensor& tensor : plan->tensors) {
+    if (!tensor.quantized()) continue;
+    const auto found = (*config)->Find(tensor.module);
+    ASSERT_TRUE(found.has_value()) << tensor.module;
+    EXPECT_EQ(found->bits, tensor.scheme.bits) << tensor.module;
+    EXPECT_EQ(found->group_size, tensor.scheme.group_size) << tensor.module;
+  }
+  // An ignored module stays ignored.
+  options.ignore = "up_proj$";
+  EXPECT_EQ(FindPlanned(*model.Plan(options), kUp).action, Action::kKeep);
+}
+
+TEST(QuantizePlan, AllModulesWithOneSchemeOfTheirOwnAreOneGroup) {
+  const TestModel model(SynthModel("tiny-mistral"));
+  QuantizeOptions options = OptionsFor("int4_g32");
+  const auto uniform = model.Plan(options);
+  for (const PlannedTensor& tensor : uniform->tensors) {
+    if (!tensor.quantized()) continue;
+    options.modules[tensor.module] = ParseQuantScheme("int4_g64").value();
+  }
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto config = ParseQuantizationConfig(plan->config, "config.json");
+  ASSERT_EQ((*config)->groups().size(), 1u);
+  EXPECT_EQ((*config)->groups()[0].targets,
+            std::vector<std::string>({"Linear"}));
+  EXPECT_EQ((*config)->groups()[0].weights.group_size, 64);
+}
+
 TEST(QuantizePlan, LmHeadAloneOnRequest) {
   const TestModel model(SynthModel("tiny-mistral"));
   QuantizeOptions options = OptionsFor("int4_g32");
@@ -220,6 +268,10 @@ TEST(QuantizePlan, Errors) {
   options.scheme.bits = 9;
   ExpectError(model.Plan(options), absl::StatusCode::kInvalidArgument,
               "unknown scheme");
+  options = OptionsFor("int4_g32");
+  options.modules["lm_head"] = options.scheme;
+  ExpectError(model.Plan(options), absl::StatusCode::kInvalidArgument,
+              "no linear layer \"lm_head\" in the blocks");
 }
 
 TEST(QuantizePlan, ModelsThatAreQuantizedAlready) {
