@@ -209,7 +209,7 @@ class Planner {
     tensor->action = PlannedTensor::Action::kKeep;
     tensor->reason = why;
     if (reverted_.empty()) {
-      reverted_ = absl::StrCat(tensor->module, " is ", tensor->reason);
+      reverted_ = absl::StrCat(tensor->module, ": ", tensor->reason);
     }
   }
 

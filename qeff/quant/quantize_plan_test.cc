@@ -115,7 +115,7 @@ TEST(QuantizePlan, SaysWhyNoLayerIsLeft) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(absl::StrContains(status.message(), "no linear layer is left"));
   EXPECT_TRUE(
-      absl::StrContains(status.message(), " is not in compressed-tensors: "))
+      absl::StrContains(status.message(), ": not in compressed-tensors: "))
       << status;
 }
 

@@ -75,6 +75,43 @@ TEST_F(QuantizeCommandTest, EveryAlgorithm) {
   }
 }
 
+// To a folder that both executors run alike, and on into a GGUF file.
+TEST_F(QuantizeCommandTest, BlocksOfGgml) {
+  const auto kl = [&](const std::string& model, const std::string& executor) {
+    const CommandOutcome eval = RunQeff(
+        {"eval", "--model=" + model, "--reference=" + model_, "--text=" + text_,
+         "--context_length=64", "--max_tokens=500", "--executor=" + executor});
+    EXPECT_EQ(eval.code, 0) << eval.err;
+    return eval.json["kl_mean"].get<double>();
+  };
+  for (const std::string scheme : {"q4_0", "q8_0"}) {
+    SCOPED_TRACE(scheme);
+    const std::string output = folder_ + "/" + scheme;
+    const CommandOutcome quantized =
+        RunQeff({"quantize", "--model=" + model_, "--output=" + output,
+                 "--scheme=" + scheme, "--lm_head=q8_0"});
+    ASSERT_EQ(quantized.code, 0) << quantized.err;
+    EXPECT_THAT(quantized.out,
+                HasSubstr("rows of 172 are not whole blocks of 32"));
+    const double host = kl(output, "host");
+    // Activations are integers in the engine.
+    EXPECT_NEAR(kl(output, "engine"), host, 0.2 * host + 1e-4);
+    const std::string file = output + ".gguf";
+    const CommandOutcome exported =
+        RunQeff({"export", "--model=" + output, "--output=" + file});
+    ASSERT_EQ(exported.code, 0) << exported.err;
+    EXPECT_THAT(exported.out, HasSubstr("ffn_down.weight is f16"));
+    // The embedding is Q8_0 there.
+    EXPECT_NEAR(kl(file, "host"), host, 0.2 * host + 1e-4);
+  }
+  const CommandOutcome refused =
+      RunQeff({"quantize", "--model=" + model_, "--output=" + folder_ + "/k",
+               "--scheme=q4_k"});
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_THAT(refused.err,
+              HasSubstr("down_proj: rows of 172 are not whole blocks of 256"));
+}
+
 TEST_F(QuantizeCommandTest, TooFewTokensIsSaid) {
   const CommandOutcome outcome =
       Quantize({"--algorithm=gptq", Calibration(), "--calibration_tokens=50"});
