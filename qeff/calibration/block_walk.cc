@@ -176,6 +176,11 @@ class Walk {
       if (gaps_) QEFF_RETURN_IF_ERROR(original_.hidden->Write(row, rows));
       row += length;
     }
+    // Not needed again, and large.
+    QEFF_ASSIGN_OR_RETURN(
+        const TensorView table,
+        model_.checkpoint().Get(model_.map().token_embedding));
+    model_.checkpoint().Release(table);
     return absl::OkStatus();
   }
 
@@ -285,6 +290,7 @@ class Walk {
                             model_.LoadLinear(index, layer.module->role));
       solver_.Adjust(&layer);
     }
+    model_.ReleaseBlock(index);
     if (stage->inputs.has_value()) {
       if (!stage->inputs->finite()) {
         return NumericalError("the inputs of ",
@@ -317,6 +323,7 @@ class Walk {
       QEFF_RETURN_IF_ERROR(
           original_.block->SetLinear(module, layer.weights, pool_));
     }
+    model_.ReleaseBlock(index);
     return absl::OkStatus();
   }
 
@@ -337,9 +344,7 @@ class Walk {
       original_.block->norms().ffn_norm = norms.ffn_norm;
     }
     QEFF_RETURN_IF_ERROR(RunAttention(index));
-    QEFF_RETURN_IF_ERROR(RunFfn(index));
-    model_.ReleaseBlock(index);
-    return absl::OkStatus();
+    return RunFfn(index);
   }
 
   // Runs the changed stream through the original block, without leaving a

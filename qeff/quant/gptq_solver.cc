@@ -115,8 +115,9 @@ uint64_t GptqSolver::MemoryBytes() const {
     const uint64_t cols = static_cast<uint64_t>(tensor.second->cols);
     const uint64_t rows =
         static_cast<uint64_t>(std::min(kPieceRows, tensor.second->rows));
-    // The factor; what a correction takes, or errors, codes and parameters.
-    most = std::max(most, cols * cols * 4 + rows * cols * 8);
+    // The factor; of a piece, weights in order, errors, and up to five sets of
+    // codes; a correction takes less.
+    most = std::max(most, cols * cols * 4 + rows * cols * (4 + 4 + 5));
   }
   return most;
 }
