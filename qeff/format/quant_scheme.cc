@@ -28,6 +28,31 @@ constexpr GgmlScheme kGgmlSchemes[] = {{"q4_0", GgmlType::kQ4_0, 4, 32, true},
                                        {"q5_k", GgmlType::kQ5_K, 5, 32, false},
                                        {"q6_k", GgmlType::kQ6_K, 6, 16, true}};
 
+// Parses "_gN". SimpleAtoi would take signs and spaces.
+bool ParseGroupSize(absl::string_view text, int64_t* group_size) {
+  return absl::ConsumePrefix(&text, "_g") &&
+         text.find_first_not_of("0123456789") == absl::string_view::npos &&
+         absl::SimpleAtoi(text, group_size) && *group_size >= kMinGroupSize &&
+         *group_size <= kMaxGroupSize && *group_size % 8 == 0;
+}
+
+// The codebook that `name` begins with; its group may follow where it is free.
+absl::optional<QuantScheme> ParseCodebook(absl::string_view name) {
+  const size_t end = std::min(name.rfind("_g"), name.size());
+  const CodebookFormat* format = FindCodebook(name.substr(0, end));
+  if (format == nullptr) return absl::nullopt;
+  QuantScheme scheme;
+  scheme.codebook = format->codebook;
+  scheme.bits = format->bits;
+  scheme.group_size = format->group_size;
+  const bool free = format->codebook == Codebook::kNf4;
+  if (end < name.size() &&
+      !(free && ParseGroupSize(name.substr(end), &scheme.group_size))) {
+    return absl::nullopt;
+  }
+  return scheme;
+}
+
 }  // namespace
 
 absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name) {
@@ -37,8 +62,12 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name) {
         "\": expected intB or intB_gN, such as int8 or int4_g128, with B from ",
         kMinQuantBits, " to ", kMaxQuantBits, " and N a multiple of 8 from ",
         kMinGroupSize, " to ", kMaxGroupSize,
-        ", or q4_0, q8_0, q4_k, q5_k or q6_k");
+        ", or q4_0, q8_0, q4_k, q5_k or q6_k, or nf4, nf4_gN, fp8_e4m3, mxfp4, "
+        "mxfp6 or mxint8");
   };
+  if (const auto scheme = ParseCodebook(name); scheme.has_value()) {
+    return *scheme;
+  }
   for (const GgmlScheme& ggml : kGgmlSchemes) {
     if (name != ggml.name) continue;
     QuantScheme scheme;
@@ -54,14 +83,7 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name) {
   }
   rest.remove_prefix(1);
   if (rest.empty()) return scheme;
-  // SimpleAtoi would take signs and spaces.
-  if (!absl::ConsumePrefix(&rest, "_g") ||
-      rest.find_first_not_of("0123456789") != absl::string_view::npos ||
-      !absl::SimpleAtoi(rest, &scheme.group_size) ||
-      scheme.group_size < kMinGroupSize || scheme.group_size > kMaxGroupSize ||
-      scheme.group_size % 8 != 0) {
-    return error();
-  }
+  if (!ParseGroupSize(rest, &scheme.group_size)) return error();
   return scheme;
 }
 
@@ -70,7 +92,15 @@ std::string QuantSchemeName(const QuantScheme& scheme) {
     if (scheme.ggml == ggml.type) return std::string(ggml.name);
   }
   std::string name = absl::StrCat("int", scheme.bits);
-  if (scheme.group_size != 0) absl::StrAppend(&name, "_g", scheme.group_size);
+  int64_t implied_group_size = 0;
+  if (scheme.codebook.has_value()) {
+    const CodebookFormat& format = FormatOf(*scheme.codebook);
+    name = std::string(format.name);
+    implied_group_size = format.group_size;
+  }
+  if (scheme.group_size != implied_group_size) {
+    absl::StrAppend(&name, "_g", scheme.group_size);
+  }
   return name;
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Weight quantization: which of ggml's blocks, or, for integers, how many bits,
-// how weights share a scale, and the arithmetic from a group of weights to
-// scale, zero point and codes. All scalar: qeff/kernels/quantize is the fast
-// way and gives the same bits. For the blocks see ggml_codec.h.
+// Weight quantization: which of ggml's blocks or codebooks, or, for integers,
+// how many bits, how weights share a scale, and the arithmetic from a group of
+// weights to scale, zero point and codes. All scalar: qeff/kernels/quantize is
+// the fast way and gives the same bits. For the blocks see ggml_codec.h, for
+// codebooks codebook_rows.h.
 //
 //   inverse = 1 / scale                                 (float32, rounded)
 //   code    = clamp(round(x * inverse) + zero, 0, 2^bits - 1)
@@ -25,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "qeff/format/codebook.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/tensor/dtype.h"
 
@@ -58,17 +60,25 @@ struct QuantScheme {
   // of integers; the members above then say nothing. A scheme of integers is
   // meant wherever nothing is said about blocks.
   absl::optional<GgmlType> ggml = absl::nullopt;
+  // Codes stand for values of this table instead of integers. `bits` is then
+  // that of the table, group_size too but for nf4, and symmetric is true.
+  // scale_rule: kSignedMax is the scale with the least squared error that a
+  // search finds, with nf4 of either sign; kAbsMax that of the definition.
+  absl::optional<Codebook> codebook = absl::nullopt;
+
+  bool integers() const { return !ggml.has_value() && !codebook.has_value(); }
 
   friend bool operator==(const QuantScheme& a, const QuantScheme& b) {
     return a.bits == b.bits && a.group_size == b.group_size &&
            a.symmetric == b.symmetric && a.scale_rule == b.scale_rule &&
-           a.ggml == b.ggml;
+           a.ggml == b.ggml && a.codebook == b.codebook;
   }
 };
 
 // Parses "int8", "int8_g64", "int4", "int4_g128", "int3_g64", ...: 2 to 8 bits
 // and groups of 8 to 65536 weights in multiples of 8. The result is symmetric
-// with kSignedMax. "q4_0", "q8_0", "q4_k", "q5_k" and "q6_k" are ggml's blocks.
+// with kSignedMax. "q4_0", "q8_0", "q4_k", "q5_k" and "q6_k" are ggml's blocks;
+// "nf4", "nf4_g32", ..., "fp8_e4m3", "mxfp4", "mxfp6" and "mxint8" codebooks.
 // Errors: kInvalidArgument naming `name`.
 absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name);
 
@@ -76,7 +86,7 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name);
 std::string QuantSchemeName(const QuantScheme& scheme);
 
 // Integers of as many bits, in groups as large, as ggml's blocks have: for
-// searches that only compare. Schemes of integers are returned as they are.
+// searches that only compare. Other schemes are returned as they are.
 QuantScheme IntegersLike(const QuantScheme& scheme);
 
 // "signed_max" and "absmax". Errors: kInvalidArgument.
@@ -88,6 +98,14 @@ absl::string_view ScaleRuleName(ScaleRule rule);
 // rounded scale, so no precision is lost with it.
 constexpr DType ScaleDType(DType weights) {
   return weights == DType::kF16 ? DType::kF16 : DType::kBF16;
+}
+
+// The same of weights with `scheme`: U8, the exponents of E8M0, where scales
+// are powers of two.
+inline DType ScaleDType(const QuantScheme& scheme, DType weights) {
+  return scheme.codebook.has_value() && FormatOf(*scheme.codebook).e8m0
+             ? DType::kU8
+             : ScaleDType(weights);
 }
 
 // Whether scales may be stored in `dtype`: F16, BF16 or F32.

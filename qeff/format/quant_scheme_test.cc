@@ -222,5 +222,31 @@ TEST(QuantScheme, BlocksOfGgml) {
   }
 }
 
+TEST(QuantScheme, Codebooks) {
+  for (const char* name : {"nf4", "nf4_g32", "nf4_g65536", "fp8_e4m3", "mxfp4",
+                           "mxfp6", "mxint8"}) {
+    const auto scheme = ParseQuantScheme(name);
+    ASSERT_TRUE(scheme.ok()) << scheme.status();
+    EXPECT_TRUE(scheme->codebook.has_value());
+    EXPECT_FALSE(scheme->integers());
+    EXPECT_EQ(QuantSchemeName(*scheme), name);
+    EXPECT_EQ(IntegersLike(*scheme), *scheme);
+  }
+  EXPECT_TRUE(ParseQuantScheme("int8")->integers());
+  EXPECT_EQ(QuantSchemeName(*ParseQuantScheme("nf4_g64")), "nf4");
+  EXPECT_EQ(ParseQuantScheme("nf4")->group_size, 64);
+  EXPECT_EQ(ParseQuantScheme("fp8_e4m3")->group_size, 0);
+  EXPECT_EQ(ParseQuantScheme("mxfp6")->bits, 6);
+  EXPECT_FALSE(*ParseQuantScheme("mxint8") == *ParseQuantScheme("int8_g32"));
+  for (const char* name :
+       {"nf4_g", "nf4_g12", "nf4_", "mxfp4_g32", "fp8", "fp8_e5m2", "mxfp8",
+        "NF4", "fp8_e4m3_g32", "nf4_g32_g32"}) {
+    EXPECT_FALSE(ParseQuantScheme(name).ok()) << name;
+  }
+  EXPECT_EQ(ScaleDType(*ParseQuantScheme("mxfp4"), DType::kF16), DType::kU8);
+  EXPECT_EQ(ScaleDType(*ParseQuantScheme("nf4"), DType::kF16), DType::kF16);
+  EXPECT_EQ(ScaleDType(*ParseQuantScheme("int4"), DType::kF32), DType::kBF16);
+}
+
 }  // namespace
 }  // namespace qeff

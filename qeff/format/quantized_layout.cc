@@ -30,6 +30,9 @@ std::string ShapeTensorName(absl::string_view module) {
 std::string BlocksTensorName(absl::string_view module) {
   return absl::StrCat(module, ".weight_blocks");
 }
+std::string Fp8TensorName(absl::string_view module) {
+  return absl::StrCat(module, ".weight");
+}
 
 QuantizedShape::QuantizedShape(const QuantScheme& scheme, int64_t rows,
                                int64_t cols)
@@ -40,12 +43,20 @@ QuantizedShape::QuantizedShape(const QuantScheme& scheme, int64_t rows,
       asymmetric(!scheme.symmetric),
       rows(rows),
       cols(cols),
-      block_row_bytes(0) {
+      block_row_bytes(0),
+      row_bytes(4 * row_words),
+      codebook(scheme.codebook),
+      stores_shape(true) {
+  if (codebook == Codebook::kF8E4M3 || codebook == Codebook::kMxfp4) {
+    QEFF_CHECK(cols * scheme.bits % 8 == 0);
+    row_bytes = cols * scheme.bits / 8;
+    stores_shape = false;
+  }
   if (!scheme.ggml.has_value()) return;
   const GgmlTypeTraits& traits = *FindGgmlType(*scheme.ggml);
   QEFF_CHECK(cols % traits.block_elems == 0);
   group_elems = traits.block_elems;
-  groups = row_words = zero_words = 0;
+  groups = row_words = zero_words = row_bytes = 0;
   asymmetric = false;
   block_row_bytes = cols / traits.block_elems * traits.block_bytes;
 }
@@ -55,7 +66,7 @@ namespace {
 uint64_t BytesWithoutShape(const QuantizedShape& shape, DType scale_dtype) {
   const uint64_t scale_bytes = DTypeBytes(scale_dtype);
   return (CheckedU64(shape.rows) * shape.block_row_bytes +
-          CheckedU64(shape.rows) * shape.row_words * 4 +
+          CheckedU64(shape.rows) * shape.row_bytes +
           CheckedU64(shape.rows) * shape.groups * scale_bytes +
           CheckedU64(shape.zero_words) * shape.groups * 4)
       .value();
@@ -64,7 +75,8 @@ uint64_t BytesWithoutShape(const QuantizedShape& shape, DType scale_dtype) {
 }  // namespace
 
 uint64_t QuantizedShape::StoredBytes(DType scale_dtype) const {
-  return BytesWithoutShape(*this, scale_dtype) + 2 * sizeof(int64_t);
+  return BytesWithoutShape(*this, scale_dtype) +
+         (stores_shape ? 2 * sizeof(int64_t) : 0);
 }
 
 double QuantizedShape::BitsPerWeight(DType scale_dtype) const {
@@ -83,19 +95,32 @@ std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
     tensors.push_back({ShapeTensorName(module), DType::kI64, Shape({2})});
     return tensors;
   }
-  tensors.push_back({PackedTensorName(module), DType::kI32,
-                     Shape({shape.rows, shape.row_words})});
+  if (shape.codebook == Codebook::kF8E4M3) {
+    tensors.push_back({Fp8TensorName(module), DType::kF8E4M3,
+                       Shape({shape.rows, shape.row_bytes})});
+  } else if (shape.codebook == Codebook::kMxfp4) {
+    tensors.push_back({PackedTensorName(module), DType::kU8,
+                       Shape({shape.rows, shape.row_bytes})});
+  } else {
+    tensors.push_back({PackedTensorName(module), DType::kI32,
+                       Shape({shape.rows, shape.row_words})});
+  }
   tensors.push_back({ScaleTensorName(module), scale_dtype,
                      Shape({shape.rows, shape.groups})});
   if (shape.asymmetric) {
     tensors.push_back({ZeroPointTensorName(module), DType::kI32,
                        Shape({shape.zero_words, shape.groups})});
   }
-  tensors.push_back({ShapeTensorName(module), DType::kI64, Shape({2})});
+  if (shape.stores_shape) {
+    tensors.push_back({ShapeTensorName(module), DType::kI64, Shape({2})});
+  }
   return tensors;
 }
 
 std::string WhyNotQuantized(const QuantScheme& scheme, int64_t cols) {
+  if (scheme.codebook == Codebook::kMxfp4 && cols % 2 != 0) {
+    return absl::StrCat("rows of ", cols, " are not whole bytes of mxfp4");
+  }
   if (!scheme.ggml.has_value()) return "";
   const int64_t block = FindGgmlType(*scheme.ggml)->block_elems;
   if (cols % block == 0) return "";
@@ -105,6 +130,10 @@ std::string WhyNotQuantized(const QuantScheme& scheme, int64_t cols) {
 std::string WhyNotCompressedTensors(const QuantScheme& scheme, int64_t cols,
                                     bool transposed) {
   if (scheme.ggml.has_value()) return "it has no blocks of ggml";
+  if (scheme.codebook.has_value() && scheme.codebook != Codebook::kF8E4M3 &&
+      scheme.codebook != Codebook::kMxfp4) {
+    return absl::StrCat("it has no ", FormatOf(*scheme.codebook).name);
+  }
   if (scheme.bits != 2 && scheme.bits != 4 && scheme.bits != 8) {
     return absl::StrCat("its readers disagree on ", scheme.bits,
                         "-bit packing");

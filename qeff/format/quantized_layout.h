@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "qeff/format/codebook.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/tensor/tensor.h"
 
@@ -20,10 +22,10 @@ namespace qeff {
 // quant_method tells them apart. They use the same tensor names.
 enum class QuantizedLayout : uint8_t {
   // compressed-tensors' pack-quantized: 2, 4 or 8 bits, groups that divide
-  // the row.
+  // the row; its float-quantized and mxfp4-pack-quantized.
   kCompressedTensors,
   // qeff's own: 2 to 8 bits in dense form, and a shorter last group; blocks of
-  // ggml.
+  // ggml; all codebooks.
   kQeff,
 };
 
@@ -37,9 +39,12 @@ std::string ScaleTensorName(absl::string_view module);
 std::string ZeroPointTensorName(absl::string_view module);
 std::string ShapeTensorName(absl::string_view module);
 std::string BlocksTensorName(absl::string_view module);
+// Of fp8_e4m3, whose codes need no packing: module + ".weight".
+std::string Fp8TensorName(absl::string_view module);
 
 // Sizes of a quantized matrix of [rows, cols] = [out features, in features].
-// Precondition (checked): with ggml's blocks, rows are whole blocks.
+// Precondition (checked): with ggml's blocks, rows are whole blocks; with
+// mxfp4, cols is even.
 struct QuantizedShape {
   QuantizedShape(const QuantScheme& scheme, int64_t rows, int64_t cols);
 
@@ -53,8 +58,14 @@ struct QuantizedShape {
   // Of a row of ggml's blocks; 0 with integers. With blocks, groups, row_words
   // and zero_words are 0.
   int64_t block_row_bytes;
+  // Of a row of codes: 4 * row_words but for fp8_e4m3 and mxfp4, which do not
+  // fill the last word.
+  int64_t row_bytes;
+  absl::optional<Codebook> codebook;
+  // Whether there is a weight_shape: not where the codes' own shape says it.
+  bool stores_shape;
 
-  // Bytes of all tensors of the layer together, weight_shape included.
+  // Bytes of all tensors of the layer together.
   // Precondition: rows * cols <= 2^56.
   uint64_t StoredBytes(DType scale_dtype) const;
   // Those bytes a weight, in bits, without weight_shape; 0 without weights.
@@ -77,12 +88,17 @@ struct TensorDeclaration {
 // or, with ggml's blocks,
 //   weight_blocks      U8    [rows, block_row_bytes]
 //   weight_shape       I64   [2] = (rows, cols)
+// or, with mxfp4 and with fp8_e4m3, as compressed-tensors has them,
+//   weight_packed      U8       [rows, cols / 2]
+//   weight             F8_E4M3  [rows, cols]
+// in place of weight_packed, and no weight_shape.
 std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
                                                 const QuantizedShape& shape,
                                                 DType scale_dtype);
 
 // Why no layout can hold a layer with `scheme` and rows of `cols` weights, for
-// people to read; empty when qeff's can. Only blocks of ggml have reasons.
+// people to read; empty when qeff's can. Only blocks of ggml and mxfp4 have
+// reasons.
 std::string WhyNotQuantized(const QuantScheme& scheme, int64_t cols);
 
 // Why compressed-tensors cannot hold a layer with `scheme` and rows of `cols`

@@ -88,5 +88,46 @@ TEST(QuantizedLayout, BlocksOfGgml) {
             "it has no blocks of ggml");
 }
 
+TEST(QuantizedLayout, Codebooks) {
+  const QuantizedShape nf4(Scheme("nf4"), 3, 172);
+  EXPECT_EQ(nf4.row_bytes, 88);
+  EXPECT_EQ(nf4.groups, 3);
+  auto tensors = QuantizedTensors("m", nf4, DType::kBF16);
+  ASSERT_EQ(tensors.size(), 3u);
+  EXPECT_EQ(tensors[0].shape, Shape({3, 22}));
+  EXPECT_EQ(QuantizedShape(Scheme("nf4"), 3, 128).BitsPerWeight(DType::kBF16),
+            4.25);
+  const QuantizedShape mxfp6(Scheme("mxfp6"), 2, 64);
+  EXPECT_EQ(mxfp6.BitsPerWeight(DType::kU8), 6.25);
+  EXPECT_EQ(mxfp6.StoredBytes(DType::kU8), 2u * 50 + 16);
+  EXPECT_EQ(QuantizedTensors("m", mxfp6, DType::kU8)[1].dtype, DType::kU8);
+
+  // As compressed-tensors has them.
+  tensors =
+      QuantizedTensors("m", QuantizedShape(Scheme("mxfp4"), 2, 64), DType::kU8);
+  ASSERT_EQ(tensors.size(), 2u);
+  EXPECT_EQ(tensors[0].name, "m.weight_packed");
+  EXPECT_EQ(tensors[0].dtype, DType::kU8);
+  EXPECT_EQ(tensors[0].shape, Shape({2, 32}));
+  EXPECT_EQ(tensors[1].shape, Shape({2, 2}));
+  tensors = QuantizedTensors("m", QuantizedShape(Scheme("fp8_e4m3"), 2, 63),
+                             DType::kBF16);
+  ASSERT_EQ(tensors.size(), 2u);
+  EXPECT_EQ(tensors[0].name, "m.weight");
+  EXPECT_EQ(tensors[0].dtype, DType::kF8E4M3);
+  EXPECT_EQ(tensors[0].shape, Shape({2, 63}));
+  EXPECT_EQ(tensors[1].shape, Shape({2, 1}));
+  EXPECT_EQ(QuantizedShape(Scheme("fp8_e4m3"), 2, 63).StoredBytes(DType::kF16),
+            2u * 63 + 4);
+
+  EXPECT_EQ(WhyNotQuantized(Scheme("mxfp4"), 63),
+            "rows of 63 are not whole bytes of mxfp4");
+  EXPECT_EQ(WhyNotQuantized(Scheme("mxfp6"), 63), "");
+  EXPECT_EQ(WhyNotCompressedTensors(Scheme("mxfp4"), 64, false), "");
+  EXPECT_NE(WhyNotCompressedTensors(Scheme("mxfp4"), 172, false), "");
+  EXPECT_EQ(WhyNotCompressedTensors(Scheme("fp8_e4m3"), 172, false), "");
+  EXPECT_EQ(WhyNotCompressedTensors(Scheme("nf4"), 64, false), "it has no nf4");
+}
+
 }  // namespace
 }  // namespace qeff
