@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "qeff/compile/pack_matrix.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/io/integer_codes.h"
 #include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/kernels/matvec/matvec.h"
@@ -201,10 +202,11 @@ class Compiler {
           QuantizedMatrix matrix,
           ReadQuantizedMatrix(transformer_.checkpoint(), place.module->module,
                               *transformer_.quantization()));
-      if (matrix.ggml.has_value()) {
-        // There is no product with blocks of 256: their values become float32.
-        if (!HasIntegerCodes(*matrix.ggml)) return LoadedWeight(block, role);
-        if (plan_) return PlanIntegerCodes(*matrix.ggml, shape);
+      if (matrix.ggml.has_value() || matrix.codebook.has_value()) {
+        // There is no product with blocks of 256 or tables: their values become
+        // float32.
+        if (!HasIntegerCodes(matrix)) return LoadedWeight(block, role);
+        if (plan_) return PlanIntegerCodes(matrix, shape);
         QEFF_ASSIGN_OR_RETURN(matrix, IntegerCodes(matrix));
       }
       return FromCodes(Rows(matrix, place.first_row, shape[0]), shape[0]);
@@ -262,11 +264,14 @@ class Compiler {
   }
 
   // What becomes of IntegerCodes.
-  static DeviceMatrix PlanIntegerCodes(GgmlType type, const Shape& shape) {
+  static DeviceMatrix PlanIntegerCodes(const QuantizedMatrix& matrix,
+                                       const Shape& shape) {
     QuantScheme scheme;
-    scheme.bits = type == GgmlType::kQ4_0 ? 4 : 8;
+    scheme.bits = matrix.ggml == GgmlType::kQ4_0 ? 4 : 8;
     scheme.group_size = kGgmlBlockElems;
-    return PlanQuantizedCopy(scheme, DType::kF16, shape[0], shape[1]);
+    return PlanQuantizedCopy(
+        scheme, matrix.ggml.has_value() ? DType::kF16 : DType::kBF16, shape[0],
+        shape[1]);
   }
 
   bool HasCodes(const LinearModule& module) const {
@@ -354,7 +359,7 @@ absl::Status ParseLmHead(absl::string_view text, CompileOptions* options) {
   if (options->lm_head != LmHeadRule::kQuantize) return absl::OkStatus();
   QEFF_ASSIGN_OR_RETURN(options->lm_head_scheme, ParseQuantScheme(text),
                         "lm_head: expected auto, keep or a scheme");
-  if (options->lm_head_scheme.ggml.has_value()) {
+  if (!options->lm_head_scheme.integers()) {
     return InvalidInputError("lm_head: expected a scheme of integers, found \"",
                              text, "\"");
   }

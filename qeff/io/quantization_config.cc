@@ -74,17 +74,44 @@ absl::StatusOr<std::vector<std::string>> Strings(const JsonObjectReader& reader,
   return strings;
 }
 
+// What compressed-tensors calls the format of such weights.
+absl::string_view FormatName(const WeightQuantization& weights) {
+  return weights.codebook == Codebook::kF8E4M3  ? "float-quantized"
+         : weights.codebook == Codebook::kMxfp4 ? "mxfp4-pack-quantized"
+                                                : "pack-quantized";
+}
+
+// The codebook of weights of compressed-tensors' type "float", whose other
+// members are read: fp8_e4m3 with a scale a row or tensor, or mxfp4.
+absl::StatusOr<Codebook> FloatCodebook(const JsonObjectReader& r,
+                                       const WeightQuantization& weights) {
+  for (const Codebook codebook : {Codebook::kF8E4M3, Codebook::kMxfp4}) {
+    const CodebookFormat& format = FormatOf(codebook);
+    const bool grouped = weights.strategy == QuantStrategy::kGroup;
+    if (weights.bits == format.bits && weights.symmetric &&
+        (grouped ? weights.group_size : 0) == format.group_size) {
+      return codebook;
+    }
+  }
+  return Unsupported(r, "type");
+}
+
 absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r,
                                                 QuantizedLayout layout) {
   WeightQuantization weights;
-  if (layout == QuantizedLayout::kQeff && r.Has("type")) {
-    QEFF_ASSIGN_OR_RETURN(const std::string type, r.String("type"));
+  bool is_float = false;
+  if (layout == QuantizedLayout::kQeff) {
+    QEFF_ASSIGN_OR_RETURN(const std::string type, r.StringOr("type", "int"));
     const absl::StatusOr<QuantScheme> scheme = ParseQuantScheme(type);
-    if (scheme.ok() && scheme->ggml.has_value()) {
+    if (scheme.ok() && !scheme->integers()) {
       return WeightQuantization::FromScheme(*scheme);
     }
+    QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "type", {"int"}));
+  } else {
+    QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "type", {"int", "float"}));
+    QEFF_ASSIGN_OR_RETURN(const std::string type, r.StringOr("type", "int"));
+    is_float = type == "float";
   }
-  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "type", {"int"}));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "dynamic"));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "block_structure"));
   // "static" is a synonym of "weight": only the order of quantizing differed.
@@ -117,6 +144,9 @@ absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r,
                      ": symmetric = false with strategy = \"tensor\" is not "
                      "supported"));
   }
+  if (is_float) {
+    QEFF_ASSIGN_OR_RETURN(weights.codebook, FloatCodebook(r, weights));
+  }
   return weights;
 }
 
@@ -126,12 +156,12 @@ absl::StatusOr<QuantizationConfig::Group> ParseGroup(
                         JsonObjectReader::Create(json, context));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "input_activations"));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "output_activations"));
-  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "format", {"pack-quantized"}));
   QuantizationConfig::Group group;
   QEFF_ASSIGN_OR_RETURN(group.targets, Strings(r, "targets"));
   QEFF_ASSIGN_OR_RETURN(const auto weights, r.ObjectOr("weights"));
   if (!weights.has_value()) return r.Unexpected("weights", "an object");
   QEFF_ASSIGN_OR_RETURN(group.weights, ParseWeights(*weights, layout));
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "format", {FormatName(group.weights)}));
   return group;
 }
 
@@ -148,7 +178,9 @@ absl::StatusOr<QuantizedLayout> ParseLayout(const JsonObjectReader& r) {
   }
   QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "quantization_status", {"compressed"}));
   QEFF_RETURN_IF_ERROR(
-      ExpectOneOf(r, "format", {"pack-quantized", "mixed-precision"}));
+      ExpectOneOf(r, "format",
+                  {"pack-quantized", "float-quantized", "mxfp4-pack-quantized",
+                   "mixed-precision"}));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "kv_cache_scheme"));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "transform_config"));
   QEFF_ASSIGN_OR_RETURN(const auto sparsity, r.ObjectOr("sparsity_config"));
@@ -173,14 +205,13 @@ Json GroupToJson(const QuantizationConfig::Group& group,
                  QuantizedLayout layout) {
   const WeightQuantization& weights = group.weights;
   Json args;
-  if (weights.ggml.has_value()) {
-    QuantScheme scheme;
-    scheme.ggml = weights.ggml;
+  const QuantScheme scheme = weights.ToScheme();
+  if (layout == QuantizedLayout::kQeff && !scheme.integers()) {
     args["type"] = QuantSchemeName(scheme);
     return Json{{"targets", group.targets}, {"weights", std::move(args)}};
   }
   args["num_bits"] = weights.bits;
-  args["type"] = "int";
+  args["type"] = weights.codebook.has_value() ? "float" : "int";
   args["symmetric"] = weights.symmetric;
   args["strategy"] = std::string(StrategyName(weights.strategy));
   if (weights.strategy == QuantStrategy::kGroup) {
@@ -197,10 +228,14 @@ Json GroupToJson(const QuantizationConfig::Group& group,
     args["observer"] = "minmax";
     args["observer_kwargs"] = Json::object();
     args["block_structure"] = nullptr;
+    if (weights.codebook == Codebook::kMxfp4) {
+      args["scale_dtype"] = "torch.uint8";
+      args["zp_dtype"] = "torch.uint8";
+    }
     json["weights"] = std::move(args);
     json["input_activations"] = nullptr;
     json["output_activations"] = nullptr;
-    json["format"] = "pack-quantized";
+    json["format"] = std::string(FormatName(weights));
   } else {
     json["weights"] = std::move(args);
   }
@@ -213,12 +248,24 @@ WeightQuantization WeightQuantization::FromScheme(const QuantScheme& scheme) {
   WeightQuantization weights;
   weights.ggml = scheme.ggml;
   if (scheme.ggml.has_value()) return weights;
+  weights.codebook = scheme.codebook;
   weights.bits = scheme.bits;
   weights.symmetric = scheme.symmetric;
   weights.strategy =
       scheme.group_size == 0 ? QuantStrategy::kChannel : QuantStrategy::kGroup;
   weights.group_size = scheme.group_size;
   return weights;
+}
+
+QuantScheme WeightQuantization::ToScheme() const {
+  QuantScheme scheme;
+  scheme.ggml = ggml;
+  if (ggml.has_value()) return scheme;
+  scheme.codebook = codebook;
+  scheme.bits = bits;
+  scheme.symmetric = symmetric;
+  scheme.group_size = strategy == QuantStrategy::kGroup ? group_size : 0;
+  return scheme;
 }
 
 absl::StatusOr<std::vector<QuantizationConfig::Matcher>>
@@ -295,7 +342,14 @@ Json QuantizationConfig::ToJson() const {
   json["quant_method"] = std::string(QuantizedLayoutName(layout_));
   if (layout_ == QuantizedLayout::kCompressedTensors) {
     json["quantization_status"] = "compressed";
-    json["format"] = "pack-quantized";
+    json["format"] = groups_.empty()
+                         ? "pack-quantized"
+                         : std::string(FormatName(groups_[0].weights));
+    for (const Group& group : groups_) {
+      if (FormatName(group.weights) != FormatName(groups_[0].weights)) {
+        json["format"] = "mixed-precision";
+      }
+    }
   } else {
     json["version"] = kQeffLayoutVersion;
   }
@@ -334,6 +388,10 @@ absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
         QuantizationConfig::Group group,
         ParseGroup(item.value(), layout,
                    absl::StrCat(groups_json->context(), ": ", item.key())));
+    if (layout == QuantizedLayout::kCompressedTensors) {
+      QEFF_RETURN_IF_ERROR(ExpectOneOf(
+          r, "format", {FormatName(group.weights), "mixed-precision"}));
+    }
     groups.push_back(std::move(group));
   }
   QEFF_ASSIGN_OR_RETURN(std::vector<std::string> ignore, Strings(r, "ignore"));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The quantization_config of a model's config.json: which linear layers hold
-// packed integer codes, or blocks of ggml, and with which arguments. Read and
-// written for quant_method "compressed-tensors" (format pack-quantized, weights
-// only) and "qeff" (qeff/format/README.md). Source: compressed-tensors, config
-// and quantization arguments.
+// packed integer codes, codes of a table, or blocks of ggml, and with which
+// arguments. Read and written for quant_method "compressed-tensors" (formats
+// pack-quantized, float-quantized and mxfp4-pack-quantized, weights only) and
+// "qeff" (qeff/format/README.md). Source: compressed-tensors, config and
+// quantization arguments.
 
 #ifndef QEFF_IO_QUANTIZATION_CONFIG_H_
 #define QEFF_IO_QUANTIZATION_CONFIG_H_
@@ -16,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "qeff/format/codebook.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
@@ -39,9 +41,13 @@ struct WeightQuantization {
   // Blocks of this type instead; the members above then say nothing. In
   // QuantizedLayout::kQeff only.
   absl::optional<GgmlType> ggml;
+  // Codes of this table instead of integers, as QuantScheme has it.
+  absl::optional<Codebook> codebook;
 
   // That of a layer which was quantized with `scheme`.
   static WeightQuantization FromScheme(const QuantScheme& scheme);
+  // The inverse, but for the scale rule; kTensor becomes per row.
+  QuantScheme ToScheme() const;
 };
 
 // Thread-safe once created.
@@ -98,8 +104,8 @@ class QuantizationConfig {
 // none. `context` (its path) begins every error. Errors: kInvalidArgument for
 // a malformed value; kUnimplemented, naming key and value, for what qeff does
 // not read: another quant_method (gptq, awq, fp8, ...) or format, quantized
-// activations or key-value caches, float types, block strategies, sparsity,
-// transforms, activation order by group, a newer version of "qeff".
+// activations or key-value caches, other float types, block strategies,
+// sparsity, transforms, activation order by group, a newer version of "qeff".
 absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
     const Json& config, const std::string& context);
 

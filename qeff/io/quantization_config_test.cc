@@ -266,5 +266,67 @@ TEST(QuantizationConfig, BlocksOfGgml) {
             absl::StatusCode::kUnimplemented);
 }
 
+Json WithSchemes(QuantizedLayout layout,
+                 const std::vector<std::string>& names) {
+  std::vector<QuantizationConfig::Group> groups;
+  for (const std::string& name : names) {
+    groups.push_back(
+        {{name}, WeightQuantization::FromScheme(*ParseQuantScheme(name))});
+  }
+  return Json{{"quantization_config",
+               QuantizationConfig::Create(layout, groups, {})->ToJson()}};
+}
+
+TEST(QuantizationConfig, Codebooks) {
+  const std::vector<std::string> names = {"nf4",   "nf4_g32", "fp8_e4m3",
+                                          "mxfp4", "mxfp6",   "mxint8"};
+  const Json json = WithSchemes(QuantizedLayout::kQeff, names);
+  EXPECT_EQ(json["quantization_config"]["config_groups"]["group_1"]["weights"],
+            Json({{"type", "nf4_g32"}}));
+  const auto read = Parse(json);
+  ASSERT_TRUE(read.ok()) << read.status();
+  for (const std::string& name : names) {
+    EXPECT_EQ((*read)->Find(name)->ToScheme(), *ParseQuantScheme(name));
+  }
+}
+
+// As its presets FP8 (without those of activations) and MXFP4A16.
+TEST(QuantizationConfig, FloatsOfCompressedTensors) {
+  Json json = WithSchemes(QuantizedLayout::kCompressedTensors, {"fp8_e4m3"});
+  const Json& fp8 = json["quantization_config"];
+  EXPECT_EQ(fp8["format"], "float-quantized");
+  EXPECT_EQ(fp8["config_groups"]["group_0"]["format"], "float-quantized");
+  EXPECT_EQ(fp8["config_groups"]["group_0"]["weights"]["type"], "float");
+  EXPECT_EQ(fp8["config_groups"]["group_0"]["weights"]["strategy"], "channel");
+  auto read = Parse(json);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ((*read)->Find("fp8_e4m3")->codebook, Codebook::kF8E4M3);
+  Json& args =
+      json["quantization_config"]["config_groups"]["group_0"]["weights"];
+  args["strategy"] = "tensor";
+  read = Parse(json);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ((*read)->Find("fp8_e4m3")->strategy, QuantStrategy::kTensor);
+  args["num_bits"] = 4;
+  EXPECT_EQ(Parse(json).status().code(), absl::StatusCode::kUnimplemented);
+
+  json = WithSchemes(QuantizedLayout::kCompressedTensors,
+                     {"mxfp4", "fp8_e4m3", "int4_g128"});
+  const Json& mixed = json["quantization_config"];
+  EXPECT_EQ(mixed["format"], "mixed-precision");
+  EXPECT_EQ(mixed["config_groups"]["group_0"]["format"],
+            "mxfp4-pack-quantized");
+  EXPECT_EQ(mixed["config_groups"]["group_0"]["weights"]["scale_dtype"],
+            "torch.uint8");
+  EXPECT_EQ(mixed["config_groups"]["group_2"]["format"], "pack-quantized");
+  read = Parse(json);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ((*read)->Find("mxfp4")->ToScheme(), *ParseQuantScheme("mxfp4"));
+  EXPECT_TRUE((*read)->Find("int4_g128")->ToScheme().integers());
+  json["quantization_config"]["config_groups"]["group_0"]["format"] =
+      "float-quantized";
+  EXPECT_EQ(Parse(json).status().code(), absl::StatusCode::kUnimplemented);
+}
+
 }  // namespace
 }  // namespace qeff

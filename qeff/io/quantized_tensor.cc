@@ -2,13 +2,14 @@
 
 #include "qeff/io/quantized_tensor.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "qeff/format/ggml_block_params.h"
+#include "qeff/format/codebook_rows.h"
 #include "qeff/format/ggml_codec.h"
 #include "qeff/format/packing.h"
 #include "qeff/format/quantized_layout.h"
@@ -38,6 +39,10 @@ class MatrixReader {
           absl::StrCat(Place(matrix_.module + ".weight_g_idx"),
                        "activation order by group is not supported"));
     }
+    if (weights_.codebook.has_value()) {
+      QEFF_RETURN_IF_ERROR(ReadCodebook());
+      return std::move(matrix_);
+    }
     QEFF_RETURN_IF_ERROR(ReadShape());
     if (weights_.ggml.has_value()) {
       QEFF_RETURN_IF_ERROR(ReadBlocks());
@@ -45,7 +50,8 @@ class MatrixReader {
     }
     SetGroups();
     QEFF_RETURN_IF_ERROR(ReadPacked());
-    QEFF_RETURN_IF_ERROR(ReadScales());
+    QEFF_RETURN_IF_ERROR(
+        ReadScales(&matrix_.codes.scale_dtype, &matrix_.codes.scales));
     if (!weights_.symmetric) QEFF_RETURN_IF_ERROR(ReadZeroPoints());
     return std::move(matrix_);
   }
@@ -94,6 +100,11 @@ class MatrixReader {
     matrix_.rows = sides[0];
     matrix_.cols = sides[1];
     if (weights_.ggml.has_value()) return absl::OkStatus();
+    return CheckGroups(name);
+  }
+
+  // `name`: of the tensor that says how long rows are.
+  absl::Status CheckGroups(const std::string& name) const {
     const bool grouped = weights_.strategy == QuantStrategy::kGroup;
     if (grouped && layout_ == QuantizedLayout::kCompressedTensors &&
         matrix_.cols % weights_.group_size != 0) {
@@ -131,6 +142,66 @@ class MatrixReader {
     return ExpectShape(name, view, Shape({matrix_.rows, matrix_.row_bytes}));
   }
 
+  absl::Status ReadCodebook() {
+    const QuantScheme scheme = weights_.ToScheme();
+    const CodebookFormat& format = FormatOf(*weights_.codebook);
+    // Its name and type do not depend on its sizes.
+    const QuantizedShape empty(scheme, 0, 0);
+    const TensorDeclaration codes =
+        QuantizedTensors(matrix_.module, empty, DType::kU8)[0];
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, Get(codes.name, codes.dtype));
+    QEFF_RETURN_IF_ERROR(empty.stores_shape ? ReadShape()
+                                            : TakeShape(codes.name, view));
+    const QuantizedShape shape(scheme, matrix_.rows, matrix_.cols);
+    QEFF_RETURN_IF_ERROR(ExpectShape(
+        codes.name, view,
+        QuantizedTensors(matrix_.module, shape, DType::kU8)[0].shape));
+    matrix_.bits = format.bits;
+    matrix_.group_elems = shape.group_elems;
+    matrix_.groups = shape.groups;
+    matrix_.row_bytes = shape.row_bytes;
+    CodebookRowsView rows;
+    rows.codebook = format.codebook;
+    rows.cols = matrix_.cols;
+    rows.group_elems = matrix_.group_elems;
+    rows.row_bytes = matrix_.row_bytes;
+    rows.packed = view.bytes;
+    QEFF_RETURN_IF_ERROR(format.e8m0
+                             ? ReadExponents(&rows)
+                             : ReadScales(&rows.scale_dtype, &rows.scales));
+    matrix_.codebook = rows;
+    return absl::OkStatus();
+  }
+
+  // Rows and columns from the shape of the codes themselves.
+  absl::Status TakeShape(const std::string& name, const TensorView& view) {
+    if (view.shape.rank() != 2 || view.shape[0] < 1 || view.shape[1] < 1 ||
+        view.shape[1] > kMaxSide) {
+      return InvalidInputError(Place(name),
+                               "expected two sizes from 1 on, found shape ",
+                               view.shape.ToString());
+    }
+    matrix_.rows = view.shape[0];
+    matrix_.cols = view.shape[1] * 8 / weights_.bits;
+    return CheckGroups(name);
+  }
+
+  absl::Status ReadExponents(CodebookRowsView* rows) const {
+    const std::string name = ScaleTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, Get(name, DType::kU8));
+    QEFF_RETURN_IF_ERROR(
+        ExpectShape(name, view, Shape({matrix_.rows, matrix_.groups})));
+    const auto nan = std::find(view.bytes.begin(), view.bytes.end(), 0xFF);
+    if (nan != view.bytes.end()) {
+      return InvalidInputError(Place(name), "scale ", nan - view.bytes.begin(),
+                               ": expected an exponent from 0 to 254, found "
+                               "255, which is NaN");
+    }
+    rows->scale_dtype = DType::kU8;
+    rows->scales = view.bytes;
+    return absl::OkStatus();
+  }
+
   absl::Status ReadPacked() {
     const std::string name = PackedTensorName(matrix_.module);
     QEFF_ASSIGN_OR_RETURN(const TensorView view, Get(name, DType::kI32));
@@ -157,7 +228,7 @@ class MatrixReader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadScales() {
+  absl::Status ReadScales(DType* dtype, absl::Span<const uint8_t>* bytes) {
     const std::string name = ScaleTensorName(matrix_.module);
     QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
     if (!IsScaleDType(view.dtype)) {
@@ -176,15 +247,15 @@ class MatrixReader {
         return InvalidInputError(Place(name), "scale ", i, " is ", scale);
       }
     }
-    matrix_.codes.scale_dtype = view.dtype;
-    matrix_.codes.scales = view.bytes;
+    *dtype = view.dtype;
+    *bytes = view.bytes;
     if (!whole) return absl::OkStatus();
     const size_t rows = static_cast<size_t>(matrix_.rows);
     const absl::Span<uint8_t> scales = Own(rows * size);
     for (size_t r = 0; r < rows; ++r) {
       std::memcpy(scales.data() + r * size, view.bytes.data(), size);
     }
-    matrix_.codes.scales = scales;
+    *bytes = scales;
     return absl::OkStatus();
   }
 
@@ -231,11 +302,26 @@ class MatrixReader {
   QuantizedMatrix matrix_;
 };
 
-absl::Status NotFinite(const QuantizedMatrix& matrix, int64_t row,
-                       int64_t col) {
-  return InvalidInputError(BlocksTensorName(matrix.module), ": row ", row,
-                           ", the block of column ", col,
-                           ": a scale that is not finite");
+absl::Status DecodeCodebook(const QuantizedMatrix& matrix, int64_t row_begin,
+                            int64_t row_count, float* out) {
+  const CodebookRowsView& rows = *matrix.codebook;
+  const size_t cols = static_cast<size_t>(matrix.cols);
+  for (int64_t row = row_begin; row < row_begin + row_count; ++row) {
+    const absl::Span<float> to(
+        out + static_cast<size_t>(row - row_begin) * cols, cols);
+    DecodeCodebookRow(rows, row, to);
+    for (size_t c = 0; c < cols; ++c) {
+      if (std::isfinite(to[c])) continue;
+      std::vector<uint8_t> codes(cols);
+      UnpackCodebookRow(rows, row, absl::MakeSpan(codes));
+      return InvalidInputError(
+          rows.codebook == Codebook::kF8E4M3 ? Fp8TensorName(matrix.module)
+                                             : PackedTensorName(matrix.module),
+          ": row ", row, ", column ", c, ": expected a finite value, found ",
+          to[c], ", code ", int{codes[c]});
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status DecodeBlocks(const QuantizedMatrix& matrix, int64_t row_begin,
@@ -251,7 +337,7 @@ absl::Status DecodeBlocks(const QuantizedMatrix& matrix, int64_t row_begin,
         to);
     for (size_t c = 0; c < cols; ++c) {
       if (!std::isfinite(to[c])) {
-        return NotFinite(matrix, row, static_cast<int64_t>(c));
+        return BlockNotFinite(matrix, row, static_cast<int64_t>(c));
       }
     }
   }
@@ -262,8 +348,10 @@ absl::Status DecodeBlocks(const QuantizedMatrix& matrix, int64_t row_begin,
 
 bool HasQuantizedWeight(const Checkpoint& checkpoint,
                         absl::string_view module) {
+  // fp8_e4m3 has no packed codes, but scales.
   return checkpoint.Has(PackedTensorName(module)) ||
-         checkpoint.Has(BlocksTensorName(module));
+         checkpoint.Has(BlocksTensorName(module)) ||
+         checkpoint.Has(ScaleTensorName(module));
 }
 
 absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
@@ -271,11 +359,13 @@ absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
     const QuantizationConfig& config) {
   const absl::optional<WeightQuantization> weights = config.Find(module);
   if (!weights.has_value()) {
+    std::string name = ScaleTensorName(module);
+    for (const std::string& codes :
+         {PackedTensorName(module), BlocksTensorName(module)}) {
+      if (checkpoint.Has(codes)) name = codes;
+    }
     return InvalidInputError(
-        checkpoint.folder(), ": tensor ",
-        QuoteName(checkpoint.Has(BlocksTensorName(module))
-                      ? BlocksTensorName(module)
-                      : PackedTensorName(module)),
+        checkpoint.folder(), ": tensor ", QuoteName(name),
         ": quantization_config does not quantize this module");
   }
   return MatrixReader(checkpoint, module, config.layout(), *weights).Read();
@@ -292,66 +382,25 @@ absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
   if (matrix.ggml.has_value()) {
     return DecodeBlocks(matrix, row_begin, row_count, out);
   }
+  if (matrix.codebook.has_value()) {
+    return DecodeCodebook(matrix, row_begin, row_count, out);
+  }
   DequantizeRows(
       matrix.codes, row_begin, row_count,
       absl::MakeSpan(out, static_cast<size_t>(row_count * matrix.cols)));
   return absl::OkStatus();
 }
 
-bool HasIntegerCodes(GgmlType type) {
-  return type == GgmlType::kQ4_0 || type == GgmlType::kQ8_0;
-}
-
-absl::StatusOr<QuantizedMatrix> IntegerCodes(const QuantizedMatrix& matrix) {
-  QEFF_CHECK(matrix.ggml.has_value() && HasIntegerCodes(*matrix.ggml));
-  const GgmlBlockFormat& format = *FindGgmlBlockFormat(*matrix.ggml);
-  const size_t elems = static_cast<size_t>(format.block_elems);
-  const size_t block_bytes = static_cast<size_t>(format.block_bytes);
-  const size_t blocks = matrix.blocks.size() / block_bytes;
-  QuantizedMatrix result;
-  result.module = matrix.module;
-  result.rows = matrix.rows;
-  result.cols = matrix.cols;
-  result.bits = format.type == GgmlType::kQ4_0 ? 4 : 8;
-  result.group_elems = format.block_elems;
-  result.groups = matrix.cols / format.block_elems;
-  const size_t packed_bytes = elems * static_cast<size_t>(result.bits) / 8;
-  result.row_bytes = result.groups * static_cast<int64_t>(packed_bytes);
-  auto packed = std::make_shared<std::vector<uint8_t>>(blocks * packed_bytes);
-  auto scales = std::make_shared<std::vector<uint8_t>>(blocks * 2);
-  for (size_t b = 0; b < blocks; ++b) {
-    GgmlBlockParams params;
-    int8_t codes[kMaxGgmlBlockElems];
-    uint8_t unsigned_codes[kMaxGgmlBlockElems];
-    UnpackGgmlBlock(format.type,
-                    matrix.blocks.subspan(b * block_bytes, block_bytes),
-                    &params, absl::MakeSpan(codes, elems));
-    if (!std::isfinite(params.d)) {
-      const int64_t block = static_cast<int64_t>(b);
-      return NotFinite(matrix, block / result.groups,
-                       block % result.groups * format.block_elems);
-    }
-    for (size_t i = 0; i < elems; ++i) {
-      unsigned_codes[i] = static_cast<uint8_t>(codes[i] - format.min_code);
-    }
-    PackCodes(result.bits, absl::MakeSpan(unsigned_codes, elems),
-              absl::MakeSpan(*packed).subspan(b * packed_bytes, packed_bytes));
-    StoreScale(params.d, DType::kF16, scales->data() + 2 * b);
-  }
-  result.codes.bits = result.bits;
-  result.codes.cols = result.cols;
-  result.codes.group_elems = result.group_elems;
-  result.codes.scale_dtype = DType::kF16;
-  result.codes.packed = *packed;
-  result.codes.scales = *scales;
-  result.owned = {std::move(packed), std::move(scales)};
-  return result;
+absl::Status BlockNotFinite(const QuantizedMatrix& matrix, int64_t row,
+                            int64_t col) {
+  return InvalidInputError(BlocksTensorName(matrix.module), ": row ", row,
+                           ", the block of column ", col,
+                           ": a scale that is not finite");
 }
 
 void ReleaseRows(const Checkpoint& checkpoint, const QuantizedMatrix& matrix,
                  int64_t row_begin, int64_t row_count) {
-  const absl::Span<const uint8_t> packed =
-      matrix.ggml.has_value() ? matrix.blocks : matrix.codes.packed;
+  const absl::Span<const uint8_t> packed = matrix.stored_rows();
   for (const auto& owned : matrix.owned) {
     if (packed.data() == owned->data()) return;
   }

@@ -25,6 +25,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "qeff/format/codebook_rows.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/quantization_config.h"
@@ -37,7 +38,8 @@ namespace qeff {
 // whatever class the layer has: element (r, c) is
 //   (code(r, c) - zero(r, c / group_elems)) * scale(r, c / group_elems),
 // or, with `ggml`, what DecodeGgmlRow makes of `blocks`; bits, group_elems,
-// groups and codes are not set then (see IntegerCodes).
+// groups and codes are not set then (integer_codes.h changes that); or, with
+// `codebook`, what DecodeCodebookRow makes of it; codes are not set then.
 // Borrows the checkpoint, owns what had to be rewritten. Copies share that.
 // Thread-safe.
 struct QuantizedMatrix {
@@ -51,18 +53,24 @@ struct QuantizedMatrix {
   // [rows, groups] in codes.scale_dtype; codes.zeros [rows, groups], empty
   // when symmetric, which means 2^(bits-1) everywhere.
   QuantizedRowsView codes;
-  int64_t row_bytes = 0;  // of blocks, too
+  int64_t row_bytes = 0;  // of blocks and codes of a codebook, too
   absl::optional<GgmlType> ggml;
   absl::Span<const uint8_t> blocks;
+  absl::optional<CodebookRowsView> codebook;
 
-  // Memory that `codes` refers to, unless it is mapped.
+  // Memory that `codes` and `codebook` refer to, unless it is mapped.
   std::vector<std::shared_ptr<const std::vector<uint8_t>>> owned;
 
   bool symmetric() const { return codes.zeros.empty(); }
+  // What is mapped, but for tensors in spaced form: [rows, row_bytes].
+  absl::Span<const uint8_t> stored_rows() const {
+    return ggml.has_value()       ? blocks
+           : codebook.has_value() ? codebook->packed
+                                  : codes.packed;
+  }
 };
 
-// Whether `checkpoint` holds packed codes or blocks for the linear layer
-// `module`.
+// Whether `checkpoint` holds codes or blocks for the linear layer `module`.
 bool HasQuantizedWeight(const Checkpoint& checkpoint, absl::string_view module);
 
 // Reads `module`. Blocks stay mapped. Tensors of 3, 5, 6 or 7 bits in spaced
@@ -71,8 +79,8 @@ bool HasQuantizedWeight(const Checkpoint& checkpoint, absl::string_view module);
 // tensor: kNotFound for a missing tensor; kInvalidArgument for a module that
 // `config` does not quantize, a wrong dtype or shape (both are given), a group
 // size that does not divide the row in compressed-tensors layout, a scale that
-// is not finite or a zero point outside the codes; kUnimplemented for
-// activation order (weight_g_idx).
+// is not finite (E8M0's 255 is NaN) or a zero point outside the codes;
+// kUnimplemented for activation order (weight_g_idx).
 absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
     const Checkpoint& checkpoint, absl::string_view module,
     const QuantizationConfig& config);
@@ -80,19 +88,15 @@ absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
 // Writes rows [row_begin, row_begin + row_count) as float32 to `out`, which
 // has room for row_count * matrix.cols elements. Same bits on all machines.
 // Errors: kOutOfRange when the rows do not exist; kInvalidArgument for a block
-// of ggml whose scale is not finite.
+// of ggml whose scale is not finite, and for a code of a codebook whose value
+// is not.
 absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
                             int64_t row_count, float* out);
 
-// Whether the blocks of `type` are integers in groups of 32 with a scale each,
-// Q4_0 and Q8_0.
-bool HasIntegerCodes(GgmlType type);
-
-// The same matrix with the blocks as integers of 4 or 8 bits and scales of
-// F16, of the same values. Precondition (checked): matrix.ggml is set and
-// HasIntegerCodes. Errors: kInvalidArgument as for DequantizeRows. Throws
-// std::bad_alloc.
-absl::StatusOr<QuantizedMatrix> IntegerCodes(const QuantizedMatrix& matrix);
+// The error of a block of ggml whose scale is not finite, of any of its
+// columns.
+absl::Status BlockNotFinite(const QuantizedMatrix& matrix, int64_t row,
+                            int64_t col);
 
 // Drops the pages of the mapped codes of these rows (Checkpoint::Release).
 // `checkpoint` is the one that `matrix` was read from.

@@ -9,28 +9,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "qeff/format/ggml_block_params.h"
 #include "qeff/format/ggml_codec.h"
 #include "qeff/format/packing.h"
-#include "qeff/io/io_testutil.h"
-#include "qeff/util/random.h"
+#include "qeff/io/quantized_layer_testutil.h"
 
 namespace qeff {
 namespace {
-
-// One stored tensor as text for a header and bytes.
-struct RawTensor {
-  std::string name;
-  std::string dtype;
-  std::vector<int64_t> shape;
-  std::string bytes;
-};
-
-template <typename T>
-std::string Bytes(const std::vector<T>& values) {
-  return std::string(reinterpret_cast<const char*>(values.data()),
-                     values.size() * sizeof(T));
-}
 
 constexpr uint16_t kOne = 0x3F80;  // BF16
 constexpr uint16_t kHalf = 0x3F00;
@@ -51,26 +35,6 @@ std::vector<RawTensor> Layer() {
   };
 }
 
-std::shared_ptr<const Checkpoint> Open(const std::vector<RawTensor>& tensors) {
-  Json header = Json::object();
-  std::string data;
-  for (const RawTensor& tensor : tensors) {
-    Json entry;
-    entry["dtype"] = tensor.dtype;
-    entry["shape"] = tensor.shape;
-    entry["data_offsets"] = {data.size(), data.size() + tensor.bytes.size()};
-    header[tensor.name] = entry;
-    data += tensor.bytes;
-  }
-  const std::string folder = MakeTestFolder();
-  WriteTestFile(folder + "/config.json", "{}");
-  WriteTestFile(folder + "/model.safetensors",
-                SafetensorsBytes(header.dump(), data));
-  auto checkpoint = Checkpoint::Open(folder);
-  EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
-  return *checkpoint;
-}
-
 QuantizationConfig Config(
     int bits, bool symmetric, QuantStrategy strategy, int64_t group_size,
     QuantizedLayout layout = QuantizedLayout::kCompressedTensors) {
@@ -88,14 +52,8 @@ QuantizationConfig Int4Groups() {
   return Config(4, true, QuantStrategy::kGroup, 4);
 }
 
-std::vector<float> Values(const QuantizedMatrix& matrix) {
-  std::vector<float> values(static_cast<size_t>(matrix.rows * matrix.cols));
-  EXPECT_TRUE(DequantizeRows(matrix, 0, matrix.rows, values.data()).ok());
-  return values;
-}
-
 TEST(QuantizedTensor, ReadsGroups) {
-  const auto checkpoint = Open(Layer());
+  const auto checkpoint = OpenLayer(Layer());
   EXPECT_TRUE(HasQuantizedWeight(*checkpoint, "m"));
   EXPECT_FALSE(HasQuantizedWeight(*checkpoint, "lm_head"));
   const auto matrix = ReadQuantizedMatrix(*checkpoint, "m", Int4Groups());
@@ -106,7 +64,7 @@ TEST(QuantizedTensor, ReadsGroups) {
   EXPECT_EQ(matrix->groups, 2);
   EXPECT_TRUE(matrix->symmetric());
   EXPECT_TRUE(matrix->owned.empty());
-  EXPECT_EQ(Values(*matrix),
+  EXPECT_EQ(ValuesOf(*matrix),
             std::vector<float>({-8, -7, -6, -5, -2, -1.5, -1, -0.5,  //
                                 0, 1, 2, 3, 2, 2.5, 3, 3.5}));
   std::vector<float> row(8);
@@ -117,24 +75,24 @@ TEST(QuantizedTensor, ReadsGroups) {
   EXPECT_EQ(DequantizeRows(*matrix, -1, 1, row.data()).code(),
             absl::StatusCode::kOutOfRange);
   ReleaseRows(*checkpoint, *matrix, 0, 2);
-  EXPECT_EQ(Values(*matrix)[0], -8.0f);
+  EXPECT_EQ(ValuesOf(*matrix)[0], -8.0f);
 }
 
 TEST(QuantizedTensor, ReadsChannelsAndWholeTensors) {
   auto tensors = Layer();
   tensors[1] = {"m.weight_scale", "F32", {2, 1}, Bytes<float>({1.0f, -2.0f})};
   auto matrix = ReadQuantizedMatrix(
-      *Open(tensors), "m", Config(4, true, QuantStrategy::kChannel, 0));
+      *OpenLayer(tensors), "m", Config(4, true, QuantStrategy::kChannel, 0));
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   EXPECT_EQ(matrix->groups, 1);
-  const auto checkpoint = Open(tensors);
+  const auto checkpoint = OpenLayer(tensors);
   tensors[1] = {"m.weight_scale", "F32", {1}, Bytes<float>({3.0f})};
-  const auto whole = Open(tensors);
+  const auto whole = OpenLayer(tensors);
   matrix = ReadQuantizedMatrix(*whole, "m",
                                Config(4, true, QuantStrategy::kTensor, 0));
   ASSERT_TRUE(matrix.ok()) << matrix.status();
-  EXPECT_EQ(Values(*matrix)[0], -24.0f);
-  EXPECT_EQ(Values(*matrix)[15], 21.0f);
+  EXPECT_EQ(ValuesOf(*matrix)[0], -24.0f);
+  EXPECT_EQ(ValuesOf(*matrix)[15], 21.0f);
 }
 
 TEST(QuantizedTensor, ReadsZeroPointsInBothForms) {
@@ -145,17 +103,17 @@ TEST(QuantizedTensor, ReadsZeroPointsInBothForms) {
   auto tensors = Layer();
   tensors.push_back(
       {"m.weight_zero_point", "I8", {2, 2}, Bytes<int8_t>({-8, 0, 7, 1})});
-  const auto bytes = Open(tensors);
+  const auto bytes = OpenLayer(tensors);
   auto matrix = ReadQuantizedMatrix(*bytes, "m", config);
   ASSERT_TRUE(matrix.ok()) << matrix.status();
-  EXPECT_EQ(Values(*matrix), expected);
+  EXPECT_EQ(ValuesOf(*matrix), expected);
   tensors.back() = {
       "m.weight_zero_point", "I32", {1, 2}, Bytes<uint32_t>({0xF0, 0x98})};
-  const auto packed = Open(tensors);
+  const auto packed = OpenLayer(tensors);
   matrix = ReadQuantizedMatrix(*packed, "m", config);
   ASSERT_TRUE(matrix.ok()) << matrix.status();
   EXPECT_FALSE(matrix->symmetric());
-  EXPECT_EQ(Values(*matrix), expected);
+  EXPECT_EQ(ValuesOf(*matrix), expected);
 }
 
 TEST(QuantizedTensor, ReadsThreeBitsInBothForms) {
@@ -170,25 +128,25 @@ TEST(QuantizedTensor, ReadsThreeBitsInBothForms) {
         spaced ? std::vector<int32_t>({679005864, 983687994, 216696716, 30})
                : std::vector<int32_t>({-1468477784, -827819826, 2026809464});
     const auto checkpoint =
-        Open({{"m.weight_packed",
-               "I32",
-               {1, static_cast<int64_t>(words.size())},
-               Bytes(words)},
-              {"m.weight_scale", "BF16", {1, 1}, Bytes<uint16_t>({kOne})},
-              {"m.weight_shape", "I64", {2}, Bytes<int64_t>({1, 32})}});
+        OpenLayer({{"m.weight_packed",
+                    "I32",
+                    {1, static_cast<int64_t>(words.size())},
+                    Bytes(words)},
+                   {"m.weight_scale", "BF16", {1, 1}, Bytes<uint16_t>({kOne})},
+                   {"m.weight_shape", "I64", {2}, Bytes<int64_t>({1, 32})}});
     const auto matrix = ReadQuantizedMatrix(*checkpoint, "m", config);
     ASSERT_TRUE(matrix.ok()) << matrix.status();
-    EXPECT_EQ(Values(*matrix), expected);
+    EXPECT_EQ(ValuesOf(*matrix), expected);
     EXPECT_EQ(matrix->owned.size(), spaced ? 1u : 0u);
     ReleaseRows(*checkpoint, *matrix, 0, 1);
-    EXPECT_EQ(Values(*matrix), expected);
+    EXPECT_EQ(ValuesOf(*matrix), expected);
   }
 }
 
 TEST(QuantizedTensor, ShorterLastGroupInQeffLayoutOnly) {
   auto tensors = Layer();
   tensors[2].bytes = Bytes<int64_t>({2, 7});
-  const auto checkpoint = Open(tensors);
+  const auto checkpoint = OpenLayer(tensors);
   auto matrix = ReadQuantizedMatrix(*checkpoint, "m", Int4Groups());
   EXPECT_EQ(matrix.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(matrix.status().message().find("groups of 4"), std::string::npos);
@@ -196,7 +154,7 @@ TEST(QuantizedTensor, ShorterLastGroupInQeffLayoutOnly) {
       *checkpoint, "m",
       Config(4, true, QuantStrategy::kGroup, 4, QuantizedLayout::kQeff));
   ASSERT_TRUE(matrix.ok()) << matrix.status();
-  EXPECT_EQ(Values(*matrix),
+  EXPECT_EQ(ValuesOf(*matrix),
             std::vector<float>({-8, -7, -6, -5, -2, -1.5, -1,  //
                                 0, 1, 2, 3, 2, 2.5, 3}));
 }
@@ -260,7 +218,8 @@ TEST(QuantizedTensor, ErrorsNameTensorAndWhatWasFound) {
        }) {
     auto tensors = Layer();
     tensors[change.tensor] = change.replacement;
-    const auto matrix = ReadQuantizedMatrix(*Open(tensors), "m", Int4Groups());
+    const auto matrix =
+        ReadQuantizedMatrix(*OpenLayer(tensors), "m", Int4Groups());
     EXPECT_EQ(matrix.status().code(), absl::StatusCode::kInvalidArgument)
         << change.message;
     EXPECT_NE(matrix.status().message().find(change.message), std::string::npos)
@@ -273,11 +232,12 @@ TEST(QuantizedTensor, OtherErrors) {
   for (size_t missing = 0; missing < 3; ++missing) {
     auto tensors = Layer();
     tensors.erase(tensors.begin() + static_cast<std::ptrdiff_t>(missing));
-    EXPECT_EQ(
-        ReadQuantizedMatrix(*Open(tensors), "m", Int4Groups()).status().code(),
-        absl::StatusCode::kNotFound);
+    EXPECT_EQ(ReadQuantizedMatrix(*OpenLayer(tensors), "m", Int4Groups())
+                  .status()
+                  .code(),
+              absl::StatusCode::kNotFound);
   }
-  const auto checkpoint = Open(Layer());
+  const auto checkpoint = OpenLayer(Layer());
   EXPECT_EQ(ReadQuantizedMatrix(*checkpoint, "m",
                                 Config(4, false, QuantStrategy::kGroup, 4))
                 .status()
@@ -288,54 +248,17 @@ TEST(QuantizedTensor, OtherErrors) {
       absl::StatusCode::kInvalidArgument);
   auto tensors = Layer();
   tensors.push_back({"m.weight_g_idx", "I32", {1}, Bytes<int32_t>({0})});
-  EXPECT_EQ(
-      ReadQuantizedMatrix(*Open(tensors), "m", Int4Groups()).status().code(),
-      absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(ReadQuantizedMatrix(*OpenLayer(tensors), "m", Int4Groups())
+                .status()
+                .code(),
+            absl::StatusCode::kUnimplemented);
   tensors.back() = {
       "m.weight_zero_point", "I8", {2, 2}, Bytes<int8_t>({0, 8, 0, 0})};
   const auto out_of_range = ReadQuantizedMatrix(
-      *Open(tensors), "m", Config(4, false, QuantStrategy::kGroup, 4));
+      *OpenLayer(tensors), "m", Config(4, false, QuantStrategy::kGroup, 4));
   EXPECT_EQ(out_of_range.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(out_of_range.status().message().find("zero point 1 is 8"),
             std::string::npos);
-}
-
-// A layer "m" of [2, 64] in blocks of `type` with random bytes, whose scales
-// are finite.
-std::vector<RawTensor> Blocks(GgmlType type, int64_t cols) {
-  const GgmlBlockFormat& format = *FindGgmlBlockFormat(type);
-  const int64_t row_bytes = cols / format.block_elems * format.block_bytes;
-  std::string bytes;
-  Random random(3);
-  for (int64_t b = 0; b < 2 * row_bytes / format.block_bytes; ++b) {
-    GgmlBlockParams params;
-    params.d = 0.25f;
-    params.dmin = format.has_offsets() ? 0.5f : 0.0f;
-    int8_t codes[kMaxGgmlBlockElems];
-    for (int8_t& code : params.scale_codes) {
-      code = static_cast<int8_t>(1 + random.NextBelow(60));
-    }
-    for (int8_t& code : codes) {
-      code = static_cast<int8_t>(format.min_code +
-                                 static_cast<int>(random.NextBelow(16)));
-    }
-    std::vector<uint8_t> block(static_cast<size_t>(format.block_bytes));
-    PackGgmlBlock(
-        type, params,
-        absl::MakeSpan(codes, static_cast<size_t>(format.block_elems)),
-        absl::MakeSpan(block));
-    bytes += Bytes(block);
-  }
-  return {{"m.weight_blocks", "U8", {2, row_bytes}, bytes},
-          {"m.weight_shape", "I64", {2}, Bytes<int64_t>({2, cols})}};
-}
-
-QuantizationConfig BlocksConfig(GgmlType type) {
-  WeightQuantization weights;
-  weights.ggml = type;
-  return QuantizationConfig::Create(QuantizedLayout::kQeff,
-                                    {{{"Linear"}, weights}}, {})
-      .value();
 }
 
 TEST(QuantizedTensor, ReadsBlocksOfGgml) {
@@ -343,7 +266,7 @@ TEST(QuantizedTensor, ReadsBlocksOfGgml) {
                               GgmlType::kQ5_K, GgmlType::kQ6_K}) {
     SCOPED_TRACE(FindGgmlType(type)->name);
     const std::vector<RawTensor> layer = Blocks(type, 512);
-    const auto checkpoint = Open(layer);
+    const auto checkpoint = OpenLayer(layer);
     EXPECT_TRUE(HasQuantizedWeight(*checkpoint, "m"));
     const auto matrix =
         ReadQuantizedMatrix(*checkpoint, "m", BlocksConfig(type));
@@ -364,26 +287,11 @@ TEST(QuantizedTensor, ReadsBlocksOfGgml) {
   }
 }
 
-TEST(QuantizedTensor, BlocksAsIntegersHaveTheSameValues) {
-  for (const GgmlType type : {GgmlType::kQ8_0, GgmlType::kQ4_0}) {
-    const auto checkpoint = Open(Blocks(type, 64));
-    const auto matrix =
-        ReadQuantizedMatrix(*checkpoint, "m", BlocksConfig(type));
-    ASSERT_TRUE(matrix.ok()) << matrix.status();
-    const auto codes = IntegerCodes(*matrix);
-    ASSERT_TRUE(codes.ok()) << codes.status();
-    EXPECT_EQ(codes->bits, type == GgmlType::kQ4_0 ? 4 : 8);
-    EXPECT_EQ(codes->groups, 2);
-    EXPECT_EQ(Values(*codes), Values(*matrix));
-  }
-  EXPECT_FALSE(HasIntegerCodes(GgmlType::kQ4_K));
-}
-
 TEST(QuantizedTensor, BadBlocks) {
   const auto error = [](const std::vector<RawTensor>& layer,
                         GgmlType type = GgmlType::kQ4_0) {
     return std::string(
-        ReadQuantizedMatrix(*Open(layer), "m", BlocksConfig(type))
+        ReadQuantizedMatrix(*OpenLayer(layer), "m", BlocksConfig(type))
             .status()
             .message());
   };
@@ -401,7 +309,7 @@ TEST(QuantizedTensor, BadBlocks) {
   layer = Blocks(GgmlType::kQ4_0, 64);
   layer[0].bytes[36 + 18 + 1] = 0x7C;  // d of the last block: infinity
   layer[0].bytes[36 + 18] = 0;
-  const auto checkpoint = Open(layer);
+  const auto checkpoint = OpenLayer(layer);
   const auto matrix =
       ReadQuantizedMatrix(*checkpoint, "m", BlocksConfig(GgmlType::kQ4_0));
   ASSERT_TRUE(matrix.ok()) << matrix.status();
@@ -411,9 +319,106 @@ TEST(QuantizedTensor, BadBlocks) {
   EXPECT_TRUE(absl::StrContains(
       status.message(), "m.weight_blocks: row 1, the block of column 32"))
       << status;
-  EXPECT_EQ(IntegerCodes(*matrix).status(), status);
   // Blocks in a folder whose configuration speaks of integers.
   EXPECT_FALSE(ReadQuantizedMatrix(*checkpoint, "m", Int4Groups()).ok());
+}
+
+TEST(QuantizedTensor, ReadsCodebooks) {
+  for (const std::string name :
+       {"nf4", "nf4_g24", "fp8_e4m3", "mxfp4", "mxfp6", "mxint8"}) {
+    SCOPED_TRACE(name);
+    const auto checkpoint = OpenLayer(CodebookLayer(name, 76));
+    EXPECT_TRUE(HasQuantizedWeight(*checkpoint, "m"));
+    const auto matrix =
+        ReadQuantizedMatrix(*checkpoint, "m", CodebookConfig(name));
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    EXPECT_EQ(matrix->rows, 2);
+    EXPECT_EQ(matrix->cols, 76);
+    EXPECT_TRUE(matrix->owned.empty());
+    const std::vector<float> values = ValuesOf(*matrix);
+    const CodebookFormat& format = FormatOf(matrix->codebook->codebook);
+    for (size_t i = 0; i < values.size(); ++i) {
+      // Codes 1, 2, ... along a row, the second 2 further on; scales of 2.
+      const size_t code = 1 + i / 76 * 2 + i % 76 % 12;
+      EXPECT_EQ(values[i], 2 * format.values[code]) << i;
+    }
+    ReleaseRows(*checkpoint, *matrix, 0, 2);
+  }
+}
+
+TEST(QuantizedTensor, ScaleOfAWholeTensorOfFloats) {
+  std::vector<RawTensor> layer = CodebookLayer("fp8_e4m3", 8);
+  layer[1] = {"m.weight_scale", "F32", {1}, Bytes<float>({0.5f})};
+  WeightQuantization weights;
+  weights.bits = 8;
+  weights.strategy = QuantStrategy::kTensor;
+  weights.codebook = Codebook::kF8E4M3;
+  const auto config = QuantizationConfig::Create(
+      QuantizedLayout::kCompressedTensors, {{{"Linear"}, weights}}, {});
+  const auto checkpoint = OpenLayer(layer);
+  const auto matrix = ReadQuantizedMatrix(*checkpoint, "m", *config);
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(ValuesOf(*matrix)[8], 0.5f * FormatOf(Codebook::kF8E4M3).values[3]);
+}
+
+TEST(QuantizedTensor, BadCodebooks) {
+  const auto error = [](const std::string& name,
+                        const std::vector<RawTensor>& layer) {
+    const auto checkpoint = OpenLayer(layer);
+    const auto matrix =
+        ReadQuantizedMatrix(*checkpoint, "m", CodebookConfig(name));
+    std::vector<float> values(2 * 64);
+    const absl::Status status =
+        matrix.ok() ? DequantizeRows(*matrix, 0, 2, values.data())
+                    : matrix.status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  std::vector<RawTensor> layer = CodebookLayer("mxfp4", 64);
+  layer[1].bytes[3] = '\xFF';
+  EXPECT_TRUE(absl::StrContains(error("mxfp4", layer),
+                                "m.weight_scale': scale 3: expected an "
+                                "exponent from 0 to 254, found 255"))
+      << error("mxfp4", layer);
+  layer[1].bytes[3] = '\xFE';  // 2^127
+  EXPECT_TRUE(absl::StrContains(error("mxfp4", layer),
+                                "m.weight_packed: row 1, column 33: expected a "
+                                "finite value, found -inf, code 12"))
+      << error("mxfp4", layer);
+  layer = CodebookLayer("mxfp4", 64);
+  layer[1].dtype = "I8";
+  EXPECT_TRUE(
+      absl::StrContains(error("mxfp4", layer), "expected dtype U8, found I8"));
+  layer = CodebookLayer("mxfp4", 64);
+  layer[0].dtype = "I32";
+  layer[0].shape = {2, 8};
+  EXPECT_TRUE(
+      absl::StrContains(error("mxfp4", layer), "expected dtype U8, found I32"));
+  layer = CodebookLayer("mxfp4", 64);
+  layer[0].shape = {64};
+  EXPECT_TRUE(absl::StrContains(error("mxfp4", layer), "found shape [64]"));
+  layer = CodebookLayer("mxfp4", 64);
+  layer[1].shape = {1, 4};
+  EXPECT_TRUE(absl::StrContains(error("mxfp4", layer),
+                                "expected shape [2, 2], found [1, 4]"));
+  layer = CodebookLayer("mxfp6", 64);
+  layer[0].shape = {3, 8};
+  EXPECT_TRUE(absl::StrContains(error("mxfp6", layer),
+                                "expected shape [2, 12], found [3, 8]"))
+      << error("mxfp6", layer);
+  layer = CodebookLayer("fp8_e4m3", 64);
+  layer[0].bytes[64 + 5] = '\x7F';
+  EXPECT_TRUE(absl::StrContains(error("fp8_e4m3", layer),
+                                "m.weight: row 1, column 5: expected a finite "
+                                "value, found nan, code 127"))
+      << error("fp8_e4m3", layer);
+  layer = CodebookLayer("nf4", 64);
+  layer[1].bytes = Bytes<uint16_t>({0x4000, kNan});
+  EXPECT_TRUE(absl::StrContains(error("nf4", layer), "scale 1 is nan"));
+  // A folder whose configuration speaks of integers.
+  EXPECT_FALSE(ReadQuantizedMatrix(*OpenLayer(CodebookLayer("mxfp4", 8)), "m",
+                                   Int4Groups())
+                   .ok());
 }
 
 }  // namespace

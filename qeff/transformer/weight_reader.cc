@@ -15,9 +15,9 @@ namespace {
 
 // Names that the tensors of a quantized layer can have, besides its bias.
 std::vector<std::string> QuantizedNames(const LinearModule& module) {
-  return {PackedTensorName(module.module), ScaleTensorName(module.module),
+  return {PackedTensorName(module.module),    ScaleTensorName(module.module),
           ZeroPointTensorName(module.module), ShapeTensorName(module.module),
-          BlocksTensorName(module.module)};
+          BlocksTensorName(module.module),    Fp8TensorName(module.module)};
 }
 
 // Elements [first, first + out.size()) of `tensor`.
@@ -145,7 +145,7 @@ absl::Status WeightReader::ReadLinearRows(const LinearModule& module,
 }
 
 void WeightReader::ReleaseLinear(const LinearModule& module) const {
-  ReleaseTensor(module.module + ".weight");
+  // module + ".weight" is among them.
   for (const std::string& name : QuantizedNames(module)) {
     ReleaseTensor(name);
   }
