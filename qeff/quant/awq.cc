@@ -9,8 +9,11 @@
 #include <numeric>
 #include <utility>
 
+#include "qeff/format/codebook.h"
+#include "qeff/format/codebook_rows.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/sgemm/sgemm.h"
+#include "qeff/quant/codebook_search.h"
 #include "qeff/util/check.h"
 
 namespace qeff {
@@ -185,6 +188,10 @@ class Search {
     for (int64_t begin = 0; begin < shape_.cols; begin += shape_.group_elems) {
       const int64_t end = std::min(shape_.cols, begin + shape_.group_elems);
       const float* values = scaled->data();
+      if (options_.scheme.codebook.has_value()) {
+        RoundGroup(weights, values, begin, end, scale_of, errors);
+        continue;
+      }
       const auto range = std::minmax_element(values + begin, values + end);
       const GroupParams params = ComputeGroupParams(
           options_.scheme, *range.first, *range.second, options_.scale_dtype);
@@ -195,6 +202,26 @@ class Search {
             weights[c] -
             DequantizeValue(code, params.zero, params.scale) / scale_of(c);
       }
+    }
+  }
+
+  // The same of a group of a codebook. Searching costs little for powers of
+  // two; other scales are the definition's.
+  template <class ScaleOf>
+  void RoundGroup(const float* weights, const float* scaled, int64_t begin,
+                  int64_t end, const ScaleOf& scale_of, float* errors) const {
+    const CodebookFormat& format = FormatOf(*options_.scheme.codebook);
+    const absl::Span<const float> group(scaled + begin,
+                                        static_cast<size_t>(end - begin));
+    const float scale =
+        format.e8m0
+            ? RoundingScale(options_.scheme, group, options_.scale_dtype)
+            : CodebookScale(options_.scheme, AbsMax(group),
+                            options_.scale_dtype);
+    const float inverse = 1.0f / scale;
+    for (int64_t c = begin; c < end; ++c) {
+      const uint8_t code = NearestCode(format, scaled[c] * inverse);
+      errors[c] = weights[c] - format.values[code] * scale / scale_of(c);
     }
   }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <functional>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,7 @@
 #include "qeff/format/ggml_block_params.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/format/ggml_importance.h"
-#include "qeff/quant/gptq_sweep.h"
+#include "qeff/quant/gptq_choice.h"
 #include "qeff/util/check.h"
 
 namespace qeff {
@@ -141,21 +142,6 @@ absl::Status CheckFits(GgmlType type, MatrixView<const float> weights) {
   return absl::OkStatus();
 }
 
-// Codes of the nearest values.
-std::vector<uint8_t> RoundedCodes(MatrixView<const float> weights,
-                                  const GgmlGroups& groups) {
-  std::vector<uint8_t> codes;
-  codes.reserve(static_cast<size_t>(weights.rows() * weights.cols()));
-  for (int64_t r = 0; r < weights.rows(); ++r) {
-    const GgmlGroups::Params* row = groups.Row(r);
-    for (int64_t c = 0; c < weights.cols(); ++c) {
-      codes.push_back(
-          groups.Code(weights.row(r)[c], row[c / groups.group_elems()]));
-    }
-  }
-  return codes;
-}
-
 void PackRows(const GgmlGroups& groups, MatrixView<const float> weights,
               const std::vector<uint8_t>& codes, ThreadPool& pool,
               GgmlGptqResult* result) {
@@ -185,34 +171,18 @@ absl::StatusOr<GgmlGptqResult> QuantizeGgmlGptq(MatrixView<const float> weights,
     return status;
   }
   const std::vector<float> equal(static_cast<size_t>(weights.cols()), 1.0f);
-  GgmlGroups groups(*format, weights, equal, pool);
-  GgmlGptqResult result;
-  if (!hessian.usable() || weights.rows() * weights.cols() == 0) {
-    result.rounded_rows = weights.rows();
-    PackRows(groups, weights, RoundedCodes(weights, groups), pool, &result);
-    return result;
-  }
-  GptqLayer layer(weights, hessian.order, hessian.factor.view(), pool);
-  GptqSweep best = layer.Quantize(groups, /*propagate=*/false);
-  const std::vector<double> rounding_losses = best.losses;
-  const auto take = [&](const GgmlGroups& tried) {
-    const GptqSweep sweep = layer.Quantize(tried, options.propagate);
-    for (int64_t r = 0; r < weights.rows(); ++r) {
-      TakeRowIfBetter(sweep, tried, r, weights.cols(), &best, &groups);
-    }
-  };
-  if (options.propagate) take(GgmlGroups(groups));
+  std::function<GgmlGroups()> searched;
   if (options.search_groups) {
-    take(GgmlGroups(*format, weights, hessian.energy, pool));
+    searched = [&] {
+      return GgmlGroups(*format, weights, hessian.energy, pool);
+    };
   }
-  for (size_t r = 0; r < best.losses.size(); ++r) {
-    result.rounding_loss += rounding_losses[r];
-    result.loss += best.losses[r];
-    result.saturated += best.saturated[r];
-    result.rounded_rows += best.losses[r] == rounding_losses[r];
-  }
-  PackRows(groups, weights, CodesInPlace(best.codes, hessian.order, pool), pool,
-           &result);
+  const GptqChoice<GgmlGroups> choice = ChooseCodes<GgmlGroups>(
+      weights, hessian.order, hessian.factor.view(), options.propagate,
+      GgmlGroups(*format, weights, equal, pool), searched, pool);
+  GgmlGptqResult result;
+  static_cast<GptqLosses&>(result) = choice.losses;
+  PackRows(choice.groups, weights, choice.codes, pool, &result);
   return result;
 }
 

@@ -25,15 +25,10 @@
 
 namespace qeff {
 
-struct GgmlGptqResult {
+// Rounding is to the nearest value of the blocks that ChooseGgmlParams finds
+// with all columns equally important.
+struct GgmlGptqResult : GptqLosses {
   std::vector<uint8_t> blocks;  // [rows, bytes of a row]
-
-  // As GptqResult, rounding being to the nearest value of the blocks that
-  // ChooseGgmlParams finds with all columns equally important.
-  double loss = 0;
-  double rounding_loss = 0;
-  int64_t saturated = 0;
-  int64_t rounded_rows = 0;
 };
 
 // Blocks of options.scheme.ggml for `weights` [rows, cols], which may be some

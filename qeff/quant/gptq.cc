@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <numeric>
 #include <utility>
 
@@ -12,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "qeff/format/quantized_layout.h"
-#include "qeff/quant/gptq_sweep.h"
+#include "qeff/quant/gptq_choice.h"
 #include "qeff/quant/group_search.h"
 #include "qeff/quant/upper_factor.h"
 #include "qeff/util/check.h"
@@ -50,9 +51,6 @@ class Groups {
                 params_.begin() + row * shape_.groups);
   }
 
-  const GroupParams& Of(int64_t row, int64_t col) const {
-    return Row(row)[col / shape_.group_elems];
-  }
   // Parameters of the groups of a row.
   const GroupParams* Row(int64_t row) const {
     return params_.data() + row * shape_.groups;
@@ -115,17 +113,6 @@ class Groups {
   std::vector<GroupParams> params_;  // [rows, groups]
 };
 
-absl::Status CheckFinite(MatrixView<const float> weights) {
-  for (int64_t r = 0; r < weights.rows(); ++r) {
-    for (int64_t c = 0; c < weights.cols(); ++c) {
-      if (std::isfinite(weights.row(r)[c])) continue;
-      return absl::DataLossError(
-          absl::StrCat("element [", r, ", ", c, "] is NaN or infinite"));
-    }
-  }
-  return absl::OkStatus();
-}
-
 // H with rows and columns in `order`, above the diagonal, and `added` on it.
 Matrix<float> Ordered(const Matrix<float>& h, const std::vector<int64_t>& order,
                       float added) {
@@ -177,18 +164,6 @@ double MeanEnergy(const Matrix<float>& h) {
   return sum / static_cast<double>(h.rows());
 }
 
-// Without a Hessian that can be used.
-void Round(MatrixView<const float> weights, const Groups& groups, int bits,
-           GptqResult* result) {
-  for (int64_t r = 0; r < weights.rows(); ++r) {
-    for (int64_t c = 0; c < weights.cols(); ++c) {
-      result->codes[static_cast<size_t>(r * weights.cols() + c)] =
-          QuantizeValue(weights.row(r)[c], groups.Of(r, c), bits);
-    }
-  }
-  result->rounded_rows = weights.rows();
-}
-
 }  // namespace
 
 FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
@@ -215,42 +190,34 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
   return result;
 }
 
+absl::Status CheckFinite(MatrixView<const float> weights) {
+  for (int64_t r = 0; r < weights.rows(); ++r) {
+    for (int64_t c = 0; c < weights.cols(); ++c) {
+      if (std::isfinite(weights.row(r)[c])) continue;
+      return absl::DataLossError(
+          absl::StrCat("element [", r, ", ", c, "] is NaN or infinite"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
                                         const FactoredHessian& hessian,
                                         const GptqOptions& options,
                                         ThreadPool& pool) {
   QEFF_CHECK(!hessian.usable() || hessian.factor.rows() == weights.cols());
   QEFF_RETURN_IF_ERROR(CheckFinite(weights));
-  Groups groups(weights, options, /*energy=*/{}, pool);
-  GptqResult result;
-  if (!hessian.usable() || weights.rows() * weights.cols() == 0) {
-    result.codes.resize(static_cast<size_t>(weights.rows() * weights.cols()));
-    Round(weights, groups, options.scheme.bits, &result);
-    groups.Store(options, &result);
-    return result;
-  }
-  GptqLayer layer(weights, hessian.order, hessian.factor.view(), pool);
-  GptqSweep best = layer.Quantize(groups, /*propagate=*/false);
-  const std::vector<double> rounding_losses = best.losses;
-  const Groups ranges = groups;
-  const auto take = [&](const Groups& tried) {
-    const GptqSweep sweep = layer.Quantize(tried, options.propagate);
-    for (int64_t r = 0; r < weights.rows(); ++r) {
-      TakeRowIfBetter(sweep, tried, r, weights.cols(), &best, &groups);
-    }
-  };
-  if (options.propagate) take(ranges);
+  std::function<Groups()> searched;
   if (options.search_groups) {
-    take(Groups(weights, options, hessian.energy, pool));
+    searched = [&] { return Groups(weights, options, hessian.energy, pool); };
   }
-  for (size_t r = 0; r < best.losses.size(); ++r) {
-    result.rounding_loss += rounding_losses[r];
-    result.loss += best.losses[r];
-    result.saturated += best.saturated[r];
-    result.rounded_rows += best.losses[r] == rounding_losses[r];
-  }
-  result.codes = CodesInPlace(best.codes, hessian.order, pool);
-  groups.Store(options, &result);
+  GptqChoice<Groups> choice = ChooseCodes<Groups>(
+      weights, hessian.order, hessian.factor.view(), options.propagate,
+      Groups(weights, options, /*energy=*/{}, pool), searched, pool);
+  GptqResult result;
+  static_cast<GptqLosses&>(result) = choice.losses;
+  result.codes = std::move(choice.codes);
+  choice.groups.Store(options, &result);
   return result;
 }
 

@@ -20,9 +20,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/gptq_sweep.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
@@ -64,19 +66,14 @@ struct FactoredHessian {
 FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
                               ThreadPool& pool);
 
-struct GptqResult {
+struct GptqResult : GptqLosses {
   std::vector<uint8_t> codes;   // [rows, cols], one a byte
   std::vector<uint8_t> scales;  // [rows, groups] of scale_dtype
   std::vector<uint8_t> zeros;   // [rows, groups] codes of 0; symmetric: empty
-
-  // trace((W - Q) H (W - Q)^T) with the damped Hessian, of these codes and of
-  // rounding to nearest with ComputeGroupParams. Never greater than the latter,
-  // row by row.
-  double loss = 0;
-  double rounding_loss = 0;
-  int64_t saturated = 0;     // weights beyond the outermost code by half a step
-  int64_t rounded_rows = 0;  // that are those of rounding to nearest
 };
+
+// Errors: kDataLoss naming the first weight that is NaN or infinite.
+absl::Status CheckFinite(MatrixView<const float> weights);
 
 // Codes of `weights` [rows, cols] = [out, in features], which may be some rows
 // of a matrix. Errors: kDataLoss naming the first weight that is NaN or

@@ -6,64 +6,17 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "qeff/format/ggml_codec.h"
-#include "qeff/format/packing.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/quant/gap_correction.h"
-#include "qeff/quant/ggml_gptq.h"
 #include "qeff/quant/quantized_output.h"
+#include "qeff/quant/solve_rows.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checksum.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
-
-constexpr int64_t kRowsOfTask = 16;
-
-// Codes [rows, cols], one a byte, packed row by row.
-std::vector<uint8_t> PackRows(const QuantizedShape& shape, int bits,
-                              absl::Span<const uint8_t> codes,
-                              ThreadPool& pool) {
-  const size_t row_bytes = static_cast<size_t>(4 * shape.row_words);
-  const size_t cols = static_cast<size_t>(shape.cols);
-  std::vector<uint8_t> packed(static_cast<size_t>(shape.rows) * row_bytes);
-  pool.ParallelFor(
-      shape.rows, kRowsOfTask, [&](int64_t begin, int64_t end, int /*thread*/) {
-        for (size_t r = static_cast<size_t>(begin);
-             r < static_cast<size_t>(end); ++r) {
-          PackCodes(bits, codes.subspan(r * cols, cols),
-                    absl::MakeSpan(packed).subspan(r * row_bytes, row_bytes));
-        }
-      });
-  return packed;
-}
-
-// What the codes stand for, as a reader of the file computes it.
-void Dequantize(const QuantizedShape& shape, const QuantScheme& scheme,
-                DType scale_dtype, const GptqResult& result,
-                MatrixView<float> out, ThreadPool& pool) {
-  const size_t scale_bytes = DTypeBytes(scale_dtype);
-  pool.ParallelFor(
-      shape.rows, kRowsOfTask, [&](int64_t row, int64_t end, int /*thread*/) {
-        for (; row < end; ++row) {
-          const uint8_t* codes = result.codes.data() + row * shape.cols;
-          for (int64_t g = 0; g < shape.groups; ++g) {
-            const size_t group = static_cast<size_t>(row * shape.groups + g);
-            const float scale = LoadScale(
-                scale_dtype, result.scales.data() + group * scale_bytes);
-            const int zero =
-                shape.asymmetric ? result.zeros[group] : 1 << (scheme.bits - 1);
-            const int64_t last =
-                std::min(shape.cols, (g + 1) * shape.group_elems);
-            for (int64_t c = g * shape.group_elems; c < last; ++c) {
-              out.row(row)[c] = DequantizeValue(codes[c], zero, scale);
-            }
-          }
-        }
-      });
-}
 
 // Errors: kDataLoss naming the first element of rows from `begin` on that is
 // not finite.
@@ -90,11 +43,7 @@ struct GptqSolver::Inputs {
   Matrix<float> residual_gap;  // may be empty
 };
 
-struct GptqSolver::LayerTotals {
-  double loss = 0, rounding_loss = 0;
-  int64_t saturated = 0;
-  int64_t rounded_rows = 0;
-};
+struct GptqSolver::LayerTotals : GptqLosses {};
 
 GptqSolver::GptqSolver(const Transformer& model, const QuantizePlan& plan,
                        const GptqSolverOptions& options, ThreadPool& pool)
@@ -163,64 +112,20 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                        : inputs.residual_gap.view().Rows(begin, weights.rows()),
                    weights, pool_);
   }
-  if (tensor.scheme.ggml.has_value()) {
-    return SolveBlocks(tensor, begin, weights, inputs, totals);
-  }
   QEFF_ASSIGN_OR_RETURN(
-      const GptqResult result,
-      QuantizeGptq(weights, inputs.hessian, options, pool_),
+      const SolvedRows solved,
+      qeff::SolveRows(weights, inputs.hessian, options, pool_),
       absl::StrCat("tensor ", tensor.name, ", rows from ", begin, " on"));
-  const QuantizedShape shape(tensor.scheme, weights.rows(), weights.cols());
-  QEFF_RETURN_IF_ERROR(WriteQuantizedRows(
-      tensor, begin, weights.rows(),
-      {PackRows(shape, tensor.scheme.bits, result.codes, pool_), result.scales,
-       result.zeros},
-      [this](const std::string& name, uint64_t offset_bytes,
-             absl::Span<const uint8_t> bytes) {
-        return Write(name, offset_bytes, bytes);
-      }));
-  Dequantize(shape, tensor.scheme, options.scale_dtype, result, weights, pool_);
-  totals->loss += result.loss;
-  totals->rounding_loss += result.rounding_loss;
-  totals->saturated += result.saturated;
-  totals->rounded_rows += result.rounded_rows;
-  return absl::OkStatus();
-}
-
-absl::Status GptqSolver::SolveBlocks(const PlannedTensor& tensor, int64_t begin,
-                                     MatrixView<float> weights,
-                                     const Inputs& inputs,
-                                     LayerTotals* totals) {
-  const GgmlType type = *tensor.scheme.ggml;
-  QEFF_ASSIGN_OR_RETURN(
-      const GgmlGptqResult result,
-      QuantizeGgmlGptq(weights, inputs.hessian, Options(tensor), pool_),
-      absl::StrCat("tensor ", tensor.name, ", rows from ", begin, " on"));
-  QuantizedRowBytes bytes;
-  bytes.blocks = result.blocks;
   QEFF_RETURN_IF_ERROR(
-      WriteQuantizedRows(tensor, begin, weights.rows(), bytes,
+      WriteQuantizedRows(tensor, begin, weights.rows(), solved.bytes(),
                          [this](const std::string& name, uint64_t offset_bytes,
-                                absl::Span<const uint8_t> part) {
-                           return Write(name, offset_bytes, part);
+                                absl::Span<const uint8_t> bytes) {
+                           return Write(name, offset_bytes, bytes);
                          }));
-  const size_t cols = static_cast<size_t>(weights.cols());
-  const size_t row_bytes =
-      result.blocks.size() / static_cast<size_t>(weights.rows());
-  pool_.ParallelFor(
-      weights.rows(), kRowsOfTask, [&](int64_t row, int64_t end, int) {
-        for (; row < end; ++row) {
-          DecodeGgmlRow(
-              type,
-              absl::MakeConstSpan(result.blocks)
-                  .subspan(static_cast<size_t>(row) * row_bytes, row_bytes),
-              absl::MakeSpan(weights.row(row), cols));
-        }
-      });
-  totals->loss += result.loss;
-  totals->rounding_loss += result.rounding_loss;
-  totals->saturated += result.saturated;
-  totals->rounded_rows += result.rounded_rows;
+  totals->loss += solved.loss;
+  totals->rounding_loss += solved.rounding_loss;
+  totals->saturated += solved.saturated;
+  totals->rounded_rows += solved.rounded_rows;
   return absl::OkStatus();
 }
 

@@ -97,10 +97,6 @@ class GptqSolver : public LayerSolver {
   absl::Status SolveRows(const PlannedTensor& tensor, int64_t begin,
                          MatrixView<float> weights, const Inputs& inputs,
                          LayerTotals* totals);
-  // The same for ggml's blocks, after corrections.
-  absl::Status SolveBlocks(const PlannedTensor& tensor, int64_t begin,
-                           MatrixView<float> weights, const Inputs& inputs,
-                           LayerTotals* totals);
   void Report(const PlannedTensor& tensor, const Inputs& inputs,
               const LayerTotals& totals);
   absl::Status Write(const std::string& name, uint64_t offset_bytes,

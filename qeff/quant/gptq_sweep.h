@@ -33,6 +33,17 @@ struct GptqSweep {
   std::vector<int64_t> saturated;  // of a row
 };
 
+// What a layer, or some rows of it, loses in the end.
+struct GptqLosses {
+  // trace((W - Q) H (W - Q)^T) with the damped Hessian, of the codes and of
+  // rounding to nearest, for integers with ComputeGroupParams. Never greater
+  // than the latter, row by row.
+  double loss = 0;
+  double rounding_loss = 0;
+  int64_t saturated = 0;     // weights beyond the outermost code by half a step
+  int64_t rounded_rows = 0;  // that are those of rounding to nearest
+};
+
 // A layer whose Hessian is factored (FactoredHessian, usable): `order` and
 // `factor`, which it borrows. Not thread-safe.
 class GptqLayer {

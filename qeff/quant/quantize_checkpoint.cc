@@ -15,12 +15,14 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "qeff/format/codebook_rows.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/format/ggml_codec.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/kernels/quantize/quantize.h"
+#include "qeff/quant/codebook_search.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/quant/weight_rows.h"
 #include "qeff/util/status.h"
@@ -136,6 +138,45 @@ absl::Status EncodeBlocks(const Checkpoint& checkpoint, const Piece& piece,
   return WriteQuantizedRows(tensor, piece.begin, piece.count, bytes, sink);
 }
 
+// Rounds `rows` to codes of a table.
+absl::Status EncodeCodebook(const Checkpoint& checkpoint, const Piece& piece,
+                            const WeightRows& rows, Workspace* workspace,
+                            TensorSink sink) {
+  const PlannedTensor& tensor = *piece.tensor;
+  const QuantizedShape shape(tensor.scheme, piece.count, tensor.cols);
+  const size_t count = static_cast<size_t>(piece.count);
+  const size_t cols = static_cast<size_t>(tensor.cols);
+  const size_t row_bytes = static_cast<size_t>(shape.row_bytes);
+  const size_t source_bytes = cols * DTypeBytes(rows.dtype);
+  const size_t scale_row_bytes =
+      static_cast<size_t>(shape.groups) * DTypeBytes(tensor.scale_dtype());
+  std::vector<float> row(cols);
+  std::vector<uint8_t> codes(cols);
+  workspace->packed.resize(count * row_bytes);
+  workspace->scales.resize(count * scale_row_bytes);
+  for (size_t r = 0; r < count; ++r) {
+    ConvertToFloat(rows.dtype,
+                   rows.bytes.subspan(r * source_bytes, source_bytes),
+                   absl::MakeSpan(row));
+    if (!std::isfinite(AbsMax(row))) {
+      const auto bad = std::find_if(row.begin(), row.end(),
+                                    [](float x) { return !std::isfinite(x); });
+      return NotFinite(checkpoint, tensor,
+                       piece.begin + static_cast<int64_t>(r),
+                       bad - row.begin());
+    }
+    RoundCodebookRow(tensor.scheme, row, tensor.scale_dtype(),
+                     absl::MakeSpan(codes),
+                     absl::MakeSpan(workspace->scales)
+                         .subspan(r * scale_row_bytes, scale_row_bytes));
+    PackCodebookRow(
+        tensor.scheme.bits, codes,
+        absl::MakeSpan(workspace->packed).subspan(r * row_bytes, row_bytes));
+  }
+  return WriteQuantizedRows(tensor, piece.begin, piece.count,
+                            {workspace->packed, workspace->scales, {}}, sink);
+}
+
 absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
                            Workspace* workspace, TensorSink sink) {
   const PlannedTensor& tensor = *piece.tensor;
@@ -143,9 +184,10 @@ absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
   const WeightRows rows = ReadWeightRows(weight, tensor.transposed, piece.begin,
                                          piece.count, &workspace->rows);
 
-  if (tensor.scheme.ggml.has_value()) {
-    QEFF_RETURN_IF_ERROR(
-        EncodeBlocks(checkpoint, piece, rows, workspace, sink));
+  if (!tensor.scheme.integers()) {
+    const auto encode =
+        tensor.scheme.ggml.has_value() ? EncodeBlocks : EncodeCodebook;
+    QEFF_RETURN_IF_ERROR(encode(checkpoint, piece, rows, workspace, sink));
     ReleasePiece(checkpoint, piece, weight);
     return absl::OkStatus();
   }

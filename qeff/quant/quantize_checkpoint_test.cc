@@ -257,11 +257,10 @@ TEST(QuantizeCheckpoint, ManyPiecesOfATensor) {
 }
 
 TEST(QuantizeCheckpoint, NanAndInfinityNameTensorAndIndexAndLeaveNothing) {
-  const std::pair<float, const char*> cases[] = {{NAN, "int4_g32"},
-                                                 {INFINITY, "int4_g32"},
-                                                 {-INFINITY, "int4_g32"},
-                                                 {NAN, "q4_0"},
-                                                 {1e6f, "q4_0"}};
+  const std::pair<float, const char*> cases[] = {
+      {NAN, "int4_g32"}, {INFINITY, "int4_g32"}, {-INFINITY, "int4_g32"},
+      {NAN, "q4_0"},     {1e6f, "q4_0"},         {NAN, "mxfp4"},
+      {-INFINITY, "nf4"}};
   for (const auto& [value, scheme] : cases) {
     std::vector<float> gate;
     TinyLlama(kManyRows, &gate);
@@ -381,6 +380,32 @@ TEST(QuantizeCheckpoint, BlocksOfGgml) {
             << tensor.name;
       }
       EXPECT_EQ(quantized, 2 * 6 + 1);
+    }
+  }
+}
+
+TEST(QuantizeCheckpoint, Codebooks) {
+  // On normal weights (codebook_search_test), and a fifth more.
+  const std::pair<const char*, double> cases[] = {
+      {"nf4", 0.11},   {"nf4_g24", 0.10}, {"fp8_e4m3", 0.033},
+      {"mxfp4", 0.14}, {"mxfp6", 0.036},  {"mxint8", 0.012}};
+  for (const char* shape : {"tiny", "tiny-gpt2", "tiny-qwen2"}) {
+    const TestModel model(SynthModel(
+        shape, shape == std::string("tiny") ? DType::kF16 : DType::kBF16));
+    for (const auto& [scheme, max_error] : cases) {
+      SCOPED_TRACE(absl::StrCat(shape, " ", scheme));
+      QuantizeOptions options = OptionsFor(scheme);
+      options.lm_head = options.scheme;
+      const auto plan = model.Plan(options);
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      const auto written = Checkpoint::Open(Quantize(model, *plan)).value();
+      EXPECT_EQ(written->weight_bytes(), plan->BytesAfter());
+      EXPECT_TRUE(MapModel(*written).ok());
+      for (const PlannedTensor& tensor : plan->tensors) {
+        if (!tensor.quantized()) continue;
+        EXPECT_LT(RelativeError(model, tensor, *written), max_error)
+            << tensor.name;
+      }
     }
   }
 }

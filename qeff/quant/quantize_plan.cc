@@ -21,7 +21,17 @@ namespace {
 constexpr char kLmHead[] = "lm_head";
 
 absl::Status CheckScheme(const QuantScheme& scheme) {
-  return ParseQuantScheme(QuantSchemeName(scheme)).status();
+  const std::string name = QuantSchemeName(scheme);
+  QEFF_ASSIGN_OR_RETURN(QuantScheme named, ParseQuantScheme(name));
+  if (!scheme.codebook.has_value()) return absl::OkStatus();
+  if (!scheme.symmetric) {
+    return InvalidInputError("scheme ", name,
+                             ": asymmetric: it has no zero points");
+  }
+  named.scale_rule = scheme.scale_rule;
+  if (named == scheme) return absl::OkStatus();
+  return InvalidInputError("scheme ", name, ": expected ", named.bits,
+                           " bits, found ", scheme.bits);
 }
 
 absl::Status CheckNotQuantized(const Checkpoint& checkpoint) {

@@ -67,7 +67,7 @@ struct PlannedTensor {
   bool quantized() const {
     return action == Action::kQuantize || action == Action::kAdd;
   }
-  DType scale_dtype() const { return ScaleDType(dtype); }
+  DType scale_dtype() const { return ScaleDType(scheme, dtype); }
   // Stored bits a weight after the run; of the copy with kAdd.
   double BitsPerWeight() const;
 };

@@ -327,5 +327,33 @@ TEST(QuantizePlan, BlocksOfGgml) {
       << none.status();
 }
 
+TEST(QuantizePlan, Codebooks) {
+  // Rows of 64, and of 172 in down_proj.
+  const TestModel model(SynthModel("tiny"));
+  const auto layout = [&](const char* scheme) {
+    const auto plan = model.Plan(OptionsFor(scheme));
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan->layout;
+  };
+  EXPECT_EQ(layout("fp8_e4m3"), QuantizedLayout::kCompressedTensors);
+  EXPECT_EQ(layout("mxfp4"), QuantizedLayout::kQeff);
+  EXPECT_EQ(layout("nf4"), QuantizedLayout::kQeff);
+  const auto plan = model.Plan(OptionsFor("mxfp6"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(FindPlanned(*plan, kUp).BitsPerWeight(), 6.25);
+  EXPECT_EQ(FindPlanned(*plan, kUp).scale_dtype(), DType::kU8);
+  EXPECT_TRUE(absl::StrContains(plan->layout_reason, "it has no mxfp6"))
+      << plan->layout_reason;
+
+  QuantizeOptions wrong = OptionsFor("nf4");
+  wrong.scheme.symmetric = false;
+  ExpectError(model.Plan(wrong), absl::StatusCode::kInvalidArgument,
+              "nf4: asymmetric: it has no zero points");
+  wrong = OptionsFor("mxfp6");
+  wrong.scheme.bits = 4;
+  ExpectError(model.Plan(wrong), absl::StatusCode::kInvalidArgument,
+              "mxfp6: expected 6 bits, found 4");
+}
+
 }  // namespace
 }  // namespace qeff

@@ -12,9 +12,10 @@ namespace qeff {
 namespace {
 
 // With the first rows.
-absl::Status WriteShape(const PlannedTensor& tensor, int64_t begin,
+absl::Status WriteShape(const PlannedTensor& tensor,
+                        const QuantizedShape& shape, int64_t begin,
                         TensorSink sink) {
-  if (begin != 0) return absl::OkStatus();
+  if (begin != 0 || !shape.stores_shape) return absl::OkStatus();
   const int64_t sides[2] = {tensor.rows, tensor.cols};
   return sink(
       ShapeTensorName(tensor.module), 0,
@@ -49,12 +50,14 @@ absl::Status WriteQuantizedRows(const PlannedTensor& tensor, int64_t begin,
     QEFF_RETURN_IF_ERROR(sink(
         BlocksTensorName(tensor.module),
         static_cast<uint64_t>(begin * shape.block_row_bytes), rows.blocks));
-    return WriteShape(tensor, begin, sink);
+    return WriteShape(tensor, shape, begin, sink);
   }
-  const int64_t row_bytes = 4 * shape.row_words;
+  const int64_t row_bytes = shape.row_bytes;
   const int64_t scale_row_bytes =
       shape.groups * static_cast<int64_t>(DTypeBytes(tensor.scale_dtype()));
-  QEFF_RETURN_IF_ERROR(sink(PackedTensorName(tensor.module),
+  QEFF_RETURN_IF_ERROR(sink(tensor.scheme.codebook == Codebook::kF8E4M3
+                                ? Fp8TensorName(tensor.module)
+                                : PackedTensorName(tensor.module),
                             static_cast<uint64_t>(begin * row_bytes),
                             rows.packed));
   QEFF_RETURN_IF_ERROR(sink(ScaleTensorName(tensor.module),
@@ -70,7 +73,7 @@ absl::Status WriteQuantizedRows(const PlannedTensor& tensor, int64_t begin,
                               static_cast<uint64_t>(4 * word * shape.groups),
                               words));
   }
-  return WriteShape(tensor, begin, sink);
+  return WriteShape(tensor, shape, begin, sink);
 }
 
 absl::Status CopyTensorBytes(const Checkpoint& checkpoint,

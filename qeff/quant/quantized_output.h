@@ -33,7 +33,7 @@ inline constexpr int64_t kQuantizedRowMultiple = 32;
 
 // Results for some rows of a tensor, as QuantizeRows gives them.
 struct QuantizedRowBytes {
-  absl::Span<const uint8_t> packed;  // [rows, row_words] words
+  absl::Span<const uint8_t> packed;  // [rows, row_bytes]
   absl::Span<const uint8_t> scales;  // [rows, groups] of scale_dtype
   absl::Span<const uint8_t> zeros;   // [rows, groups], one a byte; or empty
   // [rows, block_row_bytes] with ggml's blocks, which have none of the above.

@@ -33,8 +33,9 @@ namespace {
 constexpr char kSchemes[] =
     "intB with one scale a row, or intB_gN with one scale a group of N weights "
     "of a row: int8, int4_g128, int2_g32, ... B is 2 to 8, N a multiple of 8 "
-    "up to 65536. q8_0, q4_0, q4_k, q5_k and q6_k are blocks of ggml, which "
-    "export writes into a GGUF file as they are.";
+    "up to 65536. nf4, nf4_gN, fp8_e4m3, mxfp4, mxfp6 and mxint8 are floats of "
+    "few bits and OCP's microscaling formats. q8_0, q4_0, q4_k, q5_k and q6_k "
+    "are blocks of ggml, which export writes into a GGUF file as they are.";
 
 constexpr int64_t kDefaultSequenceLength = 2048;
 
@@ -316,6 +317,11 @@ class QuantizeCommand : public Command {
                                      const std::string& name) const {
     absl::StatusOr<QuantScheme> scheme = ParseQuantScheme(name);
     if (!scheme.ok()) return FlagError(flag, scheme.status());
+    if (asymmetric_ && !scheme->integers()) {
+      return UsageError(absl::StrCat("--asymmetric has no meaning with --",
+                                     flag, "=", name,
+                                     ", which has no zero points"));
+    }
     scheme->symmetric = !asymmetric_;
     // AddChoice has checked the name.
     QEFF_ASSIGN_OR_RETURN(scheme->scale_rule, ParseScaleRule(scale_rule_));

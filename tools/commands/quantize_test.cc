@@ -37,6 +37,14 @@ class QuantizeCommandTest : public ::testing::Test {
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     return RunQeff(arguments);
   }
+  // Mean, from the original.
+  double Kl(const std::string& model, const std::string& executor) const {
+    const CommandOutcome eval = RunQeff(
+        {"eval", "--model=" + model, "--reference=" + model_, "--text=" + text_,
+         "--context_length=64", "--max_tokens=500", "--executor=" + executor});
+    EXPECT_EQ(eval.code, 0) << eval.err;
+    return eval.json["kl_mean"].get<double>();
+  }
   std::string Calibration() const { return "--calibration=" + text_; }
   bool Exists(const std::string& name) const {
     struct stat info;
@@ -77,13 +85,6 @@ TEST_F(QuantizeCommandTest, EveryAlgorithm) {
 
 // To a folder that both executors run alike, and on into a GGUF file.
 TEST_F(QuantizeCommandTest, BlocksOfGgml) {
-  const auto kl = [&](const std::string& model, const std::string& executor) {
-    const CommandOutcome eval = RunQeff(
-        {"eval", "--model=" + model, "--reference=" + model_, "--text=" + text_,
-         "--context_length=64", "--max_tokens=500", "--executor=" + executor});
-    EXPECT_EQ(eval.code, 0) << eval.err;
-    return eval.json["kl_mean"].get<double>();
-  };
   for (const std::string scheme : {"q4_0", "q8_0"}) {
     SCOPED_TRACE(scheme);
     const std::string output = folder_ + "/" + scheme;
@@ -93,16 +94,16 @@ TEST_F(QuantizeCommandTest, BlocksOfGgml) {
     ASSERT_EQ(quantized.code, 0) << quantized.err;
     EXPECT_THAT(quantized.out,
                 HasSubstr("rows of 172 are not whole blocks of 32"));
-    const double host = kl(output, "host");
+    const double host = Kl(output, "host");
     // Activations are integers in the engine.
-    EXPECT_NEAR(kl(output, "engine"), host, 0.2 * host + 1e-4);
+    EXPECT_NEAR(Kl(output, "engine"), host, 0.2 * host + 1e-4);
     const std::string file = output + ".gguf";
     const CommandOutcome exported =
         RunQeff({"export", "--model=" + output, "--output=" + file});
     ASSERT_EQ(exported.code, 0) << exported.err;
     EXPECT_THAT(exported.out, HasSubstr("ffn_down.weight is f16"));
     // The embedding is Q8_0 there.
-    EXPECT_NEAR(kl(file, "host"), host, 0.2 * host + 1e-4);
+    EXPECT_NEAR(Kl(file, "host"), host, 0.2 * host + 1e-4);
   }
   const CommandOutcome refused =
       RunQeff({"quantize", "--model=" + model_, "--output=" + folder_ + "/k",
@@ -110,6 +111,64 @@ TEST_F(QuantizeCommandTest, BlocksOfGgml) {
   EXPECT_EQ(refused.code, 3);
   EXPECT_THAT(refused.err,
               HasSubstr("down_proj: rows of 172 are not whole blocks of 256"));
+}
+
+// Every scheme that is no integers, by every algorithm, to folders that both
+// executors run alike.
+TEST_F(QuantizeCommandTest, CodebooksByEveryAlgorithm) {
+  for (const std::string scheme :
+       {"nf4", "fp8_e4m3", "mxfp4", "mxfp6", "mxint8"}) {
+    double kl_of_rounding = 0;
+    for (const std::string algorithm :
+         {"rtn", "awq", "gptq", "awq,gptq", "best"}) {
+      SCOPED_TRACE(scheme + " " + algorithm);
+      const std::string output = folder_ + "/" + scheme + algorithm;
+      std::vector<std::string> arguments = {"quantize",
+                                            "--model=" + model_,
+                                            "--output=" + output,
+                                            "--scheme=" + scheme,
+                                            "--algorithm=" + algorithm,
+                                            "--lm_head=" + scheme};
+      if (algorithm != "rtn") {
+        for (const std::string& flag :
+             {Calibration(), std::string("--calibration_tokens=600"),
+              std::string("--sequence_length=100")}) {
+          arguments.push_back(flag);
+        }
+      }
+      const CommandOutcome quantized = RunQeff(arguments);
+      ASSERT_EQ(quantized.code, 0) << quantized.err;
+      if (algorithm != "rtn") {
+        ASSERT_EQ(quantized.json["layers"].size(), 15u);
+        for (const Json& layer : quantized.json["layers"]) {
+          EXPECT_EQ(layer["scheme"], scheme);
+          EXPECT_LE(layer["loss"].get<double>(),
+                    layer["rounding_loss"].get<double>());
+        }
+      }
+      const double host = Kl(output, "host");
+      EXPECT_GT(host, 0);
+      if (algorithm == "rtn") {
+        kl_of_rounding = host;
+        // Activations are integers in the engine.
+        EXPECT_NEAR(Kl(output, "engine"), host, 0.2 * host + 1e-4);
+      } else {
+        EXPECT_LT(host, 1.2 * kl_of_rounding);
+      }
+    }
+  }
+}
+
+TEST_F(QuantizeCommandTest, CodebooksHaveNoZeroPoints) {
+  for (const std::string scheme : {"nf4", "mxint8", "q4_0"}) {
+    const CommandOutcome refused =
+        RunQeff({"quantize", "--model=" + model_, "--output=" + folder_ + "/a",
+                 "--scheme=" + scheme, "--asymmetric"});
+    EXPECT_EQ(refused.code, kExitUsage);
+    EXPECT_THAT(refused.err, HasSubstr("--asymmetric has no meaning with "
+                                       "--scheme=" +
+                                       scheme));
+  }
 }
 
 TEST_F(QuantizeCommandTest, TooFewTokensIsSaid) {
