@@ -388,7 +388,7 @@ TEST(QuantizeCheckpoint, Codebooks) {
   const std::pair<const char*, double> cases[] = {
       {"nf4", 0.11},   {"nf4_g24", 0.10}, {"fp8_e4m3", 0.033},
       {"mxfp4", 0.14}, {"mxfp6", 0.036},  {"mxint8", 0.012}};
-  for (const char* shape : {"tiny", "tiny-gpt2", "tiny-qwen2"}) {
+  for (const char* shape : {"tiny", "tiny-gpt2", "tiny-mistral"}) {
     const TestModel model(SynthModel(
         shape, shape == std::string("tiny") ? DType::kF16 : DType::kBF16));
     for (const auto& [scheme, max_error] : cases) {

@@ -345,6 +345,14 @@ TEST(QuantizePlan, Codebooks) {
   EXPECT_TRUE(absl::StrContains(plan->layout_reason, "it has no mxfp6"))
       << plan->layout_reason;
 
+  // All rows of this one are whole groups.
+  const TestModel whole(SynthModel("tiny-mistral"));
+  const auto mxfp4 = whole.Plan(OptionsFor("mxfp4"));
+  ASSERT_TRUE(mxfp4.ok()) << mxfp4.status();
+  EXPECT_EQ(mxfp4->layout, QuantizedLayout::kCompressedTensors);
+  EXPECT_EQ(mxfp4->config["quantization_config"]["format"],
+            "mxfp4-pack-quantized");
+
   QuantizeOptions wrong = OptionsFor("nf4");
   wrong.scheme.symmetric = false;
   ExpectError(model.Plan(wrong), absl::StatusCode::kInvalidArgument,
