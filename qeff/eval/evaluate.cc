@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "qeff/eval/kl_divergence.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -22,38 +23,17 @@ struct TokenScore {
   bool finite = true;
 };
 
-struct LogSoftmax {
-  double max;
-  double log_sum;  // ln sum exp(x - max)
-  int64_t arg_max;
-
-  double LogProbability(float logit) const { return logit - max - log_sum; }
-};
-
-LogSoftmax Normalize(const float* logits, int64_t size) {
-  LogSoftmax result;
-  const float* top = std::max_element(logits, logits + size);
-  result.max = *top;
-  result.arg_max = top - logits;
-  double sum = 0;
-  for (int64_t i = 0; i < size; ++i) sum += std::exp(logits[i] - result.max);
-  result.log_sum = std::log(sum);
-  return result;
-}
-
-TokenScore Score(const float* q_logits, const float* p_logits, int64_t vocab,
-                 int32_t token) {
+TokenScore Score(absl::Span<const float> q_logits,
+                 absl::Span<const float> p_logits, int32_t token) {
   TokenScore score;
-  const LogSoftmax q = Normalize(q_logits, vocab);
-  const double log_q = q.LogProbability(q_logits[token]);
+  const LogSoftmax q(q_logits);
+  const double log_q = q.LogProbability(q_logits[static_cast<size_t>(token)]);
   score.nll = -log_q;
-  if (p_logits != nullptr) {
-    const LogSoftmax p = Normalize(p_logits, vocab);
-    for (int64_t i = 0; i < vocab; ++i) {
-      const double log_p_i = p.LogProbability(p_logits[i]);
-      score.kl += std::exp(log_p_i) * (log_p_i - q.LogProbability(q_logits[i]));
-    }
-    score.dp = std::exp(log_q) - std::exp(p.LogProbability(p_logits[token]));
+  if (!p_logits.empty()) {
+    const LogSoftmax p(p_logits);
+    score.kl = KlDivergence(p_logits, p, q_logits, q);
+    score.dp = std::exp(log_q) -
+               std::exp(p.LogProbability(p_logits[static_cast<size_t>(token)]));
     score.agrees = p.arg_max == q.arg_max;
   }
   // A NaN or an infinite logit anywhere makes one of these non-finite.
@@ -122,7 +102,10 @@ class Evaluator {
       std::vector<TokenScore> scores(static_cast<size_t>(rows));
       pool_->ParallelFor(rows, 1, [&](int64_t begin, int64_t end, int) {
         for (int64_t r = begin; r < end; ++r) {
-          scores[r] = Score(q.row(r), p.empty() ? nullptr : p.row(r), vocab,
+          const size_t size = static_cast<size_t>(vocab);
+          scores[r] = Score(absl::MakeSpan(q.row(r), size),
+                            p.empty() ? absl::Span<const float>()
+                                      : absl::MakeSpan(p.row(r), size),
                             window.tokens[token + r]);
         }
       });

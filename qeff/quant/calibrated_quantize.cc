@@ -27,7 +27,7 @@ namespace {
 constexpr int64_t kCopyBytes = 4 << 20;
 
 // Changes with this code's results: work of another version is not resumed.
-constexpr int kJournalVersion = 2;
+constexpr int kJournalVersion = 3;
 
 std::string Fingerprint(absl::string_view text) {
   return absl::StrCat(absl::Hex(Checksum64(AsBytes(text))));

@@ -25,6 +25,7 @@ constexpr int64_t kRowsOfTask = GptqLayer::kRowsOfTask;
 // Groups and their scales.
 class CodebookGroups {
  public:
+  static constexpr bool kFreeScales = true;
   struct Params {
     float scale;
     float inverse;
@@ -34,6 +35,7 @@ class CodebookGroups {
   CodebookGroups(MatrixView<const float> weights, const GptqOptions& options,
                  const std::vector<float>& energy, ThreadPool& pool)
       : format_(FormatOf(*options.scheme.codebook)),
+        scale_dtype_(options.scale_dtype),
         shape_(options.scheme, weights.rows(), weights.cols()),
         params_(static_cast<size_t>(shape_.rows * shape_.groups)) {
     pool.ParallelFor(shape_.rows, kRowsOfTask,
@@ -62,6 +64,21 @@ class CodebookGroups {
   }
   bool Saturates(float wanted, uint8_t /*code*/, const Params& params) const {
     return std::abs(wanted * params.inverse) > format_.saturation;
+  }
+
+  float Unscaled(uint8_t code, const Params& /*params*/) const {
+    return format_.values[code];
+  }
+  // Powers of two stay, and a scale that would be far off is not taken.
+  void SetScale(int64_t row, int64_t group, double scale) {
+    Params& params = params_[static_cast<size_t>(row * shape_.groups + group)];
+    const double ratio = scale / static_cast<double>(params.scale);
+    constexpr double kMost = 4;
+    if (scale_dtype_ == DType::kU8 || !(ratio > 1 / kMost && ratio < kMost)) {
+      return;
+    }
+    params.scale = RoundedScale(static_cast<float>(scale), scale_dtype_);
+    params.inverse = 1.0f / params.scale;
   }
 
   std::vector<uint8_t> StoredScales(DType dtype) const {
@@ -94,6 +111,7 @@ class CodebookGroups {
   }
 
   const CodebookFormat& format_;
+  DType scale_dtype_;
   QuantizedShape shape_;
   std::vector<Params> params_;  // [rows, groups]
 };
@@ -113,7 +131,8 @@ absl::StatusOr<CodebookGptqResult> QuantizeCodebookGptq(
     };
   }
   GptqChoice<CodebookGroups> choice = ChooseCodes<CodebookGroups>(
-      weights, hessian.order, hessian.factor.view(), options.propagate,
+      weights, hessian.order, hessian.factor.view(), hessian.damped.view(),
+      options.propagate, options.scheme.bits,
       CodebookGroups(weights, options, /*energy=*/{}, pool), searched, pool);
   CodebookGptqResult result;
   static_cast<GptqLosses&>(result) = choice.losses;

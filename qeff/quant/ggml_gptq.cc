@@ -25,6 +25,8 @@ constexpr int64_t kRowsOfTask = GptqLayer::kRowsOfTask;
 // those of the format less its smallest.
 class GgmlGroups {
  public:
+  // Those of a block's sub-blocks are multiples of one.
+  static constexpr bool kFreeScales = false;
   struct Params {
     float scale;
     float inverse;  // 0 where the scale is
@@ -178,7 +180,8 @@ absl::StatusOr<GgmlGptqResult> QuantizeGgmlGptq(MatrixView<const float> weights,
     };
   }
   const GptqChoice<GgmlGroups> choice = ChooseCodes<GgmlGroups>(
-      weights, hessian.order, hessian.factor.view(), options.propagate,
+      weights, hessian.order, hessian.factor.view(), hessian.damped.view(),
+      options.propagate, options.scheme.bits,
       GgmlGroups(*format, weights, equal, pool), searched, pool);
   GgmlGptqResult result;
   static_cast<GptqLosses&>(result) = choice.losses;

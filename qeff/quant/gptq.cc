@@ -31,11 +31,13 @@ constexpr int64_t kRowsOfTask = 16;
 class Groups {
  public:
   using Params = GroupParams;
+  static constexpr bool kFreeScales = true;
 
   // `energy`: importance of the columns; empty: ranges decide.
   Groups(MatrixView<const float> weights, const GptqOptions& options,
          const std::vector<float>& energy, ThreadPool& pool)
       : bits_(options.scheme.bits),
+        scale_dtype_(options.scale_dtype),
         shape_(options.scheme, weights.rows(), weights.cols()),
         params_(static_cast<size_t>(shape_.rows * shape_.groups)) {
     pool.ParallelFor(shape_.rows, kRowsOfTask,
@@ -70,6 +72,23 @@ class Groups {
         wanted * params.inverse -
         static_cast<float>(static_cast<int>(code) - params.zero);
     return std::abs(steps) > 0.501f;
+  }
+
+  float Unscaled(uint8_t code, const GroupParams& params) const {
+    return static_cast<float>(static_cast<int>(code) - params.zero);
+  }
+  // A scale that would be another sign's, or far off, is not taken.
+  void SetScale(int64_t row, int64_t group, double scale) {
+    GroupParams& params =
+        params_[static_cast<size_t>(row * shape_.groups + group)];
+    uint8_t stored[sizeof(float)];
+    StoreScale(static_cast<float>(scale), scale_dtype_, stored);
+    const float rounded = LoadScale(scale_dtype_, stored);
+    const float ratio = rounded / params.scale;
+    constexpr float kMost = 4.0f;
+    if (!(ratio > 1 / kMost && ratio < kMost)) return;
+    params.scale = rounded;
+    params.inverse = 1.0f / rounded;
   }
 
   void Store(const GptqOptions& options, GptqResult* result) const {
@@ -109,6 +128,7 @@ class Groups {
   }
 
   int bits_;
+  DType scale_dtype_;
   QuantizedShape shape_;
   std::vector<GroupParams> params_;  // [rows, groups]
 };
@@ -183,6 +203,13 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
     if (!FactorUpper(result.factor.view(), pool)) continue;
     result.damping = added;
     result.order = std::move(order);
+    if (options.refine) {
+      for (int64_t r = 0; r < hessian.rows(); ++r) {
+        hessian.row(r)[r] += static_cast<float>(added);
+        for (int64_t c = 0; c < r; ++c) hessian.row(r)[c] = hessian.row(c)[r];
+      }
+      result.damped = std::move(hessian);
+    }
     return result;
   }
   result.factor = Matrix<float>();
@@ -212,7 +239,8 @@ absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
     searched = [&] { return Groups(weights, options, hessian.energy, pool); };
   }
   GptqChoice<Groups> choice = ChooseCodes<Groups>(
-      weights, hessian.order, hessian.factor.view(), options.propagate,
+      weights, hessian.order, hessian.factor.view(), hessian.damped.view(),
+      options.propagate, options.scheme.bits,
       Groups(weights, options, /*energy=*/{}, pool), searched, pool);
   GptqResult result;
   static_cast<GptqLosses&>(result) = choice.losses;

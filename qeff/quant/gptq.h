@@ -40,6 +40,8 @@ struct GptqOptions {
   // Tries SearchGroupParams with the Hessian's diagonal beside the parameters
   // of ranges, and keeps, row by row, what loses less.
   bool search_groups = true;
+  // Then improves codes and scales in turns (gptq_refine.h).
+  bool refine = true;
   // Added to the diagonal, relative to its mean. Where the Hessian is not
   // positive definite then, ten and a hundred times this is tried.
   double damping = 0.01;
@@ -51,6 +53,7 @@ struct FactoredHessian {
   std::vector<int64_t> order;
   Matrix<float> factor;       // R of FactorUpper, in that order
   std::vector<float> energy;  // the Hessian's diagonal, by column
+  Matrix<float> damped;       // the damped Hessian, to refine with; or empty
   double damping = 0;         // that was added to the diagonal
   int64_t dead_inputs = 0;    // that were always 0
 
@@ -84,9 +87,9 @@ absl::Status CheckFinite(MatrixView<const float> weights);
 // rounded where that is least, w_j + (sum over i < j of d_i R_ij) / R_jj. This
 // gives the codes of the paper's update by U = R^-1, without inverting.
 // Cost: rows * cols^2 multiplications and additions as products of blocks, half
-// of them for rounding_loss, and half as much again for search_groups. Memory:
-// two matrices of the weights' size beside the arguments, and three times the
-// result. The same bits for any number of threads. Thread-safe; throws
+// of them for rounding_loss, half as much again for search_groups, and five
+// times for refine. Memory: two matrices of the weights' size beside the
+// arguments, and three times the result. The same bits for any number of threads. Thread-safe; throws
 // std::bad_alloc.
 absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
                                         const FactoredHessian& hessian,

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/gptq_refine.h"
 #include "qeff/quant/gptq_sweep.h"
 #include "qeff/tensor/tensor.h"
 
@@ -27,16 +28,18 @@ struct GptqChoice {
 };
 
 // Starts from rounding to nearest with `rounding` groups and takes whatever
-// loses less: with `propagate` GPTQ with the same groups, and codes with the
-// groups that `searched` makes (none when null), propagated or not. `order` and
-// `factor` are those of a FactoredHessian; without an order, which is when it
-// is not usable, weights are rounded. Groups is as gptq_sweep.h says, with
-// CopyRow(from, row). Preconditions: finite weights; the sizes.
+// loses less, row by row: with `propagate` GPTQ, with the same groups if
+// `searched` is null; codes with the groups that it makes, propagated or not;
+// and with `damped` (no rows: without) what GptqRefiner makes of these.
+// `order`, `factor` and `damped` are those of a FactoredHessian; without an
+// order, which is when it is not usable, weights are rounded. Groups is as
+// gptq_refine.h says. Preconditions: finite weights; the sizes.
 template <class Groups>
 GptqChoice<Groups> ChooseCodes(MatrixView<const float> weights,
                                const std::vector<int64_t>& order,
-                               MatrixView<const float> factor, bool propagate,
-                               Groups rounding,
+                               MatrixView<const float> factor,
+                               MatrixView<const float> damped, bool propagate,
+                               int bits, Groups rounding,
                                const std::function<Groups()>& searched,
                                ThreadPool& pool) {
   const int64_t rows = weights.rows(), cols = weights.cols();
@@ -62,15 +65,22 @@ GptqChoice<Groups> ChooseCodes(MatrixView<const float> weights,
       TakeRowIfBetter(sweep, tried, r, cols, &best, &choice.groups);
     }
   };
-  if (propagate) take(Groups(choice.groups));
-  if (searched != nullptr) take(searched());
+  if (searched != nullptr) {
+    take(searched());
+  } else if (propagate) {
+    take(Groups(choice.groups));
+  }
+  choice.codes = CodesInPlace(best.codes, order, pool);
+  if (propagate && damped.rows() > 0) {
+    GptqRefiner(weights, damped, order, GptqRefiner::TurnsFor(bits), pool)
+        .Refine(&choice.groups, &choice.codes, &best.losses, &best.saturated);
+  }
   for (size_t r = 0; r < best.losses.size(); ++r) {
     choice.losses.rounding_loss += rounding_losses[r];
     choice.losses.loss += best.losses[r];
     choice.losses.saturated += best.saturated[r];
     choice.losses.rounded_rows += best.losses[r] == rounding_losses[r];
   }
-  choice.codes = CodesInPlace(best.codes, order, pool);
   return choice;
 }
 

@@ -64,9 +64,9 @@ uint64_t GptqSolver::MemoryBytes() const {
     const uint64_t cols = static_cast<uint64_t>(tensor.second->cols);
     const uint64_t rows =
         static_cast<uint64_t>(std::min(kPieceRows, tensor.second->rows));
-    // The factor; of a piece, weights in order, errors, and up to five sets of
-    // codes; a correction takes less.
-    most = std::max(most, cols * cols * 4 + rows * cols * (4 + 4 + 5));
+    // The factor and the Hessian; of a piece, weights in order, errors, and up
+    // to five sets of codes; a correction takes less.
+    most = std::max(most, 2 * cols * cols * 4 + rows * cols * (4 + 4 + 5));
   }
   return most;
 }
@@ -75,9 +75,9 @@ double GptqSolver::Flops() const {
   double flops = 0;
   for (const auto& tensor : tensors_) {
     const double cols = static_cast<double>(tensor.second->cols);
-    // Rounding and propagating are one each with triangles; the correction
-    // is two.
-    flops += 6 * cols * cols * static_cast<double>(tensor.second->rows);
+    // Rounding, propagating with two sets of groups are one each with
+    // triangles; the correction is two, refining five.
+    flops += 15 * cols * cols * static_cast<double>(tensor.second->rows);
   }
   return flops;
 }

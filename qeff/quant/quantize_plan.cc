@@ -130,6 +130,7 @@ class Planner {
     tensor->rows = module.out_features;
     tensor->cols = module.in_features;
     tensor->transposed = module.transposed;
+    tensor->block = module.block;
   }
 
   absl::Status ChooseLayers() {

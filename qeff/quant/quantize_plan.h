@@ -60,6 +60,7 @@ struct PlannedTensor {
   int64_t rows = 0;         // out features
   int64_t cols = 0;         // in features
   bool transposed = false;  // the source is [cols, rows]
+  int64_t block = -1;       // that it is in; -1 for lm_head
 
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;

@@ -121,7 +121,7 @@ TEST_P(SolveRowsTest, RoundsWhereNothingIsToBeGained) {
   Matrix<float> identity(kCols, kCols), bad(kCols, kCols);
   for (int64_t i = 0; i < kCols; ++i) identity.row(i)[i] = 1;
   bad.row(0)[0] = std::numeric_limits<float>::infinity();
-  options_.search_groups = false;
+  options_.search_groups = options_.refine = false;
   Matrix<float> a = Normal(kRows, kCols, 3), b = Normal(kRows, kCols, 3);
   const auto independent =
       SolveRows(a.view(), Factor(std::move(identity)), options_, *pool_);

@@ -9,21 +9,25 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/calibration/token_sampler.h"
 #include "qeff/format/quant_scheme.h"
+#include "qeff/quant/budget.h"
 #include "qeff/quant/calibrated_quantize.h"
+#include "qeff/quant/layer_groups.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
+#include "qeff/quant/sensitivity.h"
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/quantize_text.h"
 #include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
 
@@ -37,97 +41,19 @@ constexpr char kSchemes[] =
     "few bits and OCP's microscaling formats. q8_0, q4_0, q4_k, q5_k and q6_k "
     "are blocks of ggml, which export writes into a GGUF file as they are.";
 
+// What a budget is spent on unless --scheme says.
+constexpr char kBudgetSchemes[] =
+    "int2_g64,int2_g32,int3_g128,int3_g64,int3_g32,int4_g128,int4_g64,int4_g32,"
+    "int5_g64,int6_g64,int8";
+
 constexpr int64_t kDefaultSequenceLength = 2048;
 
 // Of "best".
-constexpr int kMostBitsForAwq = 3;
+constexpr double kLeastBitsWithoutAwq = 4;
 
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
   return UsageError(absl::StrCat("--", flag, ": ", status.message()));
-}
-
-// The scheme, or what happens instead.
-std::string FateName(const PlannedTensor& tensor) {
-  if (tensor.quantized()) return QuantSchemeName(tensor.scheme);
-  return tensor.action == PlannedTensor::Action::kDrop ? "dropped" : "kept";
-}
-
-Json PlanJson(const QuantizePlan& plan) {
-  Json tensors = Json::array();
-  for (const PlannedTensor& tensor : plan.tensors) {
-    tensors.push_back({{"name", tensor.name},
-                       {"scheme", FateName(tensor)},
-                       {"reason", tensor.reason},
-                       {"bits_per_weight", tensor.BitsPerWeight()},
-                       {"bytes_before", tensor.bytes_before},
-                       {"bytes_after", tensor.bytes_after}});
-  }
-  return Json{{"layout", std::string(QuantizedLayoutName(plan.layout))},
-              {"layout_reason", plan.layout_reason},
-              {"unties_lm_head", plan.unties_lm_head},
-              {"bytes_before", plan.BytesBefore()},
-              {"bytes_after", plan.BytesAfter()},
-              {"quantized_bits_per_weight", plan.QuantizedBitsPerWeight()},
-              {"tensors", tensors}};
-}
-
-std::string Gigabytes(uint64_t bytes) {
-  return absl::StrFormat("%.2f GB", static_cast<double>(bytes) / 1e9);
-}
-
-std::string FormatEstimate(const CalibratedQuantizeEstimate& estimate,
-                           int64_t tokens) {
-  const WalkPlan& walk = estimate.walk;
-  std::string text = absl::StrCat(
-      "calibration: ", tokens, " tokens; memory about ",
-      Gigabytes(walk.peak_bytes), walk.spill ? ", activations in files" : "",
-      "; ", Gigabytes(walk.scratch_bytes), " of disk meanwhile; about ",
-      absl::FormatDuration(
-          absl::Ceil(absl::Seconds(estimate.seconds), absl::Seconds(1))),
-      "\n");
-  if (!estimate.warning.empty()) {
-    absl::StrAppend(&text, "warning: ", estimate.warning, "\n");
-  }
-  if (estimate.steps_done > 0) {
-    absl::StrAppend(&text, "resuming after ", estimate.steps_done, " steps\n");
-  }
-  return text;
-}
-
-std::string FormatTimes(const CalibratedQuantizeResult& result) {
-  const WalkTimes& times = result.times;
-  const auto part = [](const char* name, double seconds, double flops) {
-    std::string text = absl::StrFormat("%s %.1f s", name, seconds);
-    if (flops > 0 && seconds > 0) {
-      absl::StrAppendFormat(&text, " (%.0f GFLOP/s)", flops / seconds / 1e9);
-    }
-    return text;
-  };
-  const CalibratedQuantizeEstimate& estimate = result.estimate;
-  // Rates are of whole runs.
-  const bool whole = estimate.steps_done == 0;
-  return absl::StrCat(
-      "time: ", part("weights", times.load, 0), ", ",
-      part("forward", times.forward, whole ? estimate.walk.forward_flops : 0),
-      ", ",
-      part("Hessians", times.hessian, whole ? estimate.walk.hessian_flops : 0),
-      ", ", part("solver", times.solve, whole ? estimate.solver_flops : 0),
-      ", ", part("saving", times.save, 0), "\n");
-}
-
-void AddResult(const CalibratedQuantizeResult& result, Json* json) {
-  Json layers = Json::array();
-  for (const LayerReport& layer : result.layers) {
-    layers.push_back(layer.ToJson());
-  }
-  (*json)["layers"] = std::move(layers);
-  (*json)["seconds"] = {{"weights", result.times.load},
-                        {"forward", result.times.forward},
-                        {"hessians", result.times.hessian},
-                        {"solver", result.times.solve},
-                        {"saving", result.times.save}};
-  (*json)["warning"] = result.estimate.warning;
 }
 
 class QuantizeCommand : public Command {
@@ -154,7 +80,13 @@ class QuantizeCommand : public Command {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
     flags->AddRequired("output", &output_, "DIR",
                        "The folder to write; must not exist.");
-    flags->AddRequired("scheme", &scheme_, "SCHEME", kSchemes);
+    flags->Add("scheme", &scheme_, "SCHEME", kSchemes);
+    flags->Add("budget", &budget_, "BUDGET",
+               "Gives each group of layers (q, k, v; o; gate, up; down) the "
+               "scheme that keeps the loss of all least within 4.25bpw, bits a "
+               "weight of the blocks' layers, or 600MB, of all tensors. "
+               "--scheme may then list what to choose from, with commas. What "
+               "a scheme loses is measured on --calibration.");
     flags->AddChoice("algorithm", &algorithm_,
                      {"rtn", "awq", "gptq", "awq,gptq", "best"},
                      "How codes are chosen: rtn rounds to the nearest; awq "
@@ -191,10 +123,18 @@ class QuantizeCommand : public Command {
   }
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_RETURN_IF_ERROR(CheckFlags());
-    QEFF_ASSIGN_OR_RETURN(const QuantizeOptions options, Options());
+    QEFF_ASSIGN_OR_RETURN(const std::vector<QuantScheme> schemes, Schemes());
+    QEFF_ASSIGN_OR_RETURN(QuantizeOptions options, Options(schemes));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                           LoadTransformer(model_));
     const Checkpoint& checkpoint = model->checkpoint();
+    absl::optional<TokenSample> sample;
+    if (!calibration_.empty()) {
+      QEFF_ASSIGN_OR_RETURN(sample, Sample(*model));
+    }
+    if (!budget_.empty()) {
+      QEFF_RETURN_IF_ERROR(SpendBudget(model, schemes, *sample, env, &options));
+    }
     QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,
                           PlanQuantization(checkpoint, model->map(), options));
     std::fprintf(env.out, "%s", FormatPlan(plan).c_str());
@@ -206,7 +146,7 @@ class QuantizeCommand : public Command {
     if (algorithm_ == "rtn") {
       QEFF_RETURN_IF_ERROR(Write(checkpoint, plan, env.pool));
     } else {
-      QEFF_RETURN_IF_ERROR(Calibrate(*model, plan, env, &json));
+      QEFF_RETURN_IF_ERROR(Calibrate(*model, plan, *sample, env, &json));
     }
     std::fprintf(env.out, "wrote %s\n", output_.c_str());
     return json;
@@ -220,13 +160,24 @@ class QuantizeCommand : public Command {
   }
 
   absl::Status CheckFlags() const {
+    if (scheme_.empty() && budget_.empty()) {
+      return UsageError("--scheme or --budget is required");
+    }
+    if (!budget_.empty()) {
+      const absl::Status status = ParseBudget(budget_).status();
+      if (!status.ok()) return FlagError("budget", status);
+      if (calibration_.empty()) {
+        return UsageError("--budget needs --calibration");
+      }
+    }
     if (algorithm_ == "rtn") {
-      if (calibration_.empty() && !resume_ && !restart_ && memory_limit_ == 0) {
+      if ((calibration_.empty() || !budget_.empty()) && !resume_ && !restart_ &&
+          memory_limit_ == 0) {
         return absl::OkStatus();
       }
       return UsageError(
-          "--calibration, --memory_limit, --resume and --restart have no "
-          "meaning with --algorithm=rtn");
+          "--memory_limit, --resume and --restart have no meaning with "
+          "--algorithm=rtn, and --calibration only with --budget");
     }
     if (calibration_.empty() && !dry_run_) {
       return UsageError(
@@ -255,16 +206,53 @@ class QuantizeCommand : public Command {
     return sample;
   }
 
+  // Gives the layers of the blocks schemes of their own.
+  absl::Status SpendBudget(const std::shared_ptr<const Transformer>& model,
+                           const std::vector<QuantScheme>& schemes,
+                           const TokenSample& sample, const CommandEnv& env,
+                           QuantizeOptions* options) const {
+    QEFF_ASSIGN_OR_RETURN(const Budget budget, ParseBudget(budget_));
+    QEFF_ASSIGN_OR_RETURN(
+        const QuantizePlan plan,
+        PlanQuantization(model->checkpoint(), model->map(), *options));
+    QEFF_ASSIGN_OR_RETURN(const double bits, BudgetBitsPerWeight(budget, plan));
+    QEFF_ASSIGN_OR_RETURN(std::vector<LayerGroup> groups,
+                          FindLayerGroups(model->map(), plan, schemes, bits));
+    // What no measurement can change is refused before one begins.
+    QEFF_RETURN_IF_ERROR(
+        AllocateSchemes(budget, plan, schemes, groups).status());
+    const InterruptScope interrupt;
+    absl::optional<Progress> progress;
+    SensitivityOptions measure;
+    if (memory_limit_ != 0) measure.scratch_path = output_ + ".scratch";
+    measure.check = [&] { return interrupt.Check(); };
+    measure.progress = [&](int64_t done, int64_t total) {
+      if (!progress.has_value()) progress.emplace("sensitivity", total);
+      progress->Advance(done - progress->done());
+    };
+    QEFF_RETURN_IF_ERROR(MeasureSensitivities(model, schemes,
+                                              SensitivitySample(*model, sample),
+                                              measure, &groups, *env.pool));
+    progress.reset();
+    QEFF_ASSIGN_OR_RETURN(const SchemeAllocation allocation,
+                          AllocateSchemes(budget, plan, schemes, groups));
+    std::fprintf(env.out, "%s",
+                 FormatAllocation(allocation, schemes, groups).c_str());
+    std::fflush(env.out);
+    options->modules = allocation.modules;
+    return absl::OkStatus();
+  }
+
   absl::Status Calibrate(const Transformer& model, const QuantizePlan& plan,
-                         const CommandEnv& env, Json* json) const {
-    QEFF_ASSIGN_OR_RETURN(const TokenSample sample, Sample(model));
+                         const TokenSample& sample, const CommandEnv& env,
+                         Json* json) const {
     const InterruptScope interrupt;
     absl::optional<Progress> progress;
     CalibratedQuantizeOptions options;
     const bool best = algorithm_ == "best";
     // Scaling channels gains nothing from 4 bits on (qeff/quant/README.md).
     options.solver.awq =
-        best ? ParseQuantScheme(scheme_)->bits <= kMostBitsForAwq
+        best ? plan.QuantizedBitsPerWeight() < kLeastBitsWithoutAwq
              : absl::StrContains(algorithm_, "awq");
     options.solver.propagate = best || absl::StrContains(algorithm_, "gptq");
     options.memory_limit_bytes = memory_limit_;
@@ -328,9 +316,25 @@ class QuantizeCommand : public Command {
     return scheme;
   }
 
-  absl::StatusOr<QuantizeOptions> Options() const {
+  // One, or with a budget those to choose from.
+  absl::StatusOr<std::vector<QuantScheme>> Schemes() const {
+    std::vector<QuantScheme> schemes;
+    std::vector<std::string> names = {scheme_};
+    if (!budget_.empty()) {
+      const std::string list = scheme_.empty() ? kBudgetSchemes : scheme_;
+      names = absl::StrSplit(list, ',');
+    }
+    for (const std::string& name : names) {
+      QEFF_ASSIGN_OR_RETURN(const QuantScheme scheme, Scheme("scheme", name));
+      schemes.push_back(scheme);
+    }
+    return schemes;
+  }
+
+  absl::StatusOr<QuantizeOptions> Options(
+      const std::vector<QuantScheme>& schemes) const {
     QuantizeOptions options;
-    QEFF_ASSIGN_OR_RETURN(options.scheme, Scheme("scheme", scheme_));
+    options.scheme = schemes[0];
     if (!lm_head_.empty()) {
       QEFF_ASSIGN_OR_RETURN(options.lm_head, Scheme("lm_head", lm_head_));
     }
@@ -350,6 +354,7 @@ class QuantizeCommand : public Command {
   std::string model_;
   std::string output_;
   std::string scheme_;
+  std::string budget_;
   std::string algorithm_ = "rtn";
   std::string calibration_;
   SampleOptions sample_ = DefaultSample();

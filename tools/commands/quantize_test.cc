@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -159,6 +160,51 @@ TEST_F(QuantizeCommandTest, CodebooksHaveNoZeroPoints) {
     EXPECT_THAT(refused.err, HasSubstr("--asymmetric has no meaning with "
                                        "--scheme=" +
                                        scheme));
+  }
+}
+
+// Of the schemes that are listed, within bits and within bytes.
+TEST_F(QuantizeCommandTest, Budgets) {
+  const std::vector<std::string> sample = {
+      Calibration(), "--calibration_tokens=600", "--sequence_length=100"};
+  const auto spend = [&](std::vector<std::string> flags) {
+    std::vector<std::string> arguments = {"quantize", "--model=" + model_};
+    arguments.insert(arguments.end(), sample.begin(), sample.end());
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return RunQeff(arguments);
+  };
+  const CommandOutcome bits = spend(
+      {"--budget=4.5bpw", "--algorithm=gptq", "--output=" + folder_ + "/bits"});
+  ASSERT_EQ(bits.code, 0) << bits.err;
+  EXPECT_THAT(bits.out, HasSubstr("KL divergence of the parts"));
+  EXPECT_LE(bits.json["quantized_bits_per_weight"].get<double>(), 4.5 + 1e-9);
+  EXPECT_GT(bits.json["quantized_bits_per_weight"].get<double>(), 4.25);
+  EXPECT_EQ(RunQeff({"eval", "--model=" + folder_ + "/bits", "--text=" + text_,
+                     "--context_length=64", "--max_tokens=100"})
+                .code,
+            0);
+  const std::string bytes = bits.json["bytes_after"].dump();
+  const CommandOutcome two =
+      spend({"--budget=" + bytes + "B", "--scheme=int3_g32,int8", "--dry_run",
+             "--output=" + folder_ + "/bytes"});
+  ASSERT_EQ(two.code, 0) << two.err;
+  EXPECT_LE(two.json["bytes_after"], bits.json["bytes_after"]);
+  for (const Json& tensor : two.json["tensors"]) {
+    EXPECT_THAT(tensor["scheme"].get<std::string>(),
+                ::testing::AnyOf("kept", "int3_g32", "int8"));
+  }
+  for (const auto& [flags, message] :
+       std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"--budget=4.5"}, "--budget: expected bits a weight"},
+           {{"--budget=2bpw"}, "budget"},
+           {{"--budget=4bpw", "--scheme=int4_g32,,"}, "--scheme"},
+           {{}, "--scheme or --budget is required"}}) {
+    std::vector<std::string> with_output = flags;
+    with_output.push_back("--output=" + folder_ + "/none");
+    const CommandOutcome outcome = spend(with_output);
+    EXPECT_NE(outcome.code, 0);
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_FALSE(Exists("none"));
   }
 }
 

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tools/commands/quantize_text.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/time.h"
+#include "qeff/format/quant_scheme.h"
+
+namespace qeff {
+namespace {
+
+// The scheme, or what happens instead.
+std::string FateName(const PlannedTensor& tensor) {
+  if (tensor.quantized()) return QuantSchemeName(tensor.scheme);
+  return tensor.action == PlannedTensor::Action::kDrop ? "dropped" : "kept";
+}
+
+std::string Gigabytes(uint64_t bytes) {
+  return absl::StrFormat("%.2f GB", static_cast<double>(bytes) / 1e9);
+}
+
+}  // namespace
+
+Json PlanJson(const QuantizePlan& plan) {
+  Json tensors = Json::array();
+  for (const PlannedTensor& tensor : plan.tensors) {
+    tensors.push_back({{"name", tensor.name},
+                       {"scheme", FateName(tensor)},
+                       {"reason", tensor.reason},
+                       {"bits_per_weight", tensor.BitsPerWeight()},
+                       {"bytes_before", tensor.bytes_before},
+                       {"bytes_after", tensor.bytes_after}});
+  }
+  return Json{{"layout", std::string(QuantizedLayoutName(plan.layout))},
+              {"layout_reason", plan.layout_reason},
+              {"unties_lm_head", plan.unties_lm_head},
+              {"bytes_before", plan.BytesBefore()},
+              {"bytes_after", plan.BytesAfter()},
+              {"quantized_bits_per_weight", plan.QuantizedBitsPerWeight()},
+              {"tensors", tensors}};
+}
+
+std::string FormatEstimate(const CalibratedQuantizeEstimate& estimate,
+                           int64_t tokens) {
+  const WalkPlan& walk = estimate.walk;
+  std::string text = absl::StrCat(
+      "calibration: ", tokens, " tokens; memory about ",
+      Gigabytes(walk.peak_bytes), walk.spill ? ", activations in files" : "",
+      "; ", Gigabytes(walk.scratch_bytes), " of disk meanwhile; about ",
+      absl::FormatDuration(
+          absl::Ceil(absl::Seconds(estimate.seconds), absl::Seconds(1))),
+      "\n");
+  if (!estimate.warning.empty()) {
+    absl::StrAppend(&text, "warning: ", estimate.warning, "\n");
+  }
+  if (estimate.steps_done > 0) {
+    absl::StrAppend(&text, "resuming after ", estimate.steps_done, " steps\n");
+  }
+  return text;
+}
+
+std::string FormatTimes(const CalibratedQuantizeResult& result) {
+  const WalkTimes& times = result.times;
+  const auto part = [](const char* name, double seconds, double flops) {
+    std::string text = absl::StrFormat("%s %.1f s", name, seconds);
+    if (flops > 0 && seconds > 0) {
+      absl::StrAppendFormat(&text, " (%.0f GFLOP/s)", flops / seconds / 1e9);
+    }
+    return text;
+  };
+  const CalibratedQuantizeEstimate& estimate = result.estimate;
+  // Rates are of whole runs.
+  const bool whole = estimate.steps_done == 0;
+  return absl::StrCat(
+      "time: ", part("weights", times.load, 0), ", ",
+      part("forward", times.forward, whole ? estimate.walk.forward_flops : 0),
+      ", ",
+      part("Hessians", times.hessian, whole ? estimate.walk.hessian_flops : 0),
+      ", ", part("solver", times.solve, whole ? estimate.solver_flops : 0),
+      ", ", part("saving", times.save, 0), "\n");
+}
+
+void AddResult(const CalibratedQuantizeResult& result, Json* json) {
+  Json layers = Json::array();
+  for (const LayerReport& layer : result.layers) {
+    layers.push_back(layer.ToJson());
+  }
+  (*json)["layers"] = std::move(layers);
+  (*json)["seconds"] = {{"weights", result.times.load},
+                        {"forward", result.times.forward},
+                        {"hessians", result.times.hessian},
+                        {"solver", result.times.solve},
+                        {"saving", result.times.save}};
+  (*json)["warning"] = result.estimate.warning;
+}
+
+}  // namespace qeff
