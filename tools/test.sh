@@ -137,8 +137,6 @@ run_tests -- //...
 if [[ "${1:-}" == "--sanitizers" ]]; then
   run_tests --config=asan --test_tag_filters=-external,-no_sanitizer \
     -- "${ADDRESS_TARGETS[@]}"
-  run_tests --config=ubsan --test_tag_filters=-external,-no_sanitizer \
-    -- "${ADDRESS_TARGETS[@]}"
   run_tests --config=tsan --test_tag_filters=-external,-no_sanitizer \
     -- "${THREAD_TARGETS[@]}"
 fi

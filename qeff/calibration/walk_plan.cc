@@ -54,26 +54,30 @@ int64_t CountFlops(const Transformer& model, int64_t tokens,
   return widest;
 }
 
-// Of resident memory, besides what can be spilled and the solver's.
+// Of resident memory, besides what can be spilled. Statistics are summed while
+// blocks run, and solved when only what ran before is left.
 uint64_t FixedBytes(const TransformerSpec& spec, int64_t chunk, int64_t widest,
-                    bool gaps) {
+                    bool gaps, uint64_t solver_bytes) {
   const int64_t scratch_width =
       2 * (spec.hidden_size + spec.ffn_size + spec.q_size() + spec.kv_size());
-  const int64_t ffn_layers = spec.gated_ffn ? 3 : 2;
+  const int64_t ffn_elems =
+      spec.hidden_size * spec.ffn_size * (spec.gated_ffn ? 3 : 2);
   const int64_t half_elems =
-      std::max(spec.hidden_size * spec.ffn_size * ffn_layers,
-               spec.block_linear_elems() -
-                   spec.hidden_size * spec.ffn_size * ffn_layers);
-  // The Hessian once as its triangle in double, once as a matrix; the layers
-  // of a half of the block.
-  uint64_t bytes = kBaseBytes + FloatBytes(chunk, scratch_width) +
-                   2 * FloatBytes(widest, widest) + FloatBytes(1, half_elems);
+      std::max(ffn_elems, spec.block_linear_elems() - ffn_elems);
+  uint64_t bytes = kBaseBytes + FloatBytes(chunk, scratch_width);
+  // A triangle in double, or a matrix in float32.
+  uint64_t statistics = FloatBytes(widest, widest);
+  uint64_t layers = FloatBytes(1, half_elems);
   if (gaps) {
-    bytes += FloatBytes(chunk, scratch_width + widest + spec.hidden_size) +
-             FloatBytes(widest + spec.hidden_size, widest) +
-             FloatBytes(1, half_elems);
+    bytes += FloatBytes(chunk, scratch_width + widest + spec.hidden_size);
+    statistics += FloatBytes(widest + spec.hidden_size, widest);
+    layers *= 2;
   }
-  return bytes;
+  // The triangle becomes a matrix first.
+  return bytes + statistics +
+         std::max(layers,
+                  FloatBytes(1, half_elems) +
+                      std::max(solver_bytes, FloatBytes(widest, widest)));
 }
 
 }  // namespace
@@ -99,7 +103,7 @@ absl::StatusOr<WalkPlan> PlanWalk(const Transformer& model,
   const uint64_t spilled_bytes =
       hidden_bytes + FloatBytes(sample.tokens, inner);
   const uint64_t fixed_bytes =
-      FixedBytes(spec, chunk, widest, gaps) + solver_bytes;
+      FixedBytes(spec, chunk, widest, gaps, solver_bytes);
   plan.scratch_bytes = 2 * hidden_bytes;
   plan.peak_bytes = fixed_bytes + spilled_bytes;
   if (memory_limit_bytes == 0 || plan.peak_bytes <= memory_limit_bytes) {
