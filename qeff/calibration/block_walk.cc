@@ -2,18 +2,17 @@
 
 #include "qeff/calibration/block_walk.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "qeff/calibration/hidden_states.h"
 #include "qeff/calibration/row_store.h"
+#include "qeff/calibration/solved_block.h"
 #include "qeff/transformer/host_block.h"
 #include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
@@ -35,17 +34,10 @@ class Stopwatch {
 
 // Hidden states of all tokens, and the block that they go through next.
 struct Stream {
-  absl::optional<RowStore> hidden;
+  absl::optional<HiddenStates> states;
   HostScratch scratch;
   HostBlockContext context;
   absl::optional<HostBlock> block;
-};
-
-// Rows that run through a block together.
-struct Chunk {
-  int64_t row;
-  int64_t rows;
-  absl::Span<const int64_t> lengths;  // of sequences; empty: cut anywhere
 };
 
 // Layers that share an input.
@@ -54,9 +46,6 @@ struct Stage {
   std::vector<CalibratedLinear*> changed;  // those for the solver
   absl::optional<InputStatistics> inputs;  // unless none is changed
 };
-
-constexpr char kHidden[] = "hidden_states";
-constexpr char kOriginal[] = "original_states";
 
 // One walk. Members are in the order that they are used.
 class Walk {
@@ -72,14 +61,12 @@ class Walk {
         solver_(*solver),
         options_(options),
         pool_(pool),
-        gaps_(solver->WantsGaps()) {
-    for (const auto& sequence : sample.sequences) {
-      lengths_.push_back(static_cast<int64_t>(sequence.size()));
-    }
+        gaps_(solver->WantsGaps()),
+        chunks_(sample, options.check) {
     steps_ = spec_.num_layers + (plan.lm_head ? 1 : 0);
     if (spec_.position == PositionKind::kRope) {
-      rope_ =
-          RopeTable(spec_, *std::max_element(lengths_.begin(), lengths_.end()));
+      rope_ = RopeTable(spec_, *std::max_element(chunks_.lengths().begin(),
+                                                 chunks_.lengths().end()));
     } else if (spec_.position == PositionKind::kAlibi) {
       for (double slope : AlibiSlopes(spec_)) {
         alibi_.push_back(static_cast<float>(slope));
@@ -96,11 +83,16 @@ class Walk {
   }
 
   absl::StatusOr<WalkTimes> Run() {
-    QEFF_ASSIGN_OR_RETURN(changed_.hidden,
-                          MakeStore(kHidden, spec_.hidden_size));
+    QEFF_ASSIGN_OR_RETURN(changed_.states, MakeStates("hidden_states"));
+    states_.push_back(&*changed_.states);
     if (gaps_) {
-      QEFF_ASSIGN_OR_RETURN(original_.hidden,
-                            MakeStore(kOriginal, spec_.hidden_size));
+      QEFF_ASSIGN_OR_RETURN(original_.states, MakeStates("original_states"));
+      states_.push_back(&*original_.states);
+    }
+    if (solver_.WantsBlock()) {
+      QEFF_CHECK(gaps_);
+      QEFF_ASSIGN_OR_RETURN(inputs_,
+                            MakeStore("block_inputs", spec_.hidden_size));
     }
     QEFF_ASSIGN_OR_RETURN(const int64_t done, Restore());
     for (int64_t step = done; step < steps_; ++step) {
@@ -122,9 +114,9 @@ class Walk {
         cols);
   }
 
-  // Where the input of `step` is kept.
-  std::string PathOf(const char* name, int64_t step) const {
-    return absl::StrCat(options_.work_folder, "/", name, ".", step);
+  absl::StatusOr<HiddenStates> MakeStates(const char* name) const {
+    return HiddenStates::Create(options_.work_folder, name, sample_.tokens,
+                                spec_.hidden_size, plan_.spill);
   }
 
   // The input of the first step that is not done, whose number is returned.
@@ -141,82 +133,18 @@ class Walk {
       }
       QEFF_RETURN_IF_ERROR(solver_.Restore(step, entry["state"]));
     }
-    if (done == 0) QEFF_RETURN_IF_ERROR(Embed());
-    if (done > 0 && done < steps_) {
-      QEFF_RETURN_IF_ERROR(LoadHidden(kHidden, done, &changed_));
-      if (gaps_) QEFF_RETURN_IF_ERROR(LoadHidden(kOriginal, done, &original_));
+    if (done == 0) {
+      QEFF_RETURN_IF_ERROR(EmbedSample(model_, sample_, states_));
+    } else if (done < steps_) {
+      for (HiddenStates* states : states_) {
+        QEFF_RETURN_IF_ERROR(states->Load(done, journal_.steps().back()));
+      }
     }
     return done;
   }
 
-  absl::Status LoadHidden(const char* name, int64_t step, Stream* stream) {
-    const std::string path = PathOf(name, step);
-    QEFF_ASSIGN_OR_RETURN(const uint64_t checksum, stream->hidden->Load(path));
-    const Json& entry = journal_.steps().back();
-    if (!entry.contains(name) ||
-        entry[name] != absl::StrCat(absl::Hex(checksum))) {
-      return InvalidInputError(path,
-                               ": the checksum is not the journal's; "
-                               "--restart begins anew");
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status Embed() {
-    int64_t row = 0;
-    Matrix<float> embedded;
-    for (const std::vector<int32_t>& sequence : sample_.sequences) {
-      const int64_t length = static_cast<int64_t>(sequence.size());
-      if (embedded.rows() < length) {
-        embedded = Matrix<float>(length, spec_.hidden_size);
-      }
-      const auto rows = embedded.view().Rows(0, length);
-      QEFF_RETURN_IF_ERROR(model_.Embed(sequence, rows));
-      QEFF_RETURN_IF_ERROR(changed_.hidden->Write(row, rows));
-      if (gaps_) QEFF_RETURN_IF_ERROR(original_.hidden->Write(row, rows));
-      row += length;
-    }
-    // Not needed again, and large.
-    QEFF_ASSIGN_OR_RETURN(
-        const TensorView table,
-        model_.checkpoint().Get(model_.map().token_embedding));
-    model_.checkpoint().Release(table);
-    return absl::OkStatus();
-  }
-
   absl::Status Check() const {
     return options_.check ? options_.check() : absl::OkStatus();
-  }
-
-  // Calls body(chunk) for whole sequences, as many as fit a chunk.
-  absl::Status ForSequences(
-      absl::FunctionRef<absl::Status(const Chunk&)> body) {
-    const absl::Span<const int64_t> lengths = lengths_;
-    int64_t row = 0;
-    for (size_t first = 0; first < lengths.size();) {
-      size_t last = first;
-      int64_t rows = 0;
-      do {
-        rows += lengths[last++];
-      } while (last < lengths.size() &&
-               rows + lengths[last] <= kWalkChunkTokens);
-      QEFF_RETURN_IF_ERROR(Check());
-      QEFF_RETURN_IF_ERROR(
-          body({row, rows, lengths.subspan(first, last - first)}));
-      row += rows;
-      first = last;
-    }
-    return absl::OkStatus();
-  }
-
-  // The same for rows, wherever they are cut.
-  absl::Status ForRows(absl::FunctionRef<absl::Status(const Chunk&)> body) {
-    for (int64_t row = 0; row < sample_.tokens; row += kWalkChunkTokens) {
-      QEFF_RETURN_IF_ERROR(Check());
-      QEFF_RETURN_IF_ERROR(
-          body({row, std::min(kWalkChunkTokens, sample_.tokens - row), {}}));
-    }
-    return absl::OkStatus();
   }
 
   using Roles = absl::Span<const LinearRole>;
@@ -304,6 +232,10 @@ class Walk {
     for (CalibratedLinear& layer : stage->layers) {
       QEFF_RETURN_IF_ERROR(
           changed_.block->SetLinear(*layer.module, layer.weights, pool_));
+      if (inputs_.has_value()) {
+        PlaceLinear(spec_, layer.module->role, std::move(layer.weights),
+                    &solved_);
+      }
     }
     *stage = Stage();
     return absl::OkStatus();
@@ -343,8 +275,47 @@ class Walk {
       original_.block->norms().attention_norm = norms.attention_norm;
       original_.block->norms().ffn_norm = norms.ffn_norm;
     }
+    if (inputs_.has_value()) QEFF_RETURN_IF_ERROR(KeepInputs());
     QEFF_RETURN_IF_ERROR(RunAttention(index));
-    return RunFfn(index);
+    QEFF_RETURN_IF_ERROR(RunFfn(index));
+    return inputs_.has_value() ? Tune(index) : absl::OkStatus();
+  }
+
+  absl::Status KeepInputs() {
+    const BlockWeights& norms = changed_.block->norms();
+    for (const auto norm :
+         {&BlockWeights::attention_norm, &BlockWeights::ffn_norm,
+          &BlockWeights::q_norm, &BlockWeights::k_norm}) {
+      solved_.*norm = norms.*norm;
+    }
+    return chunks_.ForRows([&](const RowChunk& chunk) -> absl::Status {
+      QEFF_ASSIGN_OR_RETURN(
+          const auto x, changed_.states->rows().Read(chunk.row, chunk.rows));
+      return inputs_->Write(chunk.row, x);
+    });
+  }
+
+  // Lets the solver change the block as a whole, and runs it again.
+  absl::Status Tune(int64_t index) {
+    SolvedBlock block;
+    block.index = index;
+    block.context.spec = &spec_;
+    block.context.pool = &pool_;
+    block.context.rope = &rope_;
+    block.context.alibi = alibi_;
+    block.chunks = &chunks_;
+    block.inputs = &*inputs_;
+    block.targets = &original_.states->rows();
+    block.weights = &solved_;
+    block.check = options_.check;
+    {
+      const Stopwatch watch(&times_.tune);
+      QEFF_RETURN_IF_ERROR(solver_.TuneBlock(block));
+    }
+    const Stopwatch watch(&times_.forward);
+    QEFF_RETURN_IF_ERROR(RunSolvedBlock(block, &changed_.states->rows()));
+    solved_ = BlockWeights();
+    return absl::OkStatus();
   }
 
   // Runs the changed stream through the original block, without leaving a
@@ -358,8 +329,8 @@ class Walk {
       QEFF_ASSIGN_OR_RETURN(changed_.block,
                             HostBlock::Load(model_, index, pool_));
     }
-    QEFF_RETURN_IF_ERROR(ForSequences(
-        [&](const Chunk& chunk) { return CountBlock(chunk, &inputs); }));
+    QEFF_RETURN_IF_ERROR(chunks_.ForSequences(
+        [&](const RowChunk& chunk) { return CountBlock(chunk, &inputs); }));
     QEFF_ASSIGN_OR_RETURN(changed_.block, HostBlock::LoadNorms(model_, index));
     for (const InputStatistics* part :
          {&inputs.qkv, &inputs.o, &inputs.ffn, &inputs.down}) {
@@ -369,9 +340,9 @@ class Walk {
     return solver_.Prepare(index, &inputs, &changed_.block->norms());
   }
 
-  absl::Status CountBlock(const Chunk& chunk, BlockInputs* inputs) {
+  absl::Status CountBlock(const RowChunk& chunk, BlockInputs* inputs) {
     QEFF_ASSIGN_OR_RETURN(const auto hidden,
-                          changed_.hidden->Read(chunk.row, chunk.rows));
+                          changed_.states->rows().Read(chunk.row, chunk.rows));
     const auto x =
         gap_scratch_.Get(HostScratch::kFinal, chunk.rows, spec_.hidden_size);
     std::copy_n(hidden.data(), chunk.rows * spec_.hidden_size, x.data());
@@ -408,7 +379,7 @@ class Walk {
 
     Stage o = MakeStage(index, {LinearRole::kO});
     QEFF_ASSIGN_OR_RETURN(RowStore heads, MakeStore("heads", spec_.q_size()));
-    QEFF_RETURN_IF_ERROR(ForSequences([&](const Chunk& chunk) {
+    QEFF_RETURN_IF_ERROR(chunks_.ForSequences([&](const RowChunk& chunk) {
       return RunInner(chunk, LinearRole::kO, &heads, &o);
     }));
     Drop(&changed_, kQkv);
@@ -432,7 +403,7 @@ class Walk {
 
     Stage down = MakeStage(index, {LinearRole::kDown});
     QEFF_ASSIGN_OR_RETURN(RowStore rows, MakeStore("inner", spec_.ffn_size));
-    QEFF_RETURN_IF_ERROR(ForRows([&](const Chunk& chunk) {
+    QEFF_RETURN_IF_ERROR(chunks_.ForRows([&](const RowChunk& chunk) {
       return RunInner(chunk, LinearRole::kDown, &rows, &down);
     }));
     Drop(&changed_, kInner);
@@ -449,11 +420,11 @@ class Walk {
       MatrixView<float> (HostBlock::*norm)(const HostBlockContext&,
                                            MatrixView<const float>),
       Stage* stage) {
-    return ForRows([&](const Chunk& chunk) -> absl::Status {
+    return chunks_.ForRows([&](const RowChunk& chunk) -> absl::Status {
       const auto input_of =
           [&](Stream* stream) -> absl::StatusOr<MatrixView<float>> {
-        QEFF_ASSIGN_OR_RETURN(const auto x,
-                              stream->hidden->Read(chunk.row, chunk.rows));
+        QEFF_ASSIGN_OR_RETURN(
+            const auto x, stream->states->rows().Read(chunk.row, chunk.rows));
         const Stopwatch watch(&times_.forward);
         return ((*stream->block).*norm)(stream->context, x);
       };
@@ -467,7 +438,8 @@ class Walk {
   }
 
   // From the hidden states `x` to the input of layer `role`, o or down.
-  absl::StatusOr<MatrixView<float>> InnerOf(const Chunk& chunk, LinearRole role,
+  absl::StatusOr<MatrixView<float>> InnerOf(const RowChunk& chunk,
+                                            LinearRole role,
                                             MatrixView<const float> x,
                                             Stream* stream) {
     const Stopwatch watch(&times_.forward);
@@ -481,37 +453,37 @@ class Walk {
 
   // Computes, counts and stores the inputs of layer `role`. The original
   // stream passes it at once, the changed one once it is solved (AddOutputs).
-  absl::Status RunInner(const Chunk& chunk, LinearRole role, RowStore* inner,
+  absl::Status RunInner(const RowChunk& chunk, LinearRole role, RowStore* inner,
                         Stage* stage) {
     QEFF_ASSIGN_OR_RETURN(const auto x,
-                          changed_.hidden->Read(chunk.row, chunk.rows));
+                          changed_.states->rows().Read(chunk.row, chunk.rows));
     QEFF_ASSIGN_OR_RETURN(const auto input, InnerOf(chunk, role, x, &changed_));
     Count(input, stage);
     if (gaps_) {
-      QEFF_ASSIGN_OR_RETURN(const auto y,
-                            original_.hidden->Read(chunk.row, chunk.rows));
+      QEFF_ASSIGN_OR_RETURN(
+          const auto y, original_.states->rows().Read(chunk.row, chunk.rows));
       QEFF_ASSIGN_OR_RETURN(const auto original,
                             InnerOf(chunk, role, y, &original_));
       CountGap(input, original, x, y, stage);
       const Stopwatch watch(&times_.forward);
       QEFF_RETURN_IF_ERROR(
           original_.block->AddLinear(original_.context, role, original, y));
-      QEFF_RETURN_IF_ERROR(original_.hidden->Write(chunk.row, y));
+      QEFF_RETURN_IF_ERROR(original_.states->rows().Write(chunk.row, y));
     }
     return inner->Write(chunk.row, input);
   }
 
   // The changed stream passes layer `role`.
   absl::Status AddOutputs(LinearRole role, RowStore* inner) {
-    return ForRows([&](const Chunk& chunk) -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const auto x,
-                            changed_.hidden->Read(chunk.row, chunk.rows));
+    return chunks_.ForRows([&](const RowChunk& chunk) -> absl::Status {
+      QEFF_ASSIGN_OR_RETURN(
+          const auto x, changed_.states->rows().Read(chunk.row, chunk.rows));
       QEFF_ASSIGN_OR_RETURN(const auto input,
                             inner->Read(chunk.row, chunk.rows));
       const Stopwatch watch(&times_.forward);
       QEFF_RETURN_IF_ERROR(
           changed_.block->AddLinear(changed_.context, role, input, x));
-      return changed_.hidden->Write(chunk.row, x);
+      return changed_.states->rows().Write(chunk.row, x);
     });
   }
 
@@ -520,23 +492,25 @@ class Walk {
     Stage stage;
     stage.inputs.emplace(spec_.hidden_size);
     const auto input_of =
-        [&](const Chunk& chunk,
+        [&](const RowChunk& chunk,
             Stream* stream) -> absl::StatusOr<MatrixView<float>> {
       QEFF_ASSIGN_OR_RETURN(const auto x,
-                            stream->hidden->Read(chunk.row, chunk.rows));
+                            stream->states->rows().Read(chunk.row, chunk.rows));
       const auto normed =
           stream->scratch.Get(HostScratch::kFinal, x.rows(), x.cols());
       ApplyNorm(spec_, norm, x, normed, pool_);
       return normed;
     };
-    QEFF_RETURN_IF_ERROR(ForRows([&](const Chunk& chunk) -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const auto input, input_of(chunk, &changed_));
-      Count(input, &stage);
-      if (!gaps_) return absl::OkStatus();
-      QEFF_ASSIGN_OR_RETURN(const auto original, input_of(chunk, &original_));
-      CountGap(input, original, {}, {}, &stage);
-      return absl::OkStatus();
-    }));
+    QEFF_RETURN_IF_ERROR(
+        chunks_.ForRows([&](const RowChunk& chunk) -> absl::Status {
+          QEFF_ASSIGN_OR_RETURN(const auto input, input_of(chunk, &changed_));
+          Count(input, &stage);
+          if (!gaps_) return absl::OkStatus();
+          QEFF_ASSIGN_OR_RETURN(const auto original,
+                                input_of(chunk, &original_));
+          CountGap(input, original, {}, {}, &stage);
+          return absl::OkStatus();
+        }));
     if (!stage.inputs->finite()) {
       return NumericalError("its inputs are not finite");
     }
@@ -548,20 +522,14 @@ class Walk {
   absl::Status Finish(int64_t step) {
     const Stopwatch watch(&times_.save);
     Json entry = Json::object();
-    const auto save = [&](const char* name, Stream* stream) -> absl::Status {
-      QEFF_ASSIGN_OR_RETURN(const uint64_t checksum,
-                            stream->hidden->Save(PathOf(name, step + 1)));
-      entry[name] = absl::StrCat(absl::Hex(checksum));
-      return absl::OkStatus();
-    };
     if (step + 1 < steps_) {
-      QEFF_RETURN_IF_ERROR(save(kHidden, &changed_));
-      if (gaps_) QEFF_RETURN_IF_ERROR(save(kOriginal, &original_));
+      for (HiddenStates* states : states_) {
+        QEFF_RETURN_IF_ERROR(states->Save(step + 1, &entry));
+      }
     }
     QEFF_ASSIGN_OR_RETURN(entry["state"], solver_.FinishStep());
     QEFF_RETURN_IF_ERROR(journal_.Append(entry));
-    (void)unlink(PathOf(kHidden, step).c_str());
-    (void)unlink(PathOf(kOriginal, step).c_str());
+    for (const HiddenStates* states : states_) states->Remove(step);
     if (options_.progress) options_.progress(step + 1, steps_);
     return absl::OkStatus();
   }
@@ -577,12 +545,16 @@ class Walk {
   const bool gaps_;
 
   int64_t steps_ = 0;
-  std::vector<int64_t> lengths_;
+  const SampleChunks chunks_;
+  std::vector<HiddenStates*> states_;  // those that there are
   std::vector<float> alibi_;
   RopeTable rope_;
   Stream changed_;
   Stream original_;  // with gaps_
   HostScratch gap_scratch_;
+  // With WantsBlock: what the block at hand gets, and its layers as solved.
+  absl::optional<RowStore> inputs_;
+  BlockWeights solved_;
   WalkTimes times_;
 };
 

@@ -45,6 +45,7 @@ struct WalkTimes {
   double forward = 0;  // running blocks
   double hessian = 0;  // and the other statistics
   double solve = 0;    // the solver's
+  double tune = 0;     // TuneBlock
   double save = 0;     // hidden states, FinishStep, journal
 };
 

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "qeff/calibration/input_statistics.h"
+#include "qeff/calibration/solved_block.h"
 #include "qeff/transformer/transformer.h"
 #include "qeff/util/json.h"
 
@@ -65,6 +66,16 @@ class LayerSolver {
   // The same for lm_head, whose weights it reads by itself: they may be
   // better not held whole.
   virtual absl::Status SolveLmHead(InputStatistics* inputs) = 0;
+
+  // Whether TuneBlock is to be called. The original model runs beside the
+  // changed one then: WantsGaps must be true, too.
+  virtual bool WantsBlock() const { return false; }
+
+  // All layers of a block are solved: may change its weights and norms once
+  // more, with what they do together in sight.
+  virtual absl::Status TuneBlock(const SolvedBlock& /*block*/) {
+    return absl::OkStatus();
+  }
 
   // All layers of a step (a block, or lm_head) are solved. Makes everything
   // that it has written durable and returns what Restore needs.

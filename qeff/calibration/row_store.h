@@ -49,7 +49,8 @@ class RowStore {
   absl::StatusOr<uint64_t> Save(const std::string& path);
 
   // Reads what Save wrote and returns the checksum of what was read. Errors:
-  // kInvalidArgument when the file has another size; kNotFound; kUnavailable.
+  // kInvalidArgument when the file has another size; kUnavailable, also without
+  // a file.
   absl::StatusOr<uint64_t> Load(const std::string& path);
 
  private:

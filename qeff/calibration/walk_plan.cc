@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "qeff/calibration/hidden_states.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -100,8 +101,10 @@ absl::StatusOr<WalkPlan> PlanWalk(const Transformer& model,
   const bool gaps = solver.WantsGaps();
   const uint64_t hidden_bytes =
       FloatBytes(sample.tokens, spec.hidden_size) * (gaps ? 2 : 1);
+  // The inputs of the block at hand are kept for tuning it.
   const uint64_t spilled_bytes =
-      hidden_bytes + FloatBytes(sample.tokens, inner);
+      hidden_bytes + FloatBytes(sample.tokens, inner) +
+      (solver.WantsBlock() ? FloatBytes(sample.tokens, spec.hidden_size) : 0);
   const uint64_t fixed_bytes =
       FixedBytes(spec, chunk, widest, gaps, solver_bytes);
   plan.scratch_bytes = 2 * hidden_bytes;

@@ -14,9 +14,6 @@
 
 namespace qeff {
 
-// Tokens that run through a block together; more where a sequence is longer.
-inline constexpr int64_t kWalkChunkTokens = 1024;
-
 // What a walk will take.
 struct WalkPlan {
   bool lm_head = false;        // is calibrated too, as the last step
