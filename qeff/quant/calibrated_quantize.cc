@@ -10,9 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "qeff/calibration/journal.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/kernels/sgemm/sgemm.h"
+#include "qeff/quant/autoround_solver.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/transformer/memory_guard.h"
 #include "qeff/util/checksum.h"
@@ -127,13 +129,26 @@ class Run {
         output_(output),
         options_(options),
         pool_(pool),
-        solver_(model, plan, options.solver, pool) {}
+        solver_(model, plan, options.solver, pool) {
+    if (options.autoround_iterations > 0) {
+      BlockTunerOptions tuner;
+      tuner.iterations = options.autoround_iterations;
+      tuner.solved = options.solver.propagate;
+      autoround_.emplace(model, tuner, &solver_, pool);
+    }
+  }
 
   absl::StatusOr<CalibratedQuantizeResult> Go() {
+    if (autoround_.has_value()) {
+      const std::string reason = WhyNotTuned(model_.map(), plan_);
+      if (!reason.empty()) return InvalidInputError(reason);
+    }
     QEFF_ASSIGN_OR_RETURN(
         result_.estimate.walk,
-        PlanWalk(model_, sample_, solver_, solver_.ChangesLmHead(),
-                 solver_.MemoryBytes(), options_.memory_limit_bytes));
+        PlanWalk(model_, sample_, Solver(), solver_.ChangesLmHead(),
+                 autoround_.has_value() ? autoround_->MemoryBytes(sample_)
+                                        : solver_.MemoryBytes(),
+                 options_.memory_limit_bytes));
     QEFF_ASSIGN_OR_RETURN(std::unique_ptr<PartialFolder> folder,
                           PartialFolder::Open(output_, options_.unfinished));
     folder_ = std::move(folder);
@@ -162,6 +177,7 @@ class Run {
         writer_, CheckpointWriter::CreateIn(folder_, OutputTensors(plan_),
                                             options_.writer));
     solver_.set_writer(writer_.get());
+    if (autoround_.has_value()) autoround_->set_writer(writer_.get());
     Estimate();
     if (options_.planned) options_.planned(result_.estimate);
 
@@ -171,13 +187,19 @@ class Run {
     walk.progress = options_.progress;
     QEFF_ASSIGN_OR_RETURN(result_.times,
                           WalkBlocks(model_, sample_, result_.estimate.walk,
-                                     journal_.get(), &solver_, walk, pool_));
+                                     journal_.get(), &Solver(), walk, pool_));
     QEFF_RETURN_IF_ERROR(CopyKept());
     result_.layers = solver_.reports();
+    if (autoround_.has_value()) result_.blocks = autoround_->reports();
     const Checkpoint& checkpoint = model_.checkpoint();
     QEFF_ASSIGN_OR_RETURN(const auto files, ReadOtherFiles(checkpoint));
     QEFF_RETURN_IF_ERROR(checkpoint.VerifyUnchanged());
     return writer_->Commit(plan_.config, files);
+  }
+
+  LayerSolver& Solver() {
+    if (autoround_.has_value()) return *autoround_;
+    return solver_;
   }
 
   absl::StatusOr<Json> Describe() const {
@@ -190,12 +212,16 @@ class Run {
                 {"sample", SampleFingerprint(sample_)},
                 {"awq", options_.solver.awq},
                 {"propagate", options_.solver.propagate},
-                {"damping", options_.solver.damping}};
+                {"damping", options_.solver.damping},
+                {"autoround", options_.autoround_iterations}};
   }
 
   void Estimate() {
     CalibratedQuantizeEstimate& estimate = result_.estimate;
     estimate.solver_flops = solver_.Flops();
+    if (autoround_.has_value()) {
+      estimate.tune_flops = autoround_->Flops(sample_);
+    }
     estimate.steps_done = static_cast<int64_t>(journal_->steps().size());
     estimate.warning = SampleWarning(plan_, sample_);
     const double steps = static_cast<double>(model_.spec().num_layers +
@@ -203,10 +229,11 @@ class Run {
     const double left = 1 - static_cast<double>(estimate.steps_done) / steps;
     // Products reach most of what is measured; the rest of the work is added.
     constexpr double kOverhead = 1.5;
-    estimate.seconds = left * kOverhead *
-                       (estimate.walk.forward_flops +
-                        estimate.walk.hessian_flops + estimate.solver_flops) /
-                       MeasureFlops(pool_);
+    estimate.seconds =
+        left * kOverhead *
+        (estimate.walk.forward_flops + estimate.walk.hessian_flops +
+         estimate.solver_flops + estimate.tune_flops) /
+        MeasureFlops(pool_);
   }
 
   absl::Status CopyKept() {
@@ -215,7 +242,10 @@ class Run {
           tensor.action != PlannedTensor::Action::kAdd) {
         continue;
       }
-      if (solver_.Writes(tensor.name)) continue;
+      if (autoround_.has_value() ? autoround_->Writes(tensor.name)
+                                 : solver_.Writes(tensor.name)) {
+        continue;
+      }
       const int64_t bytes = static_cast<int64_t>(tensor.bytes_before);
       for (int64_t begin = 0; begin < bytes; begin += kCopyBytes) {
         if (options_.check) QEFF_RETURN_IF_ERROR(options_.check());
@@ -238,6 +268,7 @@ class Run {
   const CalibratedQuantizeOptions& options_;
   ThreadPool& pool_;
   GptqSolver solver_;
+  absl::optional<AutoRoundSolver> autoround_;
   std::shared_ptr<PartialFolder> folder_;
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<CheckpointWriter> writer_;

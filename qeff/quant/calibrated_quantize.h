@@ -37,6 +37,7 @@ namespace qeff {
 struct CalibratedQuantizeEstimate {
   WalkPlan walk;
   double solver_flops = 0;
+  double tune_flops = 0;
   double seconds = 0;      // by a short measurement of the machine
   int64_t steps_done = 0;  // by an earlier run that is resumed
   // Why the sample is too small for the widest layer; empty if it is not.
@@ -44,7 +45,9 @@ struct CalibratedQuantizeEstimate {
 };
 
 struct CalibratedQuantizeOptions {
-  GptqSolverOptions solver;         // the algorithms
+  GptqSolverOptions solver;  // the algorithms
+  // Tunes blocks afterwards (autoround_solver.h), unless 0.
+  int autoround_iterations = 0;
   uint64_t memory_limit_bytes = 0;  // of resident memory, about; 0: none
   PartialWork unfinished = PartialWork::kRefuse;
   CheckpointWriterOptions writer;
@@ -57,6 +60,7 @@ struct CalibratedQuantizeOptions {
 
 struct CalibratedQuantizeResult {
   std::vector<LayerReport> layers;  // of earlier runs, too
+  std::vector<BlockReport> blocks;  // the same, with autoround
   CalibratedQuantizeEstimate estimate;
   WalkTimes times;  // of this run
   // An earlier run had finished everything; nothing else is set.
@@ -70,9 +74,10 @@ struct CalibratedQuantizeResult {
 // model does not have and for unfinished work of a run with other arguments
 // (naming the first that differs); kDataLoss naming the tensor with a weight,
 // or the layer with inputs, that are not finite; kResourceExhausted when the
-// memory limit cannot be kept; kUnavailable when `model` changed meanwhile or
-// the disk fails; those of options.check. The unfinished work of a run that
-// ends with an error is kept in OUTPUT.partial (the message says so), unless no
+// memory limit cannot be kept; kInvalidArgument for layers that autoround
+// cannot tune, naming one; kUnavailable when `model` changed meanwhile or the
+// disk fails; those of options.check. The unfinished work of a run that ends
+// with an error is kept in OUTPUT.partial (the message says so), unless no
 // block was finished.
 absl::StatusOr<CalibratedQuantizeResult> QuantizeCalibrated(
     const Transformer& model, const QuantizePlan& plan,

@@ -65,8 +65,9 @@ uint64_t GptqSolver::MemoryBytes() const {
     const uint64_t rows =
         static_cast<uint64_t>(std::min(kPieceRows, tensor.second->rows));
     // The factor and the Hessian; of a piece, weights in order, errors, and up
-    // to five sets of codes; a correction takes less.
-    most = std::max(most, 2 * cols * cols * 4 + rows * cols * (4 + 4 + 5));
+    // to five sets of codes, and what the keeper sees; a correction takes less.
+    const uint64_t weight_bytes = 4 + 4 + 5 + (keeper_ != nullptr ? 4 : 0);
+    most = std::max(most, 2 * cols * cols * 4 + rows * cols * weight_bytes);
   }
   return most;
 }
@@ -95,9 +96,19 @@ GptqOptions GptqSolver::Options(const PlannedTensor& tensor) const {
   return options;
 }
 
-absl::Status GptqSolver::Write(const std::string& name, uint64_t offset_bytes,
-                               absl::Span<const uint8_t> bytes) {
-  return writer_->Write(name, offset_bytes, bytes);
+absl::Status GptqSolver::WriteRows(const PlannedTensor& tensor, int64_t begin,
+                                   MatrixView<const float> before, int64_t rows,
+                                   const QuantizedRowBytes& solved) {
+  if (Keeps(tensor)) {
+    keeper_(tensor, begin, before, solved);
+    return absl::OkStatus();
+  }
+  return WriteQuantizedRows(
+      tensor, begin, rows, solved,
+      [this](const std::string& name, uint64_t offset_bytes,
+             absl::Span<const uint8_t> bytes) {
+        return writer_->Write(name, offset_bytes, bytes);
+      });
 }
 
 absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
@@ -112,16 +123,19 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                        : inputs.residual_gap.view().Rows(begin, weights.rows()),
                    weights, pool_);
   }
+  Matrix<float> before;
+  if (Keeps(tensor)) {
+    before = Matrix<float>(weights.rows(), weights.cols());
+    for (int64_t r = 0; r < weights.rows(); ++r) {
+      std::copy_n(weights.row(r), weights.cols(), before.row(r));
+    }
+  }
   QEFF_ASSIGN_OR_RETURN(
       const SolvedRows solved,
       qeff::SolveRows(weights, inputs.hessian, options, pool_),
       absl::StrCat("tensor ", tensor.name, ", rows from ", begin, " on"));
   QEFF_RETURN_IF_ERROR(
-      WriteQuantizedRows(tensor, begin, weights.rows(), solved.bytes(),
-                         [this](const std::string& name, uint64_t offset_bytes,
-                                absl::Span<const uint8_t> bytes) {
-                           return Write(name, offset_bytes, bytes);
-                         }));
+      WriteRows(tensor, begin, before.view(), weights.rows(), solved.bytes()));
   totals->loss += solved.loss;
   totals->rounding_loss += solved.rounding_loss;
   totals->saturated += solved.saturated;

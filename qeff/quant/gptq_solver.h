@@ -9,6 +9,7 @@
 #define QEFF_QUANT_GPTQ_SOLVER_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,7 @@
 #include "qeff/quant/gptq.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
+#include "qeff/quant/quantized_output.h"
 #include "qeff/transformer/transformer.h"
 #include "qeff/util/json.h"
 
@@ -54,6 +56,21 @@ class GptqSolver : public LayerSolver {
 
   // Where results go; before the first Solve or Restore.
   void set_writer(CheckpointWriter* writer) { writer_ = writer; }
+
+  // Takes what rows of blocks' layers have become, from row `begin` on, instead
+  // of the writer: they are written by whoever takes them, before FinishStep.
+  // `weights`: what was quantized.
+  using Keeper = std::function<void(const PlannedTensor& tensor, int64_t begin,
+                                    MatrixView<const float> weights,
+                                    const QuantizedRowBytes& rows)>;
+  void set_keeper(Keeper keeper) { keeper_ = std::move(keeper); }
+
+  // Norms of the block at hand, to be written where it writes norms.
+  void ReplaceNorms(const BlockWeights& norms) {
+    if (!folds_.has_value()) return;
+    norms_.attention_norm = norms.attention_norm;
+    norms_.ffn_norm = norms.ffn_norm;
+  }
 
   // Whether lm_head is quantized.
   bool ChangesLmHead() const { return lm_head_ != nullptr; }
@@ -100,8 +117,13 @@ class GptqSolver : public LayerSolver {
                          LayerTotals* totals);
   void Report(const PlannedTensor& tensor, const Inputs& inputs,
               const LayerTotals& totals);
-  absl::Status Write(const std::string& name, uint64_t offset_bytes,
-                     absl::Span<const uint8_t> bytes);
+  bool Keeps(const PlannedTensor& tensor) const {
+    return keeper_ != nullptr && &tensor != lm_head_;
+  }
+  // To the writer or the keeper.
+  absl::Status WriteRows(const PlannedTensor& tensor, int64_t begin,
+                         MatrixView<const float> before, int64_t rows,
+                         const QuantizedRowBytes& solved);
   absl::StatusOr<std::string> ChecksumOf(const PlannedTensor& tensor) const;
   absl::Status RestoreLayer(const Json& layer);
   absl::Status RestoreFolds(int64_t step, const Json& checksums);
@@ -111,6 +133,7 @@ class GptqSolver : public LayerSolver {
   const GptqSolverOptions options_;
   ThreadPool& pool_;
   CheckpointWriter* writer_ = nullptr;
+  Keeper keeper_;
   absl::flat_hash_map<std::string, const PlannedTensor*> tensors_;  // by module
   const PlannedTensor* lm_head_ = nullptr;
   absl::optional<AwqFolds> folds_;

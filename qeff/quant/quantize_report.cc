@@ -67,4 +67,35 @@ std::string FormatReport(const std::vector<LayerReport>& layers) {
   return text;
 }
 
+Json BlockReport::ToJson() const {
+  return {{"block", block},
+          {"loss_before", loss_before},
+          {"loss_after", loss_after}};
+}
+
+absl::StatusOr<BlockReport> BlockReport::FromJson(const Json& json) {
+  QEFF_ASSIGN_OR_RETURN(const JsonObjectReader reader,
+                        JsonObjectReader::Create(json, "block report"));
+  BlockReport report;
+  QEFF_ASSIGN_OR_RETURN(
+      report.block,
+      reader.Int("block", 0, std::numeric_limits<int64_t>::max()));
+  QEFF_ASSIGN_OR_RETURN(report.loss_before, reader.Number("loss_before"));
+  QEFF_ASSIGN_OR_RETURN(report.loss_after, reader.Number("loss_after"));
+  return report;
+}
+
+std::string FormatBlocks(const std::vector<BlockReport>& blocks) {
+  if (blocks.empty()) return "";
+  std::string text = absl::StrFormat("%5s  %11s  %11s  %5s\n", "block",
+                                     "loss before", "after", "ratio");
+  for (const BlockReport& block : blocks) {
+    const double ratio =
+        block.loss_before > 0 ? block.loss_after / block.loss_before : 1.0;
+    text += absl::StrFormat("%5d  %11.4g  %11.4g  %5.3f\n", block.block,
+                            block.loss_before, block.loss_after, ratio);
+  }
+  return text;
+}
+
 }  // namespace qeff

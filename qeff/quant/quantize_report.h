@@ -20,7 +20,8 @@ struct LayerReport {
   double bits_per_weight = 0;
   int64_t tokens = 0;  // that the layer has seen
   // Proxy losses: mean over the tokens of the squared error of the outputs,
-  // damping included; of rounding to nearest, and of the layer as written.
+  // damping included; of rounding to nearest, and of the layer as written, or
+  // as it was before its block was tuned.
   double rounding_loss = 0;
   double loss = 0;
   double damping = 0;       // that was added to the Hessian's diagonal
@@ -33,8 +34,20 @@ struct LayerReport {
   static absl::StatusOr<LayerReport> FromJson(const Json& json);
 };
 
-// A table, one line a layer.
+// What tuning did to a block (block_tuner.h).
+struct BlockReport {
+  int64_t block = 0;
+  double loss_before = 0;
+  double loss_after = 0;
+
+  Json ToJson() const;
+  // Errors: kInvalidArgument for anything that ToJson does not give.
+  static absl::StatusOr<BlockReport> FromJson(const Json& json);
+};
+
+// Tables, one line a layer, and one line a block; empty without any.
 std::string FormatReport(const std::vector<LayerReport>& layers);
+std::string FormatBlocks(const std::vector<BlockReport>& blocks);
 
 }  // namespace qeff
 

@@ -15,6 +15,7 @@
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/calibration/token_sampler.h"
 #include "qeff/format/quant_scheme.h"
+#include "qeff/quant/autoround_solver.h"
 #include "qeff/quant/budget.h"
 #include "qeff/quant/calibrated_quantize.h"
 #include "qeff/quant/layer_groups.h"
@@ -50,6 +51,9 @@ constexpr int64_t kDefaultSequenceLength = 2048;
 
 // Of "best".
 constexpr double kLeastBitsWithoutAwq = 4;
+constexpr double kLeastBitsWithoutTuning = 3;
+// At 200 iterations about 20 s a million on two cores (qeff/quant/README.md).
+constexpr int64_t kMostWeightsForTuning = 30'000'000;
 
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
@@ -88,12 +92,16 @@ class QuantizeCommand : public Command {
                "--scheme may then list what to choose from, with commas. What "
                "a scheme loses is measured on --calibration.");
     flags->AddChoice("algorithm", &algorithm_,
-                     {"rtn", "awq", "gptq", "awq,gptq", "best"},
+                     {"rtn", "awq", "gptq", "awq,gptq", "autoround",
+                      "gptq,autoround", "awq,gptq,autoround", "best"},
                      "How codes are chosen: rtn rounds to the nearest; awq "
                      "first scales up what carries much; gptq makes up for the "
-                     "error of each weight in those that follow; best is what "
-                     "measured best at these bits. All but rtn need "
-                     "--calibration.");
+                     "error of each weight in those that follow; autoround "
+                     "then learns codes, scales and norms of a block by "
+                     "gradients, which takes long; best is what measured best "
+                     "at these bits. All but rtn need --calibration.");
+    flags->Add("iterations", &iterations_, "N",
+               "Steps that autoround takes in each block.");
     flags->Add("calibration", &calibration_, "FILE",
                "UTF-8 text that is like what the model will read.");
     flags->Add("calibration_tokens", &sample_.tokens, "N",
@@ -160,6 +168,9 @@ class QuantizeCommand : public Command {
   }
 
   absl::Status CheckFlags() const {
+    if (iterations_ < 1) {
+      return UsageError("--iterations: expected at least 1");
+    }
     if (scheme_.empty() && budget_.empty()) {
       return UsageError("--scheme or --budget is required");
     }
@@ -243,6 +254,19 @@ class QuantizeCommand : public Command {
     return absl::OkStatus();
   }
 
+  // Whether blocks are tuned by autoround: with best, where it can be and takes
+  // minutes.
+  bool Tunes(const Transformer& model, const QuantizePlan& plan) const {
+    if (algorithm_ != "best") {
+      return absl::StrContains(algorithm_, "autoround");
+    }
+    const TransformerSpec& spec = model.spec();
+    return plan.QuantizedBitsPerWeight() < kLeastBitsWithoutTuning &&
+           spec.num_layers * spec.block_linear_elems() <=
+               kMostWeightsForTuning &&
+           WhyNotTuned(model.map(), plan).empty();
+  }
+
   absl::Status Calibrate(const Transformer& model, const QuantizePlan& plan,
                          const TokenSample& sample, const CommandEnv& env,
                          Json* json) const {
@@ -255,6 +279,7 @@ class QuantizeCommand : public Command {
         best ? plan.QuantizedBitsPerWeight() < kLeastBitsWithoutAwq
              : absl::StrContains(algorithm_, "awq");
     options.solver.propagate = best || absl::StrContains(algorithm_, "gptq");
+    options.autoround_iterations = Tunes(model, plan) ? iterations_ : 0;
     options.memory_limit_bytes = memory_limit_;
     options.unfinished = resume_    ? PartialWork::kResume
                          : restart_ ? PartialWork::kRestart
@@ -274,7 +299,8 @@ class QuantizeCommand : public Command {
         QuantizeCalibrated(model, plan, sample, output_, options, *env.pool));
     progress.reset();
     if (result.was_complete) return absl::OkStatus();
-    std::fprintf(env.out, "%s%s", FormatReport(result.layers).c_str(),
+    std::fprintf(env.out, "%s%s%s", FormatReport(result.layers).c_str(),
+                 FormatBlocks(result.blocks).c_str(),
                  FormatTimes(result).c_str());
     AddResult(result, json);
     return absl::OkStatus();
@@ -356,6 +382,7 @@ class QuantizeCommand : public Command {
   std::string scheme_;
   std::string budget_;
   std::string algorithm_ = "rtn";
+  int iterations_ = 200;
   std::string calibration_;
   SampleOptions sample_ = DefaultSample();
   uint64_t memory_limit_ = 0;

@@ -58,10 +58,11 @@ class QuantizeCommandTest : public ::testing::Test {
 };
 
 TEST_F(QuantizeCommandTest, EveryAlgorithm) {
-  for (const std::string algorithm : {"awq", "gptq", "awq,gptq", "best"}) {
+  for (const std::string algorithm :
+       {"awq", "gptq", "awq,gptq", "gptq,autoround", "best"}) {
     SCOPED_TRACE(algorithm);
     const CommandOutcome outcome =
-        Quantize({"--algorithm=" + algorithm, Calibration(),
+        Quantize({"--algorithm=" + algorithm, "--iterations=4", Calibration(),
                   "--calibration_tokens=600", "--sequence_length=100"},
                  algorithm);
     ASSERT_EQ(outcome.code, 0) << outcome.err;
@@ -70,6 +71,12 @@ TEST_F(QuantizeCommandTest, EveryAlgorithm) {
     EXPECT_THAT(outcome.out, HasSubstr("model.layers.1.mlp.down_proj"));
     EXPECT_THAT(outcome.out, HasSubstr("time: "));
     ASSERT_EQ(outcome.json["layers"].size(), 14u);
+    const bool tunes = algorithm == "gptq,autoround";
+    ASSERT_EQ(outcome.json["blocks"].size(), tunes ? 2u : 0u);
+    for (const Json& block : outcome.json["blocks"]) {
+      EXPECT_LE(block["loss_after"].get<double>(),
+                block["loss_before"].get<double>());
+    }
     for (const Json& layer : outcome.json["layers"]) {
       EXPECT_LE(layer["loss"].get<double>(),
                 layer["rounding_loss"].get<double>());

@@ -80,7 +80,8 @@ std::string FormatTimes(const CalibratedQuantizeResult& result) {
       ", ",
       part("Hessians", times.hessian, whole ? estimate.walk.hessian_flops : 0),
       ", ", part("solver", times.solve, whole ? estimate.solver_flops : 0),
-      ", ", part("saving", times.save, 0), "\n");
+      ", ", part("tuning", times.tune, whole ? estimate.tune_flops : 0), ", ",
+      part("saving", times.save, 0), "\n");
 }
 
 void AddResult(const CalibratedQuantizeResult& result, Json* json) {
@@ -89,11 +90,15 @@ void AddResult(const CalibratedQuantizeResult& result, Json* json) {
     layers.push_back(layer.ToJson());
   }
   (*json)["layers"] = std::move(layers);
-  (*json)["seconds"] = {{"weights", result.times.load},
-                        {"forward", result.times.forward},
-                        {"hessians", result.times.hessian},
-                        {"solver", result.times.solve},
-                        {"saving", result.times.save}};
+  Json blocks = Json::array();
+  for (const BlockReport& block : result.blocks) {
+    blocks.push_back(block.ToJson());
+  }
+  (*json)["blocks"] = std::move(blocks);
+  (*json)["seconds"] = {
+      {"weights", result.times.load},     {"forward", result.times.forward},
+      {"hessians", result.times.hessian}, {"solver", result.times.solve},
+      {"tuning", result.times.tune},      {"saving", result.times.save}};
   (*json)["warning"] = result.estimate.warning;
 }
 
