@@ -94,6 +94,7 @@ void LinearRunner::Multiply(const DeviceLinear& linear, MatrixView<float> y) {
 
 void LinearRunner::MultiplyAll(absl::Span<const LinearOutput> outputs) {
   QEFF_CHECK(outputs.size() <= static_cast<size_t>(kMaxIntProducts));
+  const float input_scale = outputs[0].linear->weight.input_scale;
   const auto* first =
       std::get_if<PackedIntLayout>(&outputs[0].linear->weight.layout);
   absl::InlinedVector<IntProduct, kMaxIntProducts> products;
@@ -103,14 +104,15 @@ void LinearRunner::MultiplyAll(absl::Span<const LinearOutput> outputs) {
                x_.rows() == output.y.rows());
     const auto* ints = std::get_if<PackedIntLayout>(&weight.layout);
     if (activations_ != Activations::kFast || ints == nullptr ||
-        first == nullptr || ints->group_elems() != first->group_elems()) {
+        first == nullptr || ints->group_elems() != first->group_elems() ||
+        weight.input_scale != input_scale) {
       break;
     }
     products.push_back({PackedIntWeights{*ints, weight.bytes}, Elems(output.y),
                         output.y.stride_elems()});
   }
   if (products.size() == outputs.size()) {
-    MatMulInts(products, Codes(*first), *pool_);
+    MatMulInts(products, Codes(*first, input_scale), *pool_);
   } else {
     for (const LinearOutput& output : outputs) {
       Multiply(output.linear->weight, output.y);
@@ -144,17 +146,26 @@ void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
         weights, FloatActivations{Elems(x_), x_.rows(), x_.stride_elems()},
         Elems(y), y.stride_elems(), *pool_);
   }
-  MatMulInt(weights, Codes(layout), Elems(y), y.stride_elems(), *pool_);
+  MatMulInt(weights, Codes(layout, weight.input_scale), Elems(y),
+            y.stride_elems(), *pool_);
 }
 
-QuantizedActivations LinearRunner::Codes(const PackedIntLayout& layout) {
+QuantizedActivations LinearRunner::Codes(const PackedIntLayout& layout,
+                                         float input_scale) {
   const ActivationLayout activations(x_.rows(), layout);
   const absl::Span<uint8_t> codes = First(activations.total_bytes(), &codes_);
-  if (codes_group_elems_ != layout.group_elems()) {
+  if (codes_group_elems_ != layout.group_elems() ||
+      codes_input_scale_ != input_scale) {
     times_->Add(Op::kProduct);  // of an earlier layer with this input
-    QuantizeActivations(activations, Elems(x_), x_.stride_elems(), codes,
-                        *pool_);
+    if (input_scale == 0) {
+      QuantizeActivations(activations, Elems(x_), x_.stride_elems(), codes,
+                          *pool_);
+    } else {
+      QuantizeActivationsFixed(activations, input_scale, Elems(x_),
+                               x_.stride_elems(), codes, *pool_);
+    }
     codes_group_elems_ = layout.group_elems();
+    codes_input_scale_ = input_scale;
     times_->Add(Op::kQuantize);
   }
   return QuantizedActivations{activations, codes};

@@ -54,8 +54,9 @@ class LinearRunner {
   void MultiplyAll(absl::Span<const LinearOutput> outputs);
 
  private:
-  // Codes of the input for `layout`, made unless they are there.
-  QuantizedActivations Codes(const PackedIntLayout& layout);
+  // Codes of the input for `layout`, made unless they are there. `input_scale`
+  // is DeviceMatrix's.
+  QuantizedActivations Codes(const PackedIntLayout& layout, float input_scale);
 
   void MultiplyRows(const DeviceMatrix& weight, MatrixView<float> y);
   void MultiplyInt(const PackedIntLayout& layout, const DeviceMatrix& weight,
@@ -72,6 +73,7 @@ class LinearRunner {
   OpTimes* const times_;
   MatrixView<const float> x_;
   int64_t codes_group_elems_ = 0;  // that `codes_` were made for; 0: none yet
+  float codes_input_scale_ = 0;
   bool bf16_made_ = false;
   AlignedArray<uint8_t> codes_;
   AlignedArray<uint8_t> bf16_;

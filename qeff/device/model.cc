@@ -96,6 +96,12 @@ class Checker {
     } else {
       fits = FitsPacked(std::get<PackedBF16Layout>(m.layout), m);
     }
+    if (m.input_scale != 0 &&
+        !(IsActivationScale(m.input_scale) &&
+          std::holds_alternative<PackedIntLayout>(m.layout))) {
+      return InvalidInputError(place, ": input scale ", m.input_scale,
+                               " does not fit ", WeightLayoutName(m.layout));
+    }
     if (fits) return absl::OkStatus();
     return InvalidInputError(place, ": ", m.bytes.size(),
                              " bytes do not fit shape [", m.rows, ", ", m.cols,

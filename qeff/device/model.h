@@ -42,6 +42,9 @@ struct DeviceMatrix {
   int64_t cols = 0;
   absl::Span<const uint8_t> bytes;
   std::shared_ptr<const void> owner;
+  // What the codes of its inputs are multiples of (QuantizeActivationsFixed); 0
+  // for a scale of each token. With PackedIntLayout only.
+  float input_scale = 0;
 
   bool empty() const { return bytes.empty(); }
   bool has_float_rows() const {
@@ -101,8 +104,9 @@ struct DeviceModel {
 
 // Checks the description (ValidateSpec) and that exactly the weights it asks
 // for are there, in the right shapes and types and with as many bytes, and that
-// norms and biases are finite. Values of matrices are not looked at. Errors: kInvalidArgument, naming the weight ("block 3
-// gate weight"), expected and found.
+// norms and biases are finite. Values of matrices are not looked at. Errors:
+// kInvalidArgument, naming the weight ("block 3 gate weight"), expected and
+// found.
 absl::Status ValidateModel(const DeviceModel& model);
 
 }  // namespace qeff

@@ -86,8 +86,8 @@ class Assembler {
   }
 
   void Fill(const PackageTensor& tensor, DeviceMatrix* m) {
-    *m = DeviceMatrix{tensor.layout, tensor.rows, tensor.cols, Bytes(tensor),
-                      file_};
+    *m = DeviceMatrix{tensor.layout, tensor.rows, tensor.cols,
+                      Bytes(tensor), file_,       tensor.input_scale};
   }
 
   const PackageHeader& header_;

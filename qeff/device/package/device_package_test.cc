@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -212,9 +213,13 @@ TEST_F(DevicePackageTest, RefusesOtherFiles) {
 
 TEST_F(DevicePackageTest, RefusesOtherVersionsAndTargets) {
   std::string bytes = PackageBytes(*RandomModel(TinySpec(), 1), nullptr);
-  bytes[8] = 2;
-  FixHeaderChecksum(&bytes);
-  EXPECT_THAT(Error(bytes), HasSubstr("format version: expected 1, found 2"));
+  for (const char version : {1, 3}) {
+    bytes[8] = version;
+    FixHeaderChecksum(&bytes);
+    EXPECT_THAT(Error(bytes),
+                HasSubstr(absl::StrCat("format version: expected 2, found ",
+                                       static_cast<int>(version))));
+  }
 
   const PackageTarget other = HostPackageTarget() == PackageTarget::kX86_64
                                   ? PackageTarget::kAArch64
@@ -327,6 +332,11 @@ TEST_F(DevicePackageTest, RefusesPackedLayoutsThatDoNotExist) {
   EXPECT_THAT(error([](I p) { p->set_scale_dtype(proto::DTYPE_I8); }),
               HasSubstr("scales"));
   EXPECT_THAT(error([](I p) { p->clear_bits(); }), HasSubstr("missing"));
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const float scale : {0.0f, -1.0f, 0x1p-127f, kNan}) {
+    EXPECT_THAT(error([&](I p) { p->set_input_scale(scale); }),
+                HasSubstr("input_scale: found"));
+  }
   // In order, but the bytes are those of floats.
   EXPECT_THAT(error([](I) {}), HasSubstr("bytes: expected"));
 }

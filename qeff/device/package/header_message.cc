@@ -97,6 +97,7 @@ void FillTensor(const PackageTensor& tensor, proto::Tensor* m) {
     packed->set_group_elems(ints->group_elems());
     packed->set_scale_dtype(ToWire(kDTypes, ints->scale_dtype()));
     packed->set_zero_points(ints->asymmetric());
+    if (tensor.input_scale != 0) packed->set_input_scale(tensor.input_scale);
   } else {
     m->mutable_packed_bf16();
   }
@@ -174,6 +175,14 @@ absl::StatusOr<PackageTensor> TakeTensor(const proto::Tensor& m) {
   tensor.rows = m.rows();
   tensor.cols = m.cols();
   QEFF_ASSIGN_OR_RETURN(tensor.layout, TakeLayout(m), name);
+  if (m.packed_int().has_input_scale()) {
+    tensor.input_scale = m.packed_int().input_scale();
+    // 0 is what the field's absence says.
+    if (!IsActivationScale(tensor.input_scale)) {
+      return InvalidInputError(name, ": input_scale: found ",
+                               tensor.input_scale);
+    }
+  }
   QEFF_ASSIGN_OR_RETURN(tensor.data, TakeSection(m.data()), name);
   return tensor;
 }

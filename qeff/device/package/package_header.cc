@@ -58,7 +58,8 @@ std::vector<PackageTensor> TensorsOfModel(const DeviceModel& model) {
   });
   VisitMatrices(&model, [&](const TensorId& id, const DeviceMatrix* m) {
     if (m->rows == 0) return;
-    tensors.push_back({id, m->layout, m->rows, m->cols, PackageSection()});
+    tensors.push_back(
+        {id, m->layout, m->rows, m->cols, PackageSection(), m->input_scale});
   });
   return tensors;
 }

@@ -46,6 +46,7 @@ struct PackageTensor {
   int64_t rows = 0;     // of a vector: 1
   int64_t cols = 0;
   PackageSection data;
+  float input_scale = 0;  // DeviceMatrix::input_scale
 };
 
 struct PackageHeader {

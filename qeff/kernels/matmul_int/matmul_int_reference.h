@@ -21,7 +21,9 @@ struct ReferenceToken {
   std::vector<int> codes;
 };
 
-inline ReferenceToken QuantizeTokenReference(const float* x, int64_t cols) {
+// `fixed_scale` 0: the token's own.
+inline ReferenceToken QuantizeTokenReference(const float* x, int64_t cols,
+                                             float fixed_scale = 0) {
   ReferenceToken token{0.0f, std::vector<int>(static_cast<size_t>(cols))};
   float absmax = 0.0f;
   for (int64_t c = 0; c < cols; ++c) {
@@ -31,12 +33,13 @@ inline ReferenceToken QuantizeTokenReference(const float* x, int64_t cols) {
     }
     absmax = std::max(absmax, std::abs(x[c]));
   }
-  if (absmax < kSmallestActivation) return token;
-  token.scale = absmax / 127.0f;
-  const float inverse = 127.0f / absmax;
+  if (absmax < kSmallestActivation && fixed_scale == 0) return token;
+  token.scale = fixed_scale == 0 ? absmax / 127.0f : fixed_scale;
+  const float inverse = fixed_scale == 0 ? 127.0f / absmax : 1.0f / fixed_scale;
   for (int64_t c = 0; c < cols; ++c) {
+    const float scaled = std::min(std::max(x[c] * inverse, -127.0f), 127.0f);
     token.codes[static_cast<size_t>(c)] =
-        static_cast<int>(std::nearbyint(x[c] * inverse));
+        static_cast<int>(std::nearbyint(scaled));
   }
   return token;
 }

@@ -28,6 +28,12 @@ inline constexpr int64_t kMaxTileTokens = 12;
 inline constexpr int64_t kMaxGroupElems = int64_t{1} << 17;
 inline constexpr int64_t kMaxAsymmetricInt8GroupElems = int64_t{1} << 15;
 
+// Whether activations can have the fixed scale `scale`: it and its reciprocal
+// are positive normal numbers. False for NaN.
+constexpr bool IsActivationScale(float scale) {
+  return scale >= 0x1p-126f && scale <= 0x1p126f;
+}
+
 // A matrix of [rows, cols] = [out features, in features] codes of 2, 3, 4 or 8
 // bits with one scale for each `group_elems` consecutive columns of a row (the
 // last group of a row may be shorter). W[r, c] = (code - zero) * scale, where

@@ -52,7 +52,8 @@ HWY_INLINE int32_t AbsMaxBits(const float* x, int64_t cols) {
 }
 
 // Quantizes one step to two words of codes, the second `word_bytes` after the
-// first, and adds the codes to `sums`.
+// first, and adds the codes to `sums`. kSaturate: |x * inverse| may exceed 127.
+template <bool kSaturate>
 HWY_INLINE void QuantizeStep(const float* x, hn::Vec<F32> inverse,
                              int64_t word_bytes, uint8_t* to,
                              hn::Vec<I32>& sums) {
@@ -65,7 +66,11 @@ HWY_INLINE void QuantizeStep(const float* x, hn::Vec<F32> inverse,
   HWY_ALIGN int8_t codes[kUnitElems];
   HWY_UNROLL(8)
   for (int v = 0; v < kVectors; ++v) {
-    const auto scaled = hn::Mul(hn::LoadU(F32(), x + v * kN), inverse);
+    auto scaled = hn::Mul(hn::LoadU(F32(), x + v * kN), inverse);
+    if constexpr (kSaturate) {
+      scaled = hn::Max(scaled, hn::Set(F32(), -127.0f));
+      scaled = hn::Min(scaled, hn::Set(F32(), 127.0f));
+    }
     const auto code =
         hn::Sub(hn::BitCast(di, hn::Add(scaled, base)), hn::BitCast(di, base));
     sums = hn::Add(sums, code);
@@ -84,6 +89,7 @@ HWY_INLINE int32_t SumLanes(hn::Vec<I32> sums) {
 }
 
 // Token `t` of a tile of `tokens`; `codes` and `sums` are those of the tile.
+template <bool kSaturate>
 HWY_INLINE void QuantizeToken(const ActivationLayout& layout, const float* x,
                               int64_t t, int64_t tokens, float inverse,
                               uint8_t* codes, int32_t* sums) {
@@ -96,12 +102,12 @@ HWY_INLINE void QuantizeToken(const ActivationLayout& layout, const float* x,
     auto vsum = hn::Zero(I32());
     int64_t c = begin;
     for (; c + kUnitElems <= end; c += kUnitElems, to += 2 * word_bytes) {
-      QuantizeStep(x + c, vinverse, word_bytes, to, vsum);
+      QuantizeStep<kSaturate>(x + c, vinverse, word_bytes, to, vsum);
     }
     if (c < end) {
       HWY_ALIGN float last[kUnitElems] = {};
       std::memcpy(last, x + c, static_cast<size_t>(end - c) * sizeof(float));
-      QuantizeStep(last, vinverse, word_bytes, to, vsum);
+      QuantizeStep<kSaturate>(last, vinverse, word_bytes, to, vsum);
     }
     sums[g * tokens + t] = -8 * SumLanes(vsum);
   }
@@ -116,8 +122,10 @@ void ClearToken(const ActivationLayout& layout, int64_t t, int64_t tokens,
   for (int64_t g = 0; g < layout.groups(); ++g) sums[g * tokens + t] = 0;
 }
 
-void QuantizeTile(const ActivationLayout& layout, const float* x,
-                  int64_t stride_elems, int64_t tile, uint8_t* packed) {
+// `fixed_scale` 0: each token has its own.
+void QuantizeTile(const ActivationLayout& layout, float fixed_scale,
+                  const float* x, int64_t stride_elems, int64_t tile,
+                  uint8_t* packed) {
   const int64_t first = layout.TileBegin(tile);
   const int64_t tokens = layout.TileTokens(tile);
   uint8_t* codes = packed + layout.CodesOffset(tile);
@@ -128,9 +136,16 @@ void QuantizeTile(const ActivationLayout& layout, const float* x,
     const int32_t bits = AbsMaxBits(row, layout.cols());
     float absmax;
     std::memcpy(&absmax, &bits, sizeof(absmax));
-    if (absmax >= kSmallestActivation &&
-        absmax <= std::numeric_limits<float>::max()) {
-      QuantizeToken(layout, row, t, tokens, 127.0f / absmax, codes, sums);
+    const bool finite = absmax <= std::numeric_limits<float>::max();
+    if (finite && fixed_scale != 0) {
+      QuantizeToken<true>(layout, row, t, tokens, 1.0f / fixed_scale, codes,
+                          sums);
+      scales[first + t] = fixed_scale;
+      continue;
+    }
+    if (finite && absmax >= kSmallestActivation) {
+      QuantizeToken<false>(layout, row, t, tokens, 127.0f / absmax, codes,
+                           sums);
       scales[first + t] = absmax / 127.0f;
       continue;
     }
@@ -153,27 +168,37 @@ HWY_EXPORT(QuantizeTile);
 
 // HWY_DYNAMIC_DISPATCH names a function of this namespace, also when the
 // target is chosen at compile time.
-void Quantize(const ActivationLayout& layout, const float* x,
-              int64_t stride_elems, int64_t tile, uint8_t* packed) {
-  HWY_DYNAMIC_DISPATCH(QuantizeTile)(layout, x, stride_elems, tile, packed);
+void Quantize(const ActivationLayout& layout, float fixed_scale,
+              absl::Span<const float> x, int64_t stride_elems,
+              absl::Span<uint8_t> packed, ThreadPool& pool) {
+  QEFF_CHECK(stride_elems >= layout.cols() &&
+             static_cast<int64_t>(x.size()) >=
+                 (layout.tokens() - 1) * stride_elems + layout.cols());
+  QEFF_CHECK(static_cast<int64_t>(packed.size()) == layout.total_bytes() &&
+             reinterpret_cast<uintptr_t>(packed.data()) % 64 == 0);
+  pool.ParallelFor(
+      layout.tiles(), 1, [&](int64_t begin, int64_t end, int /*thread*/) {
+        for (int64_t tile = begin; tile < end; ++tile) {
+          HWY_DYNAMIC_DISPATCH(QuantizeTile)
+          (layout, fixed_scale, x.data(), stride_elems, tile, packed.data());
+        }
+      });
 }
 }  // namespace internal_quantize_activations
 
 void QuantizeActivations(const ActivationLayout& layout,
                          absl::Span<const float> x, int64_t stride_elems,
                          absl::Span<uint8_t> packed, ThreadPool& pool) {
-  QEFF_CHECK(stride_elems >= layout.cols() &&
-             static_cast<int64_t>(x.size()) >=
-                 (layout.tokens() - 1) * stride_elems + layout.cols());
-  QEFF_CHECK(static_cast<int64_t>(packed.size()) == layout.total_bytes() &&
-             reinterpret_cast<uintptr_t>(packed.data()) % 64 == 0);
-  pool.ParallelFor(layout.tiles(), 1,
-                   [&](int64_t begin, int64_t end, int /*thread*/) {
-                     for (int64_t tile = begin; tile < end; ++tile) {
-                       internal_quantize_activations::Quantize(
-                           layout, x.data(), stride_elems, tile, packed.data());
-                     }
-                   });
+  internal_quantize_activations::Quantize(layout, /*fixed_scale=*/0, x,
+                                          stride_elems, packed, pool);
+}
+
+void QuantizeActivationsFixed(const ActivationLayout& layout, float scale,
+                              absl::Span<const float> x, int64_t stride_elems,
+                              absl::Span<uint8_t> packed, ThreadPool& pool) {
+  QEFF_CHECK(IsActivationScale(scale));
+  internal_quantize_activations::Quantize(layout, scale, x, stride_elems,
+                                          packed, pool);
 }
 
 }  // namespace qeff

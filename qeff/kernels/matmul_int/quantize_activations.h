@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Activations to 8-bit codes, one scale a token, in the layout that the integer
-// matrix product reads. Done once for all matrices that share an input and a
-// group size.
+// Activations to 8-bit codes, with a scale of each token or one that is fixed,
+// in the layout that the integer matrix product reads. Done once for all
+// matrices that share an input, a group size and a fixed scale.
 
 #ifndef QEFF_KERNELS_MATMUL_INT_QUANTIZE_ACTIVATIONS_H_
 #define QEFF_KERNELS_MATMUL_INT_QUANTIZE_ACTIVATIONS_H_
@@ -36,6 +36,16 @@ inline constexpr float kSmallestActivation = 0x1p-119f;
 void QuantizeActivations(const ActivationLayout& layout,
                          absl::Span<const float> x, int64_t stride_elems,
                          absl::Span<uint8_t> packed, ThreadPool& pool);
+
+// The same with the scale `scale` for every token:
+//   code = round(min(max(x[t, c] * (1 / scale), -127), 127))
+// so that what is larger than 127 scales saturates; a token with a NaN or
+// infinity has scale NaN and codes 0, as above. Further precondition (checked):
+// IsActivationScale(scale). |x - code * scale| <= (0.5 + 2^-15) * scale unless
+// it saturates.
+void QuantizeActivationsFixed(const ActivationLayout& layout, float scale,
+                              absl::Span<const float> x, int64_t stride_elems,
+                              absl::Span<uint8_t> packed, ThreadPool& pool);
 
 }  // namespace qeff
 

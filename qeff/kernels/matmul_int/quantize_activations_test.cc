@@ -27,20 +27,26 @@ class QuantizeActivationsTest : public ::testing::Test {
   void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
 
   // Quantizes and checks every byte that has a meaning against the reference.
+  // `fixed_scale` 0: each token has its own.
   void Check(const ActivationLayout& layout, absl::Span<const float> x,
-             int64_t stride) {
+             int64_t stride, float fixed_scale = 0) {
     const size_t bytes = static_cast<size_t>(layout.total_bytes());
     for (int64_t target : targets_) {
       hwy::SetSupportedTargetsForTest(target);
       SCOPED_TRACE(hwy::TargetName(target));
       AlignedArray<uint8_t> packed(bytes);
       std::memset(packed.data(), 0xEE, bytes);
-      QuantizeActivations(layout, x, stride, packed.span(), *pool_);
+      if (fixed_scale == 0) {
+        QuantizeActivations(layout, x, stride, packed.span(), *pool_);
+      } else {
+        QuantizeActivationsFixed(layout, fixed_scale, x, stride, packed.span(),
+                                 *pool_);
+      }
       for (int64_t i = 0; i < layout.tiles(); ++i) {
         for (int64_t t = 0; t < layout.TileTokens(i); ++t) {
           const float* row = x.data() + (layout.TileBegin(i) + t) * stride;
           CheckToken(layout, packed.data(), i, t,
-                     QuantizeTokenReference(row, layout.cols()));
+                     QuantizeTokenReference(row, layout.cols(), fixed_scale));
         }
       }
     }
@@ -93,8 +99,10 @@ TEST_F(QuantizeActivationsTest, EveryRemainder) {
               random.NormalAt(static_cast<uint64_t>(i));
         }
       }
-      Check(ActivationLayout(tokens, cols, group),
-            absl::MakeConstSpan(x).subspan(start), stride);
+      const ActivationLayout layout(tokens, cols, group);
+      Check(layout, absl::MakeConstSpan(x).subspan(start), stride);
+      // Of a normal number in four more than 127 of it.
+      Check(layout, absl::MakeConstSpan(x).subspan(start), stride, 0.009f);
     }
   }
 }
@@ -112,6 +120,9 @@ TEST_F(QuantizeActivationsTest, SpecialTokens) {
       x[static_cast<size_t>(place)] = extreme;
       for (size_t i = 19; i < 38; ++i) x[i] = 1.0f;  // the next is unharmed
       Check(ActivationLayout(2, 19, 8), x, 19);
+      for (const float scale : {1.0f, 0x1p-126f, 0x1p126f}) {
+        Check(ActivationLayout(2, 19, 8), x, 19, scale);
+      }
     }
   }
 }
@@ -122,6 +133,21 @@ TEST_F(QuantizeActivationsTest, Ties) {
   for (int i = -254; i <= 254; ++i) x.push_back(0.5f * static_cast<float>(i));
   const int64_t cols = static_cast<int64_t>(x.size());
   Check(ActivationLayout(1, cols, cols), x, cols);
+  Check(ActivationLayout(1, cols, cols), x, cols, 1.0f);
+  Check(ActivationLayout(1, cols, cols), x, cols, 0.5f);
+}
+
+TEST_F(QuantizeActivationsTest, FixedScalesSaturate) {
+  const std::vector<float> x = {-1000,    -12.8f, -12.7f, 12.74f,
+                                12.7501f, 1e30f,  0.05f,  0.15f};
+  const ReferenceToken token = QuantizeTokenReference(x.data(), 8, 0.1f);
+  EXPECT_EQ(token.codes,
+            std::vector<int>({-127, -127, -127, 127, 127, 127, 0, 2}));
+  EXPECT_EQ(token.scale, 0.1f);
+  Check(ActivationLayout(1, 8, 8), x, 8, 0.1f);
+  for (const float no_scale : {0.0f, -1.0f, 0x1p-127f, 0x1p127f, kNan}) {
+    EXPECT_FALSE(IsActivationScale(no_scale)) << no_scale;
+  }
 }
 
 TEST_F(QuantizeActivationsTest, ErrorIsWithinTheBoundOfTheHeader) {
