@@ -2,9 +2,13 @@
 //
 // `qeff quantize` with calibration, on tiny random models.
 
+#include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -263,6 +267,53 @@ TEST_F(QuantizeCommandTest, MemoryLimitBelowWhatIsPossible) {
   EXPECT_EQ(outcome.code, kExitResource);
   EXPECT_THAT(outcome.err, HasSubstr("memory limit: expected at least"));
   EXPECT_FALSE(Exists("out.partial"));
+}
+
+// Once a block is done: what is finished is kept, and the same command goes on
+// to the bytes of a run that nobody interrupted.
+TEST_F(QuantizeCommandTest, InterruptKeepsWhatIsFinished) {
+  const std::string model = folder_ + "/deep";
+  ASSERT_EQ(
+      RunQeff({"synth", "--shape=tiny", "--layers=12", "--output=" + model})
+          .code,
+      0);
+  const auto quantize = [&](const std::string& output,
+                            const std::vector<std::string>& flags = {}) {
+    std::vector<std::string> arguments = {"quantize",
+                                          "--model=" + model,
+                                          "--scheme=int4_g32",
+                                          "--algorithm=gptq",
+                                          Calibration(),
+                                          "--calibration_tokens=1000",
+                                          "--sequence_length=100",
+                                          "--output=" + folder_ + "/" + output};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return RunQeff(arguments);
+  };
+  // A signal that comes too late is nobody's.
+  struct sigaction ignore = {}, before;
+  ignore.sa_handler = [](int) {};
+  ASSERT_EQ(sigaction(SIGINT, &ignore, &before), 0);
+  std::thread user([&] {
+    for (int i = 0; i < 20000 && !Exists("a.partial/hidden_states.2"); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    kill(getpid(), SIGINT);
+  });
+  const CommandOutcome interrupted = quantize("a");
+  user.join();
+  sigaction(SIGINT, &before, nullptr);
+  EXPECT_EQ(interrupted.code, 130) << interrupted.err;
+  EXPECT_THAT(interrupted.err, HasSubstr("--resume goes on"));
+  EXPECT_FALSE(Exists("a"));
+  ASSERT_TRUE(Exists("a.partial/journal"));
+
+  const CommandOutcome resumed = quantize("a", {"--resume"});
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("resuming after"));
+  ASSERT_EQ(quantize("b").code, 0);
+  EXPECT_EQ(ReadTestFile(folder_ + "/a/model.safetensors"),
+            ReadTestFile(folder_ + "/b/model.safetensors"));
 }
 
 TEST_F(QuantizeCommandTest, ExistingOutputAndUnfinishedWork) {
