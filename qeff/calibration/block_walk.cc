@@ -2,6 +2,8 @@
 
 #include "qeff/calibration/block_walk.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -46,6 +48,14 @@ struct Stage {
   std::vector<CalibratedLinear*> changed;  // those for the solver
   absl::optional<InputStatistics> inputs;  // unless none is changed
 };
+
+// Large buffers of many sizes come and go: what lies free between others would
+// grow from block to block.
+void ReturnFreeMemory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
 
 // One walk. Members are in the order that they are used.
 class Walk {
@@ -530,6 +540,7 @@ class Walk {
     QEFF_ASSIGN_OR_RETURN(entry["state"], solver_.FinishStep());
     QEFF_RETURN_IF_ERROR(journal_.Append(entry));
     for (const HiddenStates* states : states_) states->Remove(step);
+    ReturnFreeMemory();
     if (options_.progress) options_.progress(step + 1, steps_);
     return absl::OkStatus();
   }
