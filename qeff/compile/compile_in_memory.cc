@@ -62,7 +62,10 @@ QuantizedRowsView Rows(const QuantizedMatrix& matrix, int64_t first,
                        static_cast<size_t>(count) * row_bytes);
   };
   const size_t groups = static_cast<size_t>(matrix.groups);
-  view.packed = part(view.packed, static_cast<size_t>(matrix.row_bytes));
+  // Signed bytes are packed when they are needed.
+  if (!view.packed.empty()) {
+    view.packed = part(view.packed, static_cast<size_t>(matrix.row_bytes));
+  }
   view.scales = part(view.scales, groups * DTypeBytes(view.scale_dtype));
   if (!view.zeros.empty()) view.zeros = part(view.zeros, groups);
   return view;
@@ -209,7 +212,20 @@ class Compiler {
         if (plan_) return PlanIntegerCodes(matrix, shape);
         QEFF_ASSIGN_OR_RETURN(matrix, IntegerCodes(matrix));
       }
-      return FromCodes(Rows(matrix, place.first_row, shape[0]), shape[0]);
+      if (!plan_ && !matrix.signed_bytes.empty()) {
+        QEFF_ASSIGN_OR_RETURN(matrix, IntegerCodes(matrix));
+      }
+      DeviceMatrix result =
+          FromCodes(Rows(matrix, place.first_row, shape[0]), shape[0]);
+      if (matrix.inputs != InputCodes::kNone && result.has_float_rows()) {
+        return absl::UnimplementedError(absl::StrCat(
+            transformer_.checkpoint().folder(), ": ", place.module->module,
+            ": its inputs are to be 8-bit codes, but there is no product with "
+            "such weights (",
+            shape[1], " inputs, ", matrix.bits, " bits)"));
+      }
+      result.input_scale = matrix.input_scale;
+      return result;
     }
     if (!place.module->transposed) {
       DeviceMatrix matrix =

@@ -13,6 +13,9 @@ namespace {
 constexpr int64_t kMinGroupSize = 8;
 constexpr int64_t kMaxGroupSize = 65536;
 
+constexpr absl::string_view kPerTokenName = "w8a8";
+constexpr absl::string_view kStaticName = "w8a8_static";
+
 struct GgmlScheme {
   absl::string_view name;
   GgmlType type;
@@ -62,11 +65,18 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name) {
         "\": expected intB or intB_gN, such as int8 or int4_g128, with B from ",
         kMinQuantBits, " to ", kMaxQuantBits, " and N a multiple of 8 from ",
         kMinGroupSize, " to ", kMaxGroupSize,
-        ", or q4_0, q8_0, q4_k, q5_k or q6_k, or nf4, nf4_gN, fp8_e4m3, mxfp4, "
-        "mxfp6 or mxint8");
+        ", or w8a8, w8a8_static, q4_0, q8_0, q4_k, q5_k or q6_k, or nf4, "
+        "nf4_gN, fp8_e4m3, mxfp4, mxfp6 or mxint8");
   };
   if (const auto scheme = ParseCodebook(name); scheme.has_value()) {
     return *scheme;
+  }
+  if (name == kPerTokenName || name == kStaticName) {
+    QuantScheme scheme;
+    scheme.bits = 8;
+    scheme.inputs =
+        name == kStaticName ? InputCodes::kStatic : InputCodes::kPerToken;
+    return scheme;
   }
   for (const GgmlScheme& ggml : kGgmlSchemes) {
     if (name != ggml.name) continue;
@@ -90,6 +100,10 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name) {
 std::string QuantSchemeName(const QuantScheme& scheme) {
   for (const GgmlScheme& ggml : kGgmlSchemes) {
     if (scheme.ggml == ggml.type) return std::string(ggml.name);
+  }
+  if (scheme.inputs != InputCodes::kNone) {
+    return std::string(scheme.inputs == InputCodes::kStatic ? kStaticName
+                                                            : kPerTokenName);
   }
   std::string name = absl::StrCat("int", scheme.bits);
   int64_t implied_group_size = 0;

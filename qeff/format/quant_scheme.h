@@ -48,6 +48,14 @@ enum class ScaleRule : uint8_t {
   kAbsMax,
 };
 
+// What a layer's inputs become before products.
+enum class InputCodes : uint8_t {
+  kNone,      // nothing is said about them
+  kPerToken,  // 8 bits, symmetric, with a scale of each token: its largest
+              // magnitude / 127
+  kStatic,    // 8 bits, symmetric, with one scale that the model holds
+};
+
 // Thread-compatible.
 struct QuantScheme {
   int bits = 4;
@@ -65,20 +73,25 @@ struct QuantScheme {
   // scale_rule: kSignedMax is the scale with the least squared error that a
   // search finds, with nf4 of either sign; kAbsMax that of the definition.
   absl::optional<Codebook> codebook = absl::nullopt;
+  // Other than kNone with 8 symmetric bits a row only; such weights are stored
+  // as signed bytes (quantized_layout.h).
+  InputCodes inputs = InputCodes::kNone;
 
   bool integers() const { return !ggml.has_value() && !codebook.has_value(); }
 
   friend bool operator==(const QuantScheme& a, const QuantScheme& b) {
     return a.bits == b.bits && a.group_size == b.group_size &&
            a.symmetric == b.symmetric && a.scale_rule == b.scale_rule &&
-           a.ggml == b.ggml && a.codebook == b.codebook;
+           a.ggml == b.ggml && a.codebook == b.codebook && a.inputs == b.inputs;
   }
 };
 
 // Parses "int8", "int8_g64", "int4", "int4_g128", "int3_g64", ...: 2 to 8 bits
 // and groups of 8 to 65536 weights in multiples of 8. The result is symmetric
-// with kSignedMax. "q4_0", "q8_0", "q4_k", "q5_k" and "q6_k" are ggml's blocks;
-// "nf4", "nf4_g32", ..., "fp8_e4m3", "mxfp4", "mxfp6" and "mxint8" codebooks.
+// with kSignedMax. "w8a8" and "w8a8_static" are "int8" with InputCodes
+// kPerToken and kStatic. "q4_0", "q8_0", "q4_k", "q5_k" and "q6_k" are ggml's
+// blocks; "nf4", "nf4_g32", ..., "fp8_e4m3", "mxfp4", "mxfp6" and "mxint8"
+// codebooks.
 // Errors: kInvalidArgument naming `name`.
 absl::StatusOr<QuantScheme> ParseQuantScheme(absl::string_view name);
 

@@ -17,7 +17,7 @@ namespace {
 TEST(QuantScheme, ParsesAndNames) {
   for (const char* name :
        {"int8", "int8_g64", "int4", "int4_g32", "int4_g128", "int3_g64",
-        "int2_g64", "int5", "int6_g8", "int7_g65536"}) {
+        "int2_g64", "int5", "int6_g8", "int7_g65536", "w8a8", "w8a8_static"}) {
     const auto scheme = ParseQuantScheme(name);
     ASSERT_TRUE(scheme.ok()) << scheme.status();
     EXPECT_EQ(QuantSchemeName(*scheme), name);
@@ -26,13 +26,23 @@ TEST(QuantScheme, ParsesAndNames) {
   }
   EXPECT_EQ(ParseQuantScheme("int4_g32")->group_size, 32);
   EXPECT_EQ(ParseQuantScheme("int8")->group_size, 0);
+  QuantScheme w8a8 = ParseQuantScheme("w8a8").value();
+  EXPECT_EQ(w8a8.inputs, InputCodes::kPerToken);
+  EXPECT_EQ(ParseQuantScheme("w8a8_static")->inputs, InputCodes::kStatic);
+  EXPECT_FALSE(w8a8 == *ParseQuantScheme("int8"));
+  w8a8.inputs = InputCodes::kNone;
+  EXPECT_TRUE(w8a8 == *ParseQuantScheme("int8"));
 }
 
 TEST(QuantScheme, RefusesOtherNames) {
   for (const char* name :
-       {"", "int", "int1", "int9", "int44", "INT4", "int4_", "int4_g",
-        "int4_g0", "int4_g-32", "int4_g+32", "int4_g 32", "int4_g4", "int4_g36",
-        "int4_g99999999999999999999", "int4_g32x", "fp8", "4"}) {
+       {"",          "int",       "int1",
+        "int9",      "int44",     "INT4",
+        "int4_",     "int4_g",    "int4_g0",
+        "int4_g-32", "int4_g+32", "int4_g 32",
+        "int4_g4",   "int4_g36",  "int4_g99999999999999999999",
+        "int4_g32x", "fp8",       "4",
+        "w8a8_",     "w8a8_g32",  "w4a8"}) {
     const auto scheme = ParseQuantScheme(name);
     EXPECT_EQ(scheme.status().code(), absl::StatusCode::kInvalidArgument)
         << name;

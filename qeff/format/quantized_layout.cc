@@ -33,6 +33,12 @@ std::string BlocksTensorName(absl::string_view module) {
 std::string Fp8TensorName(absl::string_view module) {
   return absl::StrCat(module, ".weight");
 }
+std::string BytesTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".weight");
+}
+std::string InputScaleTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".input_scale");
+}
 
 QuantizedShape::QuantizedShape(const QuantScheme& scheme, int64_t rows,
                                int64_t cols)
@@ -46,7 +52,9 @@ QuantizedShape::QuantizedShape(const QuantScheme& scheme, int64_t rows,
       block_row_bytes(0),
       row_bytes(4 * row_words),
       codebook(scheme.codebook),
-      stores_shape(true) {
+      signed_bytes(scheme.inputs != InputCodes::kNone),
+      input_scale(scheme.inputs == InputCodes::kStatic),
+      stores_shape(!signed_bytes) {
   if (codebook == Codebook::kF8E4M3 || codebook == Codebook::kMxfp4) {
     QEFF_CHECK(cols * scheme.bits % 8 == 0);
     row_bytes = cols * scheme.bits / 8;
@@ -65,8 +73,9 @@ namespace {
 
 uint64_t BytesWithoutShape(const QuantizedShape& shape, DType scale_dtype) {
   const uint64_t scale_bytes = DTypeBytes(scale_dtype);
+  const int64_t code_bytes = shape.signed_bytes ? shape.cols : shape.row_bytes;
   return (CheckedU64(shape.rows) * shape.block_row_bytes +
-          CheckedU64(shape.rows) * shape.row_bytes +
+          CheckedU64(shape.rows) * code_bytes +
           CheckedU64(shape.rows) * shape.groups * scale_bytes +
           CheckedU64(shape.zero_words) * shape.groups * 4)
       .value();
@@ -76,7 +85,8 @@ uint64_t BytesWithoutShape(const QuantizedShape& shape, DType scale_dtype) {
 
 uint64_t QuantizedShape::StoredBytes(DType scale_dtype) const {
   return BytesWithoutShape(*this, scale_dtype) +
-         (stores_shape ? 2 * sizeof(int64_t) : 0);
+         (stores_shape ? 2 * sizeof(int64_t) : 0) +
+         (input_scale ? sizeof(float) : 0);
 }
 
 double QuantizedShape::BitsPerWeight(DType scale_dtype) const {
@@ -93,6 +103,17 @@ std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
     tensors.push_back({BlocksTensorName(module), DType::kU8,
                        Shape({shape.rows, shape.block_row_bytes})});
     tensors.push_back({ShapeTensorName(module), DType::kI64, Shape({2})});
+    return tensors;
+  }
+  if (shape.signed_bytes) {
+    tensors.push_back(
+        {BytesTensorName(module), DType::kI8, Shape({shape.rows, shape.cols})});
+    tensors.push_back({ScaleTensorName(module), scale_dtype,
+                       Shape({shape.rows, shape.groups})});
+    if (shape.input_scale) {
+      tensors.push_back(
+          {InputScaleTensorName(module), DType::kF32, Shape({1})});
+    }
     return tensors;
   }
   if (shape.codebook == Codebook::kF8E4M3) {

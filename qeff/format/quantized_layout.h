@@ -22,7 +22,8 @@ namespace qeff {
 // quant_method tells them apart. They use the same tensor names.
 enum class QuantizedLayout : uint8_t {
   // compressed-tensors' pack-quantized: 2, 4 or 8 bits, groups that divide
-  // the row; its float-quantized and mxfp4-pack-quantized.
+  // the row; its float-quantized and mxfp4-pack-quantized; its int-quantized:
+  // signed bytes.
   kCompressedTensors,
   // qeff's own: 2 to 8 bits in dense form, and a shorter last group; blocks of
   // ggml; all codebooks.
@@ -41,6 +42,10 @@ std::string ShapeTensorName(absl::string_view module);
 std::string BlocksTensorName(absl::string_view module);
 // Of fp8_e4m3, whose codes need no packing: module + ".weight".
 std::string Fp8TensorName(absl::string_view module);
+// With the scheme's `inputs` other than kNone, the first instead of packed
+// codes; with kStatic, the second besides.
+std::string BytesTensorName(absl::string_view module);  // that of the original
+std::string InputScaleTensorName(absl::string_view module);
 
 // Sizes of a quantized matrix of [rows, cols] = [out features, in features].
 // Precondition (checked): with ggml's blocks, rows are whole blocks; with
@@ -62,13 +67,18 @@ struct QuantizedShape {
   // fill the last word.
   int64_t row_bytes;
   absl::optional<Codebook> codebook;
+  // Stored as signed bytes: QuantizedRowBytes are packed all the same, and
+  // row_words and row_bytes are of those.
+  bool signed_bytes;
+  bool input_scale;  // a float32
   // Whether there is a weight_shape: not where the codes' own shape says it.
   bool stores_shape;
 
-  // Bytes of all tensors of the layer together.
+  // Bytes of all tensors of the layer together, those of QuantizedTensors.
   // Precondition: rows * cols <= 2^56.
   uint64_t StoredBytes(DType scale_dtype) const;
-  // Those bytes a weight, in bits, without weight_shape; 0 without weights.
+  // Those bytes a weight, in bits, without weight_shape and input_scale; 0
+  // without weights.
   double BitsPerWeight(DType scale_dtype) const;
 };
 
@@ -92,6 +102,10 @@ struct TensorDeclaration {
 //   weight_packed      U8       [rows, cols / 2]
 //   weight             F8_E4M3  [rows, cols]
 // in place of weight_packed, and no weight_shape.
+// or, with signed_bytes (compressed-tensors' int-quantized),
+//   weight             I8    [rows, cols]: code - 128
+//   weight_scale       scale [rows, groups]
+//   input_scale        F32   [1], with input_scale
 std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
                                                 const QuantizedShape& shape,
                                                 DType scale_dtype);

@@ -68,6 +68,28 @@ TEST(QuantizedLayout, WhatCompressedTensorsCannotHold) {
   EXPECT_NE(WhyNotCompressedTensors(Scheme("int4_g32"), 64, true), "");
 }
 
+TEST(QuantizedLayout, SignedBytes) {
+  for (const bool has_scale : {false, true}) {
+    const QuantizedShape shape(Scheme(has_scale ? "w8a8_static" : "w8a8"), 4,
+                               30);
+    const auto tensors = QuantizedTensors("m", shape, DType::kBF16);
+    ASSERT_EQ(tensors.size(), has_scale ? 3u : 2u);
+    EXPECT_EQ(tensors[0].name, "m.weight");
+    EXPECT_EQ(tensors[0].dtype, DType::kI8);
+    EXPECT_EQ(tensors[0].shape, Shape({4, 30}));
+    EXPECT_EQ(tensors[1].name, "m.weight_scale");
+    EXPECT_EQ(tensors[1].shape, Shape({4, 1}));
+    EXPECT_EQ(shape.StoredBytes(DType::kBF16),
+              4u * 30 + 4 * 2 + (has_scale ? 4 : 0));
+    EXPECT_DOUBLE_EQ(shape.BitsPerWeight(DType::kBF16), 8 + 16.0 / 30);
+    if (!has_scale) continue;
+    EXPECT_EQ(tensors[2].name, "m.input_scale");
+    EXPECT_EQ(tensors[2].dtype, DType::kF32);
+    EXPECT_EQ(tensors[2].shape, Shape({1}));
+  }
+  EXPECT_EQ(WhyNotCompressedTensors(Scheme("w8a8"), 30, false), "");
+}
+
 TEST(QuantizedLayout, BlocksOfGgml) {
   const QuantScheme scheme = ParseQuantScheme("q4_k").value();
   const QuantizedShape shape(scheme, 3, 512);

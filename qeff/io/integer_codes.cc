@@ -44,9 +44,28 @@ QuantizedMatrix IntegersOfMxint8(const QuantizedMatrix& matrix) {
   return result;
 }
 
+QuantizedMatrix IntegersOfSignedBytes(const QuantizedMatrix& matrix) {
+  const size_t cols = static_cast<size_t>(matrix.cols);
+  const size_t row_bytes = static_cast<size_t>(matrix.row_bytes);
+  auto packed = std::make_shared<std::vector<uint8_t>>(
+      static_cast<size_t>(matrix.rows) * row_bytes);
+  for (size_t r = 0; r < static_cast<size_t>(matrix.rows); ++r) {
+    for (size_t c = 0; c < cols; ++c) {
+      (*packed)[r * row_bytes + c] =
+          static_cast<uint8_t>(matrix.signed_bytes[r * cols + c] ^ 0x80);
+    }
+  }
+  QuantizedMatrix result = matrix;
+  result.signed_bytes = {};
+  result.codes.packed = *packed;
+  result.owned.push_back(std::move(packed));
+  return result;
+}
+
 }  // namespace
 
 bool HasIntegerCodes(const QuantizedMatrix& matrix) {
+  if (!matrix.signed_bytes.empty()) return true;
   if (matrix.codebook.has_value()) {
     return matrix.codebook->codebook == Codebook::kMxint8;
   }
@@ -55,6 +74,7 @@ bool HasIntegerCodes(const QuantizedMatrix& matrix) {
 
 absl::StatusOr<QuantizedMatrix> IntegerCodes(const QuantizedMatrix& matrix) {
   QEFF_CHECK(HasIntegerCodes(matrix));
+  if (!matrix.signed_bytes.empty()) return IntegersOfSignedBytes(matrix);
   if (matrix.codebook.has_value()) return IntegersOfMxint8(matrix);
   const GgmlBlockFormat& format = *FindGgmlBlockFormat(*matrix.ggml);
   const size_t elems = static_cast<size_t>(format.block_elems);

@@ -21,6 +21,11 @@ constexpr int64_t kMaxGroupSize = int64_t{1} << 31;
 
 constexpr char kPatternPrefix[] = "re:";
 
+// Values of "format". That of the folder is kMixed where its groups differ.
+constexpr char kPacked[] = "pack-quantized";
+constexpr char kSignedBytes[] = "int-quantized";
+constexpr char kMixed[] = "mixed-precision";
+
 // How exact a match is.
 enum : int { kNoMatch = 0, kClass = 1, kPattern = 2, kName = 3 };
 
@@ -78,7 +83,8 @@ absl::StatusOr<std::vector<std::string>> Strings(const JsonObjectReader& reader,
 absl::string_view FormatName(const WeightQuantization& weights) {
   return weights.codebook == Codebook::kF8E4M3  ? "float-quantized"
          : weights.codebook == Codebook::kMxfp4 ? "mxfp4-pack-quantized"
-                                                : "pack-quantized";
+         : weights.signed_bytes                 ? kSignedBytes
+                                                : kPacked;
 }
 
 // The codebook of weights of compressed-tensors' type "float", whose other
@@ -150,17 +156,54 @@ absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r,
   return weights;
 }
 
+// What input_activations says; of a null one, nothing.
+absl::StatusOr<InputCodes> ParseInputs(const JsonObjectReader& group) {
+  QEFF_ASSIGN_OR_RETURN(const auto found, group.ObjectOr("input_activations"));
+  if (!found.has_value() || found->object().empty()) return InputCodes::kNone;
+  const JsonObjectReader& r = *found;
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "type", {"int"}));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "block_structure"));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "group_size"));
+  QEFF_ASSIGN_OR_RETURN(const int64_t bits, r.Int("num_bits", 1, 64));
+  if (bits != 8) return Unsupported(r, "num_bits");
+  QEFF_ASSIGN_OR_RETURN(const bool symmetric, r.BoolOr("symmetric", true));
+  if (!symmetric) return Unsupported(r, "symmetric");
+  // "local" is not a bool, and not supported.
+  if (r.Has("dynamic") && !r.Find("dynamic")->is_boolean()) {
+    return Unsupported(r, "dynamic");
+  }
+  QEFF_ASSIGN_OR_RETURN(const bool dynamic, r.BoolOr("dynamic", false));
+  QEFF_ASSIGN_OR_RETURN(const std::string strategy,
+                        r.StringOr("strategy", dynamic ? "token" : "tensor"));
+  if (strategy != (dynamic ? "token" : "tensor")) {
+    return Unsupported(r, "strategy");
+  }
+  return dynamic ? InputCodes::kPerToken : InputCodes::kStatic;
+}
+
+// `format`: that of the whole folder.
 absl::StatusOr<QuantizationConfig::Group> ParseGroup(
-    const Json& json, QuantizedLayout layout, const std::string& context) {
+    const Json& json, QuantizedLayout layout, const std::string& format,
+    const std::string& context) {
   QEFF_ASSIGN_OR_RETURN(const JsonObjectReader r,
                         JsonObjectReader::Create(json, context));
-  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "input_activations"));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "output_activations"));
   QuantizationConfig::Group group;
   QEFF_ASSIGN_OR_RETURN(group.targets, Strings(r, "targets"));
   QEFF_ASSIGN_OR_RETURN(const auto weights, r.ObjectOr("weights"));
   if (!weights.has_value()) return r.Unexpected("weights", "an object");
   QEFF_ASSIGN_OR_RETURN(group.weights, ParseWeights(*weights, layout));
+  QEFF_ASSIGN_OR_RETURN(group.weights.inputs, ParseInputs(r));
+  const bool integers =
+      !group.weights.ggml.has_value() && !group.weights.codebook.has_value();
+  if (!integers && group.weights.inputs != InputCodes::kNone) {
+    return Unsupported(*weights, "type");
+  }
+  QEFF_ASSIGN_OR_RETURN(const std::string own, r.StringOr("format", format));
+  group.weights.signed_bytes = integers && own == kSignedBytes;
+  if (group.weights.signed_bytes && group.weights.bits != 8) {
+    return Unsupported(*weights, "num_bits");
+  }
   QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "format", {FormatName(group.weights)}));
   return group;
 }
@@ -177,10 +220,9 @@ absl::StatusOr<QuantizedLayout> ParseLayout(const JsonObjectReader& r) {
     return Unsupported(r, "quant_method");
   }
   QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "quantization_status", {"compressed"}));
-  QEFF_RETURN_IF_ERROR(
-      ExpectOneOf(r, "format",
-                  {"pack-quantized", "float-quantized", "mxfp4-pack-quantized",
-                   "mixed-precision"}));
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "format",
+                                   {kPacked, kSignedBytes, "float-quantized",
+                                    "mxfp4-pack-quantized", kMixed}));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "kv_cache_scheme"));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "transform_config"));
   QEFF_ASSIGN_OR_RETURN(const auto sparsity, r.ObjectOr("sparsity_config"));
@@ -199,6 +241,32 @@ absl::string_view StrategyName(QuantStrategy strategy) {
     default:
       return "group";
   }
+}
+
+// The value of input_activations.
+Json InputsToJson(InputCodes inputs, QuantizedLayout layout) {
+  if (inputs == InputCodes::kNone) return nullptr;
+  const bool dynamic = inputs == InputCodes::kPerToken;
+  Json json;
+  json["num_bits"] = 8;
+  json["type"] = "int";
+  json["symmetric"] = true;
+  json["strategy"] = dynamic ? "token" : "tensor";
+  if (layout == QuantizedLayout::kQeff) {
+    json["dynamic"] = dynamic;
+    return json;
+  }
+  json["group_size"] = nullptr;
+  json["dynamic"] = dynamic;
+  json["actorder"] = nullptr;
+  if (dynamic) {
+    json["observer"] = nullptr;
+  } else {
+    json["observer"] = "minmax";
+  }
+  json["observer_kwargs"] = Json::object();
+  json["block_structure"] = nullptr;
+  return json;
 }
 
 Json GroupToJson(const QuantizationConfig::Group& group,
@@ -233,11 +301,15 @@ Json GroupToJson(const QuantizationConfig::Group& group,
       args["zp_dtype"] = "torch.uint8";
     }
     json["weights"] = std::move(args);
-    json["input_activations"] = nullptr;
+    json["input_activations"] = InputsToJson(weights.inputs, layout);
     json["output_activations"] = nullptr;
     json["format"] = std::string(FormatName(weights));
   } else {
     json["weights"] = std::move(args);
+    if (weights.signed_bytes) json["format"] = kSignedBytes;
+    if (weights.inputs != InputCodes::kNone) {
+      json["input_activations"] = InputsToJson(weights.inputs, layout);
+    }
   }
   return json;
 }
@@ -254,6 +326,8 @@ WeightQuantization WeightQuantization::FromScheme(const QuantScheme& scheme) {
   weights.strategy =
       scheme.group_size == 0 ? QuantStrategy::kChannel : QuantStrategy::kGroup;
   weights.group_size = scheme.group_size;
+  weights.inputs = scheme.inputs;
+  weights.signed_bytes = scheme.inputs != InputCodes::kNone;
   return weights;
 }
 
@@ -342,12 +416,11 @@ Json QuantizationConfig::ToJson() const {
   json["quant_method"] = std::string(QuantizedLayoutName(layout_));
   if (layout_ == QuantizedLayout::kCompressedTensors) {
     json["quantization_status"] = "compressed";
-    json["format"] = groups_.empty()
-                         ? "pack-quantized"
-                         : std::string(FormatName(groups_[0].weights));
+    json["format"] =
+        groups_.empty() ? kPacked : std::string(FormatName(groups_[0].weights));
     for (const Group& group : groups_) {
       if (FormatName(group.weights) != FormatName(groups_[0].weights)) {
-        json["format"] = "mixed-precision";
+        json["format"] = kMixed;
       }
     }
   } else {
@@ -377,6 +450,8 @@ absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
   if (!found.has_value()) return none;
   const JsonObjectReader& r = *found;
   QEFF_ASSIGN_OR_RETURN(const QuantizedLayout layout, ParseLayout(r));
+  QEFF_ASSIGN_OR_RETURN(const std::string format,
+                        r.StringOr("format", kPacked));
   QEFF_ASSIGN_OR_RETURN(const auto groups_json, r.ObjectOr("config_groups"));
   if (!groups_json.has_value() || groups_json->object().size() > kMaxGroups) {
     return r.Unexpected("config_groups", absl::StrCat("an object of at most ",
@@ -386,11 +461,11 @@ absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
   for (const auto& item : groups_json->object().items()) {
     QEFF_ASSIGN_OR_RETURN(
         QuantizationConfig::Group group,
-        ParseGroup(item.value(), layout,
+        ParseGroup(item.value(), layout, format,
                    absl::StrCat(groups_json->context(), ": ", item.key())));
     if (layout == QuantizedLayout::kCompressedTensors) {
-      QEFF_RETURN_IF_ERROR(ExpectOneOf(
-          r, "format", {FormatName(group.weights), "mixed-precision"}));
+      QEFF_RETURN_IF_ERROR(
+          ExpectOneOf(r, "format", {FormatName(group.weights), kMixed}));
     }
     groups.push_back(std::move(group));
   }

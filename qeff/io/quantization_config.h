@@ -3,9 +3,9 @@
 // The quantization_config of a model's config.json: which linear layers hold
 // packed integer codes, codes of a table, or blocks of ggml, and with which
 // arguments. Read and written for quant_method "compressed-tensors" (formats
-// pack-quantized, float-quantized and mxfp4-pack-quantized, weights only) and
-// "qeff" (qeff/format/README.md). Source: compressed-tensors, config and
-// quantization arguments.
+// pack-quantized, int-quantized with 8-bit inputs, float-quantized and
+// mxfp4-pack-quantized) and "qeff" (qeff/format/README.md). Source:
+// compressed-tensors, config and quantization arguments.
 
 #ifndef QEFF_IO_QUANTIZATION_CONFIG_H_
 #define QEFF_IO_QUANTIZATION_CONFIG_H_
@@ -32,7 +32,7 @@ inline constexpr int kQeffLayoutVersion = 1;
 // What shares a scale.
 enum class QuantStrategy : uint8_t { kTensor, kChannel, kGroup };
 
-// How the weights of a layer are stored.
+// How the weights of a layer are stored, and what becomes of its inputs.
 struct WeightQuantization {
   int bits = 4;
   bool symmetric = true;
@@ -43,6 +43,9 @@ struct WeightQuantization {
   absl::optional<GgmlType> ggml;
   // Codes of this table instead of integers, as QuantScheme has it.
   absl::optional<Codebook> codebook;
+  // Signed bytes instead of packed codes ("int-quantized"); with 8 bits.
+  bool signed_bytes = false;
+  InputCodes inputs = InputCodes::kNone;
 
   // That of a layer which was quantized with `scheme`.
   static WeightQuantization FromScheme(const QuantScheme& scheme);
@@ -103,9 +106,10 @@ class QuantizationConfig {
 // Reads quantization_config of `config`, a config.json; nullopt when it has
 // none. `context` (its path) begins every error. Errors: kInvalidArgument for
 // a malformed value; kUnimplemented, naming key and value, for what qeff does
-// not read: another quant_method (gptq, awq, fp8, ...) or format, quantized
-// activations or key-value caches, other float types, block strategies,
-// sparsity, transforms, activation order by group, a newer version of "qeff".
+// not read: another quant_method (gptq, awq, fp8, ...) or format, inputs other
+// than InputCodes, quantized outputs or key-value caches, other float types,
+// block strategies, sparsity, transforms, activation order by group, a newer
+// version of "qeff".
 absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
     const Json& config, const std::string& context);
 

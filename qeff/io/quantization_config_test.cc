@@ -102,6 +102,79 @@ TEST(QuantizationConfig, AddsNoKeysToCompressedTensors) {
   }
 }
 
+// What llm-compressor writes for W8A8.
+constexpr char kW8A8[] = R"({
+  "quantization_config": {
+    "quant_method": "compressed-tensors",
+    "quantization_status": "compressed",
+    "format": "int-quantized",
+    "config_groups": {"group_0": {
+      "targets": ["Linear"],
+      "weights": {"num_bits": 8, "type": "int", "symmetric": true,
+        "strategy": "channel", "group_size": null, "dynamic": false,
+        "actorder": null, "observer": "minmax", "observer_kwargs": {},
+        "block_structure": null},
+      "input_activations": {"num_bits": 8, "type": "int", "symmetric": true,
+        "strategy": "token", "group_size": null, "dynamic": true,
+        "actorder": null, "observer": null, "observer_kwargs": {},
+        "block_structure": null},
+      "output_activations": null}},
+    "ignore": ["lm_head"], "kv_cache_scheme": null,
+    "global_compression_ratio": null}})";
+
+TEST(QuantizationConfig, Int8InputsAreReadAndWritten) {
+  Json reference = Json::parse(kW8A8);
+  for (const std::string name : {"w8a8", "w8a8_static"}) {
+    SCOPED_TRACE(name);
+    Json& group = reference["quantization_config"]["config_groups"]["group_0"];
+    if (name == "w8a8_static") {
+      Json& inputs = group["input_activations"];
+      inputs["strategy"] = "tensor";
+      inputs["dynamic"] = false;
+      inputs["observer"] = "minmax";
+    }
+    const auto read = Parse(reference);
+    ASSERT_TRUE(read.ok()) << read.status();
+    const WeightQuantization weights = *(*read)->Find("m");
+    EXPECT_TRUE(weights.signed_bytes);
+    EXPECT_EQ(weights.bits, 8);
+    EXPECT_EQ(weights.inputs, ParseQuantScheme(name)->inputs);
+
+    const auto written = QuantizationConfig::Create(
+        QuantizedLayout::kCompressedTensors,
+        {{{"Linear"},
+          WeightQuantization::FromScheme(ParseQuantScheme(name).value())}},
+        {"lm_head"});
+    Json expected = reference["quantization_config"];
+    expected["config_groups"]["group_0"]["format"] = "int-quantized";
+    EXPECT_EQ(written->ToJson(), expected);
+  }
+}
+
+TEST(QuantizationConfig, FormatsMix) {
+  for (QuantizedLayout layout :
+       {QuantizedLayout::kCompressedTensors, QuantizedLayout::kQeff}) {
+    const auto weights = [](const std::string& name) {
+      return WeightQuantization::FromScheme(ParseQuantScheme(name).value());
+    };
+    const auto config = QuantizationConfig::Create(
+        layout, {{{"Linear"}, weights("int4_g32")}, {{"m"}, weights("w8a8")}},
+        {});
+    Json json;
+    json["quantization_config"] = config->ToJson();
+    if (layout == QuantizedLayout::kCompressedTensors) {
+      EXPECT_EQ(json["quantization_config"]["format"], "mixed-precision");
+    }
+    const auto again = Parse(json);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ((*again)->ToJson(), config->ToJson());
+    EXPECT_TRUE((*again)->Find("m")->signed_bytes);
+    EXPECT_EQ((*again)->Find("m")->inputs, InputCodes::kPerToken);
+    EXPECT_FALSE((*again)->Find("x")->signed_bytes);
+    EXPECT_EQ((*again)->Find("x")->inputs, InputCodes::kNone);
+  }
+}
+
 TEST(QuantizationConfig, NamesGoBeforePatternsBeforeClasses) {
   Json json = W4A16();
   Json& config = json["quantization_config"];
@@ -135,14 +208,27 @@ TEST(QuantizationConfig, UnsupportedValuesNameKeyAndValue) {
            Change{"/quant_method", "\"awq\"", "quant_method = \"awq\""},
            Change{"/quant_method", "\"fp8\"", "quant_method"},
            Change{"/format", "\"float-quantized\"", "format"},
-           Change{"/format", "\"int-quantized\"", "format"},
+           Change{"/format", "\"naive-quantized\"", "format"},
+           Change{"/format", "\"int-quantized\"", "num_bits = 4"},
            Change{"/quantization_status", "\"frozen\"", "quantization_status"},
            Change{"/kv_cache_scheme", "{\"num_bits\": 8}", "kv_cache_scheme"},
            Change{"/sparsity_config", "{\"format\": \"sparse-24-bitmask\"}",
                   "format"},
            Change{"/transform_config", "{\"x\": 1}", "transform_config"},
            Change{"/config_groups/group_0/input_activations",
-                  "{\"num_bits\": 8}", "input_activations"},
+                  "{\"num_bits\": 4}", "input_activations: num_bits = 4"},
+           Change{"/config_groups/group_0/input_activations",
+                  "{\"num_bits\": 8, \"type\": \"float\"}", "type"},
+           Change{"/config_groups/group_0/input_activations",
+                  "{\"num_bits\": 8, \"symmetric\": false}", "symmetric"},
+           Change{"/config_groups/group_0/input_activations",
+                  "{\"num_bits\": 8, \"dynamic\": \"local\"}", "dynamic"},
+           Change{"/config_groups/group_0/input_activations",
+                  "{\"num_bits\": 8, \"dynamic\": true,"
+                  " \"strategy\": \"tensor\"}",
+                  "strategy"},
+           Change{"/config_groups/group_0/input_activations",
+                  "{\"num_bits\": 8, \"strategy\": \"group\"}", "strategy"},
            Change{"/config_groups/group_0/output_activations",
                   "{\"num_bits\": 8}", "output_activations"},
            Change{"/config_groups/group_0/format", "\"nvfp4-pack-quantized\"",

@@ -14,6 +14,7 @@
 #include "qeff/format/packing.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/io/messages.h"
+#include "qeff/kernels/matmul_int/packed_int_layout.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
 #include "qeff/util/status.h"
@@ -23,6 +24,9 @@ namespace {
 
 // Keeps products with bits and group counts far from overflow.
 constexpr int64_t kMaxSide = int64_t{1} << 40;
+
+// What a code is more than its signed byte.
+constexpr int kSignedOffset = 128;
 
 // Reads one module; the parts fill `matrix_` in order.
 class MatrixReader {
@@ -43,16 +47,21 @@ class MatrixReader {
       QEFF_RETURN_IF_ERROR(ReadCodebook());
       return std::move(matrix_);
     }
-    QEFF_RETURN_IF_ERROR(ReadShape());
+    QEFF_RETURN_IF_ERROR(weights_.signed_bytes ? ReadSignedBytes()
+                                               : ReadShape());
     if (weights_.ggml.has_value()) {
       QEFF_RETURN_IF_ERROR(ReadBlocks());
       return std::move(matrix_);
     }
     SetGroups();
-    QEFF_RETURN_IF_ERROR(ReadPacked());
+    if (!weights_.signed_bytes) QEFF_RETURN_IF_ERROR(ReadPacked());
     QEFF_RETURN_IF_ERROR(
         ReadScales(&matrix_.codes.scale_dtype, &matrix_.codes.scales));
     if (!weights_.symmetric) QEFF_RETURN_IF_ERROR(ReadZeroPoints());
+    matrix_.inputs = weights_.inputs;
+    if (weights_.inputs == InputCodes::kStatic) {
+      QEFF_RETURN_IF_ERROR(ReadInputScale());
+    }
     return std::move(matrix_);
   }
 
@@ -113,6 +122,30 @@ class MatrixReader {
                                weights_.group_size);
     }
     return absl::OkStatus();
+  }
+
+  absl::Status ReadSignedBytes() {
+    const std::string name = BytesTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, Get(name, DType::kI8));
+    matrix_.signed_bytes = view.bytes;
+    return TakeShape(name, view);
+  }
+
+  absl::Status ReadInputScale() {
+    const std::string name = InputScaleTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
+    if (!IsScaleDType(view.dtype)) {
+      return InvalidInputError(Place(name),
+                               "expected dtype F16, BF16 or F32, found ",
+                               DTypeName(view.dtype));
+    }
+    if (view.shape.rank() != 0) {
+      QEFF_RETURN_IF_ERROR(ExpectShape(name, view, Shape({1})));
+    }
+    matrix_.input_scale = LoadScale(view.dtype, view.bytes.data());
+    if (IsActivationScale(matrix_.input_scale)) return absl::OkStatus();
+    return InvalidInputError(Place(name), "expected a positive number, found ",
+                             matrix_.input_scale);
   }
 
   void SetGroups() {
@@ -324,6 +357,33 @@ absl::Status DecodeCodebook(const QuantizedMatrix& matrix, int64_t row_begin,
   return absl::OkStatus();
 }
 
+// Codes are bytes of rows: not worth a kernel, they are read once.
+void DequantizeSignedBytes(const QuantizedMatrix& matrix, int64_t row_begin,
+                           int64_t row_count, float* out) {
+  const size_t cols = static_cast<size_t>(matrix.cols);
+  const size_t groups = static_cast<size_t>(matrix.groups);
+  const size_t scale_bytes = DTypeBytes(matrix.codes.scale_dtype);
+  for (int64_t r = 0; r < row_count; ++r) {
+    const size_t row = static_cast<size_t>(row_begin + r);
+    const uint8_t* bytes = matrix.signed_bytes.data() + row * cols;
+    for (size_t g = 0; g < groups; ++g) {
+      const size_t group = row * groups + g;
+      const float scale =
+          LoadScale(matrix.codes.scale_dtype,
+                    matrix.codes.scales.data() + group * scale_bytes);
+      const int zero =
+          matrix.symmetric() ? 0 : matrix.codes.zeros[group] - kSignedOffset;
+      const size_t begin = g * static_cast<size_t>(matrix.group_elems);
+      const size_t end =
+          std::min(cols, begin + static_cast<size_t>(matrix.group_elems));
+      for (size_t c = begin; c < end; ++c) {
+        out[static_cast<size_t>(r) * cols + c] =
+            DequantizeValue(static_cast<int8_t>(bytes[c]), zero, scale);
+      }
+    }
+  }
+}
+
 absl::Status DecodeBlocks(const QuantizedMatrix& matrix, int64_t row_begin,
                           int64_t row_count, float* out) {
   const size_t cols = static_cast<size_t>(matrix.cols);
@@ -348,7 +408,7 @@ absl::Status DecodeBlocks(const QuantizedMatrix& matrix, int64_t row_begin,
 
 bool HasQuantizedWeight(const Checkpoint& checkpoint,
                         absl::string_view module) {
-  // fp8_e4m3 has no packed codes, but scales.
+  // fp8_e4m3 and signed bytes have no packed codes, but scales.
   return checkpoint.Has(PackedTensorName(module)) ||
          checkpoint.Has(BlocksTensorName(module)) ||
          checkpoint.Has(ScaleTensorName(module));
@@ -385,6 +445,10 @@ absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
   if (matrix.codebook.has_value()) {
     return DecodeCodebook(matrix, row_begin, row_count, out);
   }
+  if (!matrix.signed_bytes.empty()) {
+    DequantizeSignedBytes(matrix, row_begin, row_count, out);
+    return absl::OkStatus();
+  }
   DequantizeRows(
       matrix.codes, row_begin, row_count,
       absl::MakeSpan(out, static_cast<size_t>(row_count * matrix.cols)));
@@ -401,15 +465,16 @@ absl::Status BlockNotFinite(const QuantizedMatrix& matrix, int64_t row,
 void ReleaseRows(const Checkpoint& checkpoint, const QuantizedMatrix& matrix,
                  int64_t row_begin, int64_t row_count) {
   const absl::Span<const uint8_t> packed = matrix.stored_rows();
+  const int64_t row_bytes =
+      matrix.signed_bytes.empty() ? matrix.row_bytes : matrix.cols;
   for (const auto& owned : matrix.owned) {
     if (packed.data() == owned->data()) return;
   }
   TensorView view;
   view.dtype = DType::kU8;
-  view.shape = Shape({row_count * matrix.row_bytes});
-  view.bytes =
-      packed.subspan(static_cast<size_t>(row_begin * matrix.row_bytes),
-                     static_cast<size_t>(row_count * matrix.row_bytes));
+  view.shape = Shape({row_count * row_bytes});
+  view.bytes = packed.subspan(static_cast<size_t>(row_begin * row_bytes),
+                              static_cast<size_t>(row_count * row_bytes));
   checkpoint.Release(view);
 }
 

@@ -39,7 +39,8 @@ namespace qeff {
 //   (code(r, c) - zero(r, c / group_elems)) * scale(r, c / group_elems),
 // or, with `ggml`, what DecodeGgmlRow makes of `blocks`; bits, group_elems,
 // groups and codes are not set then (integer_codes.h changes that); or, with
-// `codebook`, what DecodeCodebookRow makes of it; codes are not set then.
+// `codebook`, what DecodeCodebookRow makes of it; codes are not set then. With
+// `signed_bytes` codes.packed is empty (integer_codes.h sets it).
 // Borrows the checkpoint, owns what had to be rewritten. Copies share that.
 // Thread-safe.
 struct QuantizedMatrix {
@@ -57,6 +58,10 @@ struct QuantizedMatrix {
   absl::optional<GgmlType> ggml;
   absl::Span<const uint8_t> blocks;
   absl::optional<CodebookRowsView> codebook;
+  // [rows, cols], code - 128 each; or empty.
+  absl::Span<const uint8_t> signed_bytes;
+  InputCodes inputs = InputCodes::kNone;
+  float input_scale = 0;  // with InputCodes::kStatic
 
   // Memory that `codes` and `codebook` refer to, unless it is mapped.
   std::vector<std::shared_ptr<const std::vector<uint8_t>>> owned;
@@ -66,6 +71,7 @@ struct QuantizedMatrix {
   absl::Span<const uint8_t> stored_rows() const {
     return ggml.has_value()       ? blocks
            : codebook.has_value() ? codebook->packed
+           : codes.packed.empty() ? signed_bytes
                                   : codes.packed;
   }
 };
@@ -79,8 +85,9 @@ bool HasQuantizedWeight(const Checkpoint& checkpoint, absl::string_view module);
 // tensor: kNotFound for a missing tensor; kInvalidArgument for a module that
 // `config` does not quantize, a wrong dtype or shape (both are given), a group
 // size that does not divide the row in compressed-tensors layout, a scale that
-// is not finite (E8M0's 255 is NaN) or a zero point outside the codes;
-// kUnimplemented for activation order (weight_g_idx).
+// is not finite (E8M0's 255 is NaN), a zero point outside the codes or an input
+// scale that is no IsActivationScale; kUnimplemented for activation order
+// (weight_g_idx).
 absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
     const Checkpoint& checkpoint, absl::string_view module,
     const QuantizationConfig& config);

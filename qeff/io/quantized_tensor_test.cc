@@ -2,7 +2,9 @@
 
 #include "qeff/io/quantized_tensor.h"
 
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "qeff/format/ggml_codec.h"
 #include "qeff/format/packing.h"
+#include "qeff/io/integer_codes.h"
 #include "qeff/io/quantized_layer_testutil.h"
 
 namespace qeff {
@@ -259,6 +262,93 @@ TEST(QuantizedTensor, OtherErrors) {
   EXPECT_EQ(out_of_range.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(out_of_range.status().message().find("zero point 1 is 8"),
             std::string::npos);
+}
+
+// A layer "m" of [2, 3] as signed bytes, with scales of rows and of its inputs.
+std::vector<RawTensor> SignedLayer() {
+  return {{"m.weight", "I8", {2, 3}, Bytes<int8_t>({-128, 0, 127, 1, -1, 2})},
+          {"m.weight_scale", "BF16", {2, 1}, Bytes<uint16_t>({kOne, kHalf})},
+          {"m.input_scale", "F32", {1}, Bytes<float>({0.25f})}};
+}
+
+QuantizationConfig SignedConfig(InputCodes inputs, bool symmetric = true) {
+  WeightQuantization weights;
+  weights.bits = 8;
+  weights.symmetric = symmetric;
+  weights.strategy = QuantStrategy::kChannel;
+  weights.signed_bytes = true;
+  weights.inputs = inputs;
+  return QuantizationConfig::Create(QuantizedLayout::kCompressedTensors,
+                                    {{{"Linear"}, weights}}, {})
+      .value();
+}
+
+TEST(QuantizedTensor, ReadsSignedBytes) {
+  auto tensors = SignedLayer();
+  const auto checkpoint = Open(tensors);
+  EXPECT_TRUE(HasQuantizedWeight(*checkpoint, "m"));
+  const auto matrix =
+      ReadQuantizedMatrix(*checkpoint, "m", SignedConfig(InputCodes::kStatic));
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  EXPECT_EQ(matrix->inputs, InputCodes::kStatic);
+  EXPECT_EQ(matrix->input_scale, 0.25f);
+  const std::vector<float> expected = {-128, 0, 127, 0.5f, -0.5f, 1};
+  EXPECT_EQ(Values(*matrix), expected);
+  std::vector<float> row(3);
+  ASSERT_TRUE(DequantizeRows(*matrix, 1, 1, row.data()).ok());
+  EXPECT_EQ(row, (std::vector<float>{0.5f, -0.5f, 1}));
+  // Rows of packed codes are padded to words.
+  const QuantizedMatrix packed = IntegerCodes(*matrix).value();
+  EXPECT_EQ(packed.codes.packed, absl::MakeConstSpan(std::vector<uint8_t>{
+                                     0, 128, 255, 0, 129, 127, 130, 0}));
+  EXPECT_EQ(packed.input_scale, 0.25f);
+  EXPECT_EQ(Values(packed), expected);
+  ReleaseRows(*checkpoint, *matrix, 0, 2);
+  EXPECT_EQ(Values(*matrix), expected);
+
+  // With zero points, and with a scale of inputs that nobody asks for.
+  tensors.push_back(
+      {"m.weight_zero_point", "I8", {2, 1}, Bytes<int8_t>({-8, 1})});
+  const auto asymmetric = Open(tensors);
+  const auto zeros = ReadQuantizedMatrix(
+      *asymmetric, "m", SignedConfig(InputCodes::kPerToken, false));
+  ASSERT_TRUE(zeros.ok()) << zeros.status();
+  EXPECT_EQ(zeros->input_scale, 0);
+  EXPECT_EQ(Values(*zeros), (std::vector<float>{-120, 8, 135, 0, -1, 0.5f}));
+  EXPECT_EQ(Values(IntegerCodes(*zeros).value()), Values(*zeros));
+}
+
+TEST(QuantizedTensor, ErrorsOfSignedBytesAndInputScales) {
+  const auto error = [](size_t tensor, const RawTensor& replacement) {
+    auto tensors = SignedLayer();
+    tensors[tensor] = replacement;
+    const auto matrix = ReadQuantizedMatrix(*Open(tensors), "m",
+                                            SignedConfig(InputCodes::kStatic));
+    return std::string(matrix.status().message());
+  };
+  const auto expect = [](const std::string& message, const char* part) {
+    EXPECT_TRUE(absl::StrContains(message, part)) << message;
+  };
+  expect(error(0, {"m.weight", "I8", {6}, Bytes<int8_t>({1, 2, 3, 4, 5, 6})}),
+         "'m.weight': expected two sizes");
+  expect(error(0, {"m.weight", "U8", {2, 3}, std::string(6, 'x')}),
+         "expected dtype I8, found U8");
+  expect(error(0, {"m.weight", "I8", {0, 3}, ""}),
+         "'m.weight': expected two sizes");
+  expect(error(0, {"m.weight", "I8", {3, 2}, std::string(6, 'x')}),
+         "'m.weight_scale': expected shape [3, 1]");
+  for (const float scale : {0.0f, -1.0f, std::nanf(""), 0x1p-127f,
+                            std::numeric_limits<float>::infinity()}) {
+    expect(error(2, {"m.input_scale", "F32", {1}, Bytes<float>({scale})}),
+           "'m.input_scale': expected a positive number, found");
+  }
+  expect(error(2, {"m.input_scale", "F32", {2}, Bytes<float>({1, 1})}),
+         "'m.input_scale': expected shape [1], found [2]");
+  expect(error(2, {"m.input_scale", "I32", {1}, Bytes<int32_t>({1})}),
+         "'m.input_scale': expected dtype F16, BF16 or F32");
+  expect(error(2, {"m.other", "F32", {1}, Bytes<float>({1})}), "m.input_scale");
+  EXPECT_EQ(error(2, {"m.input_scale", "BF16", {}, Bytes<uint16_t>({kOne})}),
+            "");
 }
 
 TEST(QuantizedTensor, ReadsBlocksOfGgml) {

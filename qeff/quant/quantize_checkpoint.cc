@@ -337,6 +337,19 @@ absl::Status VerifyFolder(const Checkpoint& checkpoint,
                  });
 }
 
+// Scales of inputs come from calibration (calibrated_quantize.h).
+absl::Status CheckNoInputScales(const QuantizePlan& plan) {
+  for (const PlannedTensor& tensor : plan.tensors) {
+    if (!tensor.quantized() || tensor.scheme.inputs != InputCodes::kStatic) {
+      continue;
+    }
+    return InvalidInputError(tensor.module, ": scheme ",
+                             QuantSchemeName(tensor.scheme),
+                             " needs calibration data");
+  }
+  return absl::OkStatus();
+}
+
 // Runs `body`; memory that is out becomes a status.
 absl::Status CatchBadAlloc(absl::FunctionRef<absl::Status()> body) {
   try {
@@ -352,6 +365,7 @@ absl::Status QuantizeCheckpoint(const Checkpoint& checkpoint,
                                 const QuantizePlan& plan,
                                 const std::string& output, ThreadPool& pool,
                                 const QuantizeRunOptions& options) {
+  QEFF_RETURN_IF_ERROR(CheckNoInputScales(plan));
   return CatchBadAlloc([&] {
     return QuantizeToFolder(checkpoint, plan, output, pool, options);
   });
@@ -360,6 +374,7 @@ absl::Status QuantizeCheckpoint(const Checkpoint& checkpoint,
 absl::Status VerifyQuantized(const Checkpoint& checkpoint,
                              const QuantizePlan& plan,
                              const std::string& output, ThreadPool& pool) {
+  QEFF_RETURN_IF_ERROR(CheckNoInputScales(plan));
   return CatchBadAlloc(
       [&] { return VerifyFolder(checkpoint, plan, output, pool); });
 }

@@ -39,8 +39,9 @@ struct QuantizeRunOptions {
 
 // Writes the model that `plan` (made from `checkpoint`) describes to the new
 // folder `output`, tokenizer and other files included. The bytes do not depend
-// on the pool. Errors, after which nothing is left at `output`: kDataLoss
-// naming tensor and index of a weight that is NaN or infinite; kUnavailable
+// on the pool. Errors, after which nothing is left at `output`:
+// kInvalidArgument for a scheme that needs calibration data; kDataLoss naming
+// tensor and index of a weight that is NaN or infinite; kUnavailable
 // when `checkpoint` changed meanwhile; kResourceExhausted without memory;
 // those of CheckpointWriter.
 absl::Status QuantizeCheckpoint(const Checkpoint& checkpoint,

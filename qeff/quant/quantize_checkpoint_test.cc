@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/io/quantization_config.h"
@@ -97,7 +98,9 @@ TEST_P(QuantizeCheckpointTest, ReadsBackCloseToTheOriginal) {
   for (const PlannedTensor& tensor : plan->tensors) {
     SCOPED_TRACE(tensor.name);
     if (tensor.quantized()) {
-      EXPECT_FALSE(written->Has(tensor.name));
+      // Signed bytes keep the name.
+      EXPECT_EQ(written->Has(tensor.name),
+                tensor.scheme.inputs != InputCodes::kNone);
       EXPECT_LT(RelativeError(model, tensor, *written), c.max_error);
     } else {
       EXPECT_EQ(written->Get(tensor.name)->bytes,
@@ -121,7 +124,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"tiny-qwen3", DType::kBF16, "int8", true, 0.01},
                     Case{"tiny-gpt2", DType::kF32, "int4_g32", true, 0.11},
                     Case{"tiny-gpt2", DType::kBF16, "int3_g32", false, 0.22},
-                    Case{"tiny-mpt", DType::kF16, "int4_g64", true, 0.12}));
+                    Case{"tiny-mpt", DType::kF16, "int4_g64", true, 0.12},
+                    Case{"tiny", DType::kBF16, "w8a8", true, 0.01},
+                    Case{"tiny-gpt2", DType::kF32, "w8a8", true, 0.01},
+                    Case{"tiny-mpt", DType::kF16, "w8a8", true, 0.01}));
 
 // The example of the header.
 absl::Status Example(const std::string& folder, const std::string& output,
@@ -280,6 +286,22 @@ TEST(QuantizeCheckpoint, NanAndInfinityNameTensorAndIndexAndLeaveNothing) {
         << status;
     EXPECT_TRUE(ListTestFolder(parent).empty());
   }
+}
+
+TEST(QuantizeCheckpoint, StaticInputsNeedCalibration) {
+  const TestModel model(SynthModel("tiny"));
+  const auto plan = model.Plan(OptionsFor("w8a8_static"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto pool = CreateThreadPool(1).value();
+  const std::string output = MakeTestFolder() + "/out";
+  const absl::Status status =
+      QuantizeCheckpoint(*model.checkpoint, *plan, output, *pool);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), testing::HasSubstr("needs calibration data"));
+  QuantizeOptions options = OptionsFor("w8a8");
+  options.scheme.symmetric = false;
+  EXPECT_THAT(model.Plan(options).status().message(),
+              testing::HasSubstr("w8a8: asymmetric: it has no zero points"));
 }
 
 TEST(QuantizeCheckpoint, ProgressCountsUpAndCanCancel) {

@@ -23,7 +23,8 @@ constexpr char kLmHead[] = "lm_head";
 absl::Status CheckScheme(const QuantScheme& scheme) {
   const std::string name = QuantSchemeName(scheme);
   QEFF_ASSIGN_OR_RETURN(QuantScheme named, ParseQuantScheme(name));
-  if (!scheme.codebook.has_value()) return absl::OkStatus();
+  const bool inputs = scheme.inputs != InputCodes::kNone;
+  if (!scheme.codebook.has_value() && !inputs) return absl::OkStatus();
   if (!scheme.symmetric) {
     return InvalidInputError("scheme ", name,
                              ": asymmetric: it has no zero points");

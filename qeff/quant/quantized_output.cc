@@ -22,6 +22,20 @@ absl::Status WriteShape(const PlannedTensor& tensor,
       absl::MakeSpan(reinterpret_cast<const uint8_t*>(sides), sizeof(sides)));
 }
 
+// Packed codes of 8 bits without what pads their rows, 128 less each.
+std::vector<uint8_t> SignedBytes(const QuantizedShape& shape,
+                                 absl::Span<const uint8_t> packed) {
+  std::vector<uint8_t> bytes;
+  bytes.reserve(static_cast<size_t>(shape.rows * shape.cols));
+  for (int64_t r = 0; r < shape.rows; ++r) {
+    const uint8_t* row = packed.data() + r * 4 * shape.row_words;
+    for (int64_t c = 0; c < shape.cols; ++c) {
+      bytes.push_back(static_cast<uint8_t>(row[c] ^ 0x80));
+    }
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::vector<TensorInfo> OutputTensors(const QuantizePlan& plan) {
@@ -52,17 +66,21 @@ absl::Status WriteQuantizedRows(const PlannedTensor& tensor, int64_t begin,
         static_cast<uint64_t>(begin * shape.block_row_bytes), rows.blocks));
     return WriteShape(tensor, shape, begin, sink);
   }
-  const int64_t row_bytes = shape.row_bytes;
   const int64_t scale_row_bytes =
       shape.groups * static_cast<int64_t>(DTypeBytes(tensor.scale_dtype()));
-  QEFF_RETURN_IF_ERROR(sink(tensor.scheme.codebook == Codebook::kF8E4M3
-                                ? Fp8TensorName(tensor.module)
-                                : PackedTensorName(tensor.module),
-                            static_cast<uint64_t>(begin * row_bytes),
-                            rows.packed));
   QEFF_RETURN_IF_ERROR(sink(ScaleTensorName(tensor.module),
                             static_cast<uint64_t>(begin * scale_row_bytes),
                             rows.scales));
+  if (shape.signed_bytes) {
+    return sink(BytesTensorName(tensor.module),
+                static_cast<uint64_t>(begin * tensor.cols),
+                SignedBytes(shape, rows.packed));
+  }
+  QEFF_RETURN_IF_ERROR(sink(tensor.scheme.codebook == Codebook::kF8E4M3
+                                ? Fp8TensorName(tensor.module)
+                                : PackedTensorName(tensor.module),
+                            static_cast<uint64_t>(begin * shape.row_bytes),
+                            rows.packed));
   if (shape.asymmetric) {
     std::vector<uint8_t> words(
         static_cast<size_t>(4 * shape.zero_words * shape.groups));

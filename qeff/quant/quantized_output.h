@@ -42,7 +42,8 @@ struct QuantizedRowBytes {
 
 // Hands on rows [begin, begin + count) of all tensors that `tensor` becomes.
 // Preconditions: begin is a multiple of kQuantizedRowMultiple, and so is count
-// unless the tensor ends there. Errors: those of `sink`.
+// unless the tensor ends there. Not the input scale, which no row has. Errors:
+// those of `sink`.
 absl::Status WriteQuantizedRows(const PlannedTensor& tensor, int64_t begin,
                                 int64_t count, const QuantizedRowBytes& rows,
                                 TensorSink sink);

@@ -85,6 +85,9 @@ absl::StatusOr<std::vector<std::string>> WeightReader::CheckWeight(
         Shape({matrix.rows, matrix.cols}).ToString());
   }
   std::vector<std::string> names;
+  if (matrix.inputs == InputCodes::kStatic) {
+    names.push_back(InputScaleTensorName(module.module));
+  }
   for (const std::string& name : QuantizedNames(module)) {
     if (checkpoint_->Has(name)) names.push_back(name);
   }
