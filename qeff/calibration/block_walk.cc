@@ -174,7 +174,8 @@ class Walk {
       if (solver_.Changes(*layer.module)) stage.changed.push_back(&layer);
     }
     if (!stage.changed.empty()) {
-      stage.inputs.emplace(stage.layers[0].module->in_features);
+      stage.inputs.emplace(stage.layers[0].module->in_features,
+                           solver_.WantedToSolve());
     }
     return stage;
   }
@@ -331,9 +332,11 @@ class Walk {
   // Runs the changed stream through the original block, without leaving a
   // trace in it.
   absl::Status Prepare(int64_t index) {
-    BlockInputs inputs{
-        InputStatistics(spec_.hidden_size), InputStatistics(spec_.q_size()),
-        InputStatistics(spec_.hidden_size), InputStatistics(spec_.ffn_size)};
+    const StatisticsOptions wanted = solver_.WantedToPrepare();
+    BlockInputs inputs{InputStatistics(spec_.hidden_size, wanted),
+                       InputStatistics(spec_.q_size(), wanted),
+                       InputStatistics(spec_.hidden_size, wanted),
+                       InputStatistics(spec_.ffn_size, wanted)};
     {
       const Stopwatch watch(&times_.load);
       QEFF_ASSIGN_OR_RETURN(changed_.block,
@@ -500,7 +503,7 @@ class Walk {
   absl::Status RunLmHead() {
     QEFF_ASSIGN_OR_RETURN(const NormWeights norm, model_.LoadFinalNorm());
     Stage stage;
-    stage.inputs.emplace(spec_.hidden_size);
+    stage.inputs.emplace(spec_.hidden_size, solver_.WantedToSolve());
     const auto input_of =
         [&](const RowChunk& chunk,
             Stream* stream) -> absl::StatusOr<MatrixView<float>> {

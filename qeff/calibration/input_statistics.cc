@@ -35,12 +35,21 @@ void AddProduct(MatrixView<const float> a, MatrixView<const float> b,
 
 }  // namespace
 
-InputStatistics::InputStatistics(int64_t features)
+InputStatistics::InputStatistics(int64_t features,
+                                 const StatisticsOptions& options)
     : features_(features),
+      hessian_(options.hessian),
       abs_sums_(static_cast<size_t>(features)),
-      abs_maxima_(static_cast<size_t>(features)),
-      triangle_(static_cast<size_t>(features * (features + 1) / 2)),
-      band_(std::min(kBandRows, features), features) {}
+      abs_maxima_(static_cast<size_t>(features)) {
+  if (options.magnitudes) magnitudes_.emplace();
+  if (options.sampled_rows > 0) {
+    sample_.emplace(options.sampled_rows, features);
+  }
+  if (!hessian_) return;
+  triangle_ =
+      AlignedArray<double>(static_cast<size_t>(features * (features + 1) / 2));
+  band_ = Matrix<float>(std::min(kBandRows, features), features);
+}
 
 void InputStatistics::Add(MatrixView<const float> rows, ThreadPool& pool) {
   QEFF_CHECK(rows.cols() == features_);
@@ -57,7 +66,9 @@ void InputStatistics::Add(MatrixView<const float> rows, ThreadPool& pool) {
                      }
                    });
   for (const double sum : abs_sums_) finite_ = finite_ && std::isfinite(sum);
-  for (int64_t r = 0; r < rows.rows(); r += kChunkRows) {
+  if (magnitudes_.has_value()) magnitudes_->Add(rows, pool);
+  if (sample_.has_value()) sample_->Add(rows);
+  for (int64_t r = 0; hessian_ && r < rows.rows(); r += kChunkRows) {
     AddHessian(rows.Rows(r, std::min(kChunkRows, rows.rows() - r)), pool);
   }
   rows_ += rows.rows();
@@ -88,6 +99,16 @@ void InputStatistics::AddHessian(MatrixView<const float> rows,
   }
 }
 
+const MagnitudeHistogram& InputStatistics::magnitudes() const {
+  QEFF_CHECK(magnitudes_.has_value());
+  return *magnitudes_;
+}
+
+const RowSample& InputStatistics::sample() const {
+  QEFF_CHECK(sample_.has_value());
+  return *sample_;
+}
+
 void InputStatistics::AddGap(MatrixView<const float> rows,
                              MatrixView<const float> gap,
                              MatrixView<const float> residual_gap,
@@ -116,6 +137,7 @@ Matrix<float> InputStatistics::TakeResidualGap() {
 }
 
 Matrix<float> InputStatistics::TakeHessian() {
+  QEFF_CHECK(hessian_);
   band_ = Matrix<float>();
   Matrix<float> hessian(features_, features_);
   const double factor = rows_ == 0 ? 0.0 : 1.0 / static_cast<double>(rows_);

@@ -8,17 +8,28 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/optional.h"
+#include "qeff/calibration/magnitude_histogram.h"
+#include "qeff/calibration/row_sample.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
+
+// What is counted besides sums and maxima of magnitudes.
+struct StatisticsOptions {
+  bool hessian = true;
+  bool magnitudes = false;   // MagnitudeHistogram
+  int64_t sampled_rows = 0;  // RowSample's capacity
+};
 
 // Sums over rows x (tokens) of [features] values. Not thread-safe. The same
 // rows in the same calls give the same bits for any number of threads.
 class InputStatistics {
  public:
   // Throws std::bad_alloc. The Hessian takes 4 features (features + 1) bytes.
-  explicit InputStatistics(int64_t features);
+  explicit InputStatistics(int64_t features,
+                           const StatisticsOptions& options = {});
 
   // Adds rows [n, features]. Precondition (checked): as many columns.
   void Add(MatrixView<const float> rows, ThreadPool& pool);
@@ -31,6 +42,10 @@ class InputStatistics {
   // Of feature j: sum of |x_j|, and the largest |x_j|; 0 without rows.
   const std::vector<double>& abs_sums() const { return abs_sums_; }
   const std::vector<float>& abs_maxima() const { return abs_maxima_; }
+
+  // Preconditions (checked): counted.
+  const MagnitudeHistogram& magnitudes() const;
+  const RowSample& sample() const;
 
   // Adds what these inputs lack: `gap` [n, features] is the inputs of the
   // original model for the same tokens minus `rows`, and `residual_gap`
@@ -49,6 +64,7 @@ class InputStatistics {
   // [features, features], of which what is on and above the diagonal is set.
   // Products are summed in float32 over up to 2048 rows of a call, and these
   // sums in float64. Frees what it was made from: call it once, at the end.
+  // Precondition (checked): counted.
   Matrix<float> TakeHessian();
 
  private:
@@ -60,10 +76,13 @@ class InputStatistics {
   }
 
   int64_t features_;
+  bool hessian_;
   int64_t rows_ = 0;
   bool finite_ = true;
   std::vector<double> abs_sums_;
   std::vector<float> abs_maxima_;
+  absl::optional<MagnitudeHistogram> magnitudes_;
+  absl::optional<RowSample> sample_;
   AlignedArray<double> triangle_;  // rows of the upper triangle
   Matrix<float> band_;             // of the rows of a call
   Matrix<float> input_gap_;        // sum of gap^T x

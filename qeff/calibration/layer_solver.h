@@ -42,6 +42,10 @@ class LayerSolver {
   // then.
   virtual bool WantsGaps() const = 0;
 
+  // What the statistics that Prepare and Solve get are to count besides gaps.
+  virtual StatisticsOptions WantedToPrepare() const { return {}; }
+  virtual StatisticsOptions WantedToSolve() const { return {}; }
+
   // Whether Prepare is to be called.
   virtual bool WantsPrepare() const { return false; }
 

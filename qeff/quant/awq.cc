@@ -9,11 +9,9 @@
 #include <numeric>
 #include <utility>
 
-#include "qeff/format/codebook.h"
-#include "qeff/format/codebook_rows.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/sgemm/sgemm.h"
-#include "qeff/quant/codebook_search.h"
+#include "qeff/quant/scaled_rounding.h"
 #include "qeff/util/check.h"
 
 namespace qeff {
@@ -25,22 +23,6 @@ constexpr int kSteps = 20;
 constexpr float kSmallest = 1e-4f;
 
 constexpr int64_t kRowsOfTask = 8;
-
-// Some rows of all consumers, evenly.
-Matrix<float> SampleRows(absl::Span<const MatrixView<const float>> consumers,
-                         int64_t count) {
-  int64_t total = 0;
-  for (const auto& consumer : consumers) total += consumer.rows();
-  count = std::min(count, total);
-  Matrix<float> sample(count, consumers[0].cols());
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t row = i * total / count;
-    size_t c = 0;
-    while (row >= consumers[c].rows()) row -= consumers[c++].rows();
-    std::copy_n(consumers[c].row(row), sample.cols(), sample.row(i));
-  }
-  return sample;
-}
 
 class Search {
  public:
@@ -143,23 +125,21 @@ class Search {
       }
       scales.push_back(std::max(scale, kSmallest));
     }
-    const auto range = std::minmax_element(scales.begin(), scales.end());
-    const float middle = std::sqrt(*range.first * *range.second);
-    for (float& scale : scales) {
-      scale /= middle;
-      if (!std::isfinite(scale) || scale == 0) scale = 1;
-    }
+    CenterScales(&scales);
     return scales;
   }
 
   // sum over the rows of e H e^T, e what rounding leaves.
   double LossOf(const std::vector<float>& scales) {
-    pool_.ParallelFor(
-        weights_.rows(), kRowsOfTask,
-        [&](int64_t row, int64_t end, int /*thread*/) {
-          std::vector<float> scaled(static_cast<size_t>(shape_.cols));
-          for (; row < end; ++row) Round(row, scales, &scaled);
-        });
+    std::vector<float> scale_of;  // of a column
+    for (const int64_t channel : channel_of_) {
+      scale_of.push_back(scales[static_cast<size_t>(channel)]);
+    }
+    pool_.ParallelFor(weights_.rows(), kRowsOfTask,
+                      [&](int64_t row, int64_t end, int /*thread*/) {
+                        std::vector<float> scaled;
+                        for (; row < end; ++row) Round(row, scale_of, &scaled);
+                      });
     SgemmArgs args;
     args.a = errors_.view();
     args.b = hessian_.view();
@@ -175,53 +155,15 @@ class Search {
     return loss;
   }
 
-  void Round(int64_t row, const std::vector<float>& scales,
+  void Round(int64_t row, const std::vector<float>& scale_of,
              std::vector<float>* scaled) {
     const float* weights = weights_.row(row);
     float* errors = errors_.row(row);
-    const auto scale_of = [&](int64_t c) {
-      return scales[static_cast<size_t>(channel_of_[static_cast<size_t>(c)])];
-    };
+    RoundScaled(options_.scheme, options_.scale_dtype,
+                absl::MakeConstSpan(weights, scale_of.size()), scale_of, scaled,
+                errors);
     for (int64_t c = 0; c < shape_.cols; ++c) {
-      (*scaled)[static_cast<size_t>(c)] = weights[c] * scale_of(c);
-    }
-    for (int64_t begin = 0; begin < shape_.cols; begin += shape_.group_elems) {
-      const int64_t end = std::min(shape_.cols, begin + shape_.group_elems);
-      const float* values = scaled->data();
-      if (options_.scheme.codebook.has_value()) {
-        RoundGroup(weights, values, begin, end, scale_of, errors);
-        continue;
-      }
-      const auto range = std::minmax_element(values + begin, values + end);
-      const GroupParams params = ComputeGroupParams(
-          options_.scheme, *range.first, *range.second, options_.scale_dtype);
-      for (int64_t c = begin; c < end; ++c) {
-        const uint8_t code =
-            QuantizeValue(values[c], params, options_.scheme.bits);
-        errors[c] =
-            weights[c] -
-            DequantizeValue(code, params.zero, params.scale) / scale_of(c);
-      }
-    }
-  }
-
-  // The same of a group of a codebook. Searching costs little for powers of
-  // two; other scales are the definition's.
-  template <class ScaleOf>
-  void RoundGroup(const float* weights, const float* scaled, int64_t begin,
-                  int64_t end, const ScaleOf& scale_of, float* errors) const {
-    const CodebookFormat& format = FormatOf(*options_.scheme.codebook);
-    const absl::Span<const float> group(scaled + begin,
-                                        static_cast<size_t>(end - begin));
-    const float scale =
-        format.e8m0
-            ? RoundingScale(options_.scheme, group, options_.scale_dtype)
-            : CodebookScale(options_.scheme, AbsMax(group),
-                            options_.scale_dtype);
-    const float inverse = 1.0f / scale;
-    for (int64_t c = begin; c < end; ++c) {
-      const uint8_t code = NearestCode(format, scaled[c] * inverse);
-      errors[c] = weights[c] - format.values[code] * scale / scale_of(c);
+      errors[c] = weights[c] - errors[c];
     }
   }
 

@@ -11,10 +11,14 @@
 #include "qeff/io/checkpoint.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/quant/awq.h"
+#include "qeff/quant/smooth_quant.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
+
+// Inputs of a layer that SmoothQuant's search looks at.
+constexpr int64_t kSampledInputs = 256;
 
 const std::vector<LinearRole>& Attention() {
   static const auto* roles = new std::vector<LinearRole>{
@@ -47,8 +51,8 @@ std::vector<int64_t> ValueChannels(const TransformerSpec& spec) {
 }  // namespace
 
 AwqFolds::AwqFolds(const Transformer& model, const QuantizePlan& plan,
-                   ThreadPool& pool)
-    : model_(model), pool_(pool) {
+                   ThreadPool& pool, const FoldOptions& options)
+    : model_(model), pool_(pool), options_(options) {
   for (const PlannedTensor& tensor : plan.tensors) {
     if (tensor.quantized()) planned_.emplace(tensor.module, &tensor);
   }
@@ -69,6 +73,15 @@ AwqFolds::AwqFolds(const Transformer& model, const QuantizePlan& plan,
       if (produces && module.has_bias) add(module.module + ".bias", block);
     }
   }
+}
+
+StatisticsOptions AwqFolds::Wanted() const {
+  StatisticsOptions wanted;
+  if (options_.search == FoldSearch::kSmoothQuant) {
+    wanted.hessian = false;
+    wanted.sampled_rows = kSampledInputs;
+  }
+  return wanted;
 }
 
 const LinearModule* AwqFolds::Find(LinearRole role) const {
@@ -97,6 +110,16 @@ absl::StatusOr<std::vector<float>> AwqFolds::SearchPair(
                           model_.LoadLinear(block_, role));
     weights.push_back(std::move(loaded));
     views.push_back(weights.back().weight.view());
+  }
+  if (options_.search == FoldSearch::kSmoothQuant) {
+    SmoothQuantOptions options;
+    options.scheme = IntegersLike(planned->scheme);
+    options.scale_dtype = planned->scale_dtype();
+    options.observer = options_.observer;
+    return SearchSmoothQuantScales(views, inputs->abs_maxima(),
+                                   inputs->sample().rows(), channel_of,
+                                   channels, options, pool_)
+        .scales;
   }
   AwqOptions options;
   options.scheme = IntegersLike(planned->scheme);

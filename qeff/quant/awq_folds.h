@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// AWQ's scales folded into a block: where they are searched, what is divided
-// by them and what is multiplied. The pairs follow from the TransformerSpec:
+// Scales of channels, AWQ's or SmoothQuant's, folded into a block: where they
+// are searched, what is divided by them and what is multiplied. The pairs
+// follow from the TransformerSpec:
 //   first norm -> q, k, v      always
 //   v -> o                     unless q, k and v are clipped; with grouped
 //                              queries the heads of a group share their scales
@@ -19,23 +20,36 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "qeff/calibration/input_statistics.h"
 #include "qeff/calibration/layer_solver.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/observer.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/transformer/transformer.h"
 
 namespace qeff {
 
+// Which search gives the scales.
+enum class FoldSearch : uint8_t { kAwq, kSmoothQuant };
+
+struct FoldOptions {
+  FoldSearch search = FoldSearch::kAwq;
+  Observer observer = Observer::kMse;  // SmoothQuantOptions::observer
+};
+
 // Of one block at a time. Borrows its arguments. Not thread-safe.
 class AwqFolds {
  public:
-  AwqFolds(const Transformer& model, const QuantizePlan& plan,
-           ThreadPool& pool);
+  AwqFolds(const Transformer& model, const QuantizePlan& plan, ThreadPool& pool,
+           const FoldOptions& options = {});
+
+  // What Search needs.
+  StatisticsOptions Wanted() const;
 
   // Searches the scales of block `block`, whose inputs are `inputs`, and
   // divides `norms` by theirs, rounded to the type that they are stored in: the
   // scales follow, so that the fold is exact but for float32's rounding. Takes
-  // the Hessians. Errors: those of reading the model.
+  // the Hessians, if it wants them. Errors: those of reading the model.
   absl::Status Search(int64_t block, BlockInputs* inputs, BlockWeights* norms);
 
   // Multiplies the columns of `layer`, of that block, and divides its rows and
@@ -79,6 +93,7 @@ class AwqFolds {
 
   const Transformer& model_;
   ThreadPool& pool_;
+  const FoldOptions options_;
   absl::flat_hash_map<std::string, const PlannedTensor*> planned_;  // by module
   absl::flat_hash_map<std::string, int64_t> changes_;  // tensor -> block
   int64_t block_ = -1;

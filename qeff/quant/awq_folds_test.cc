@@ -36,6 +36,7 @@ Matrix<float> Inputs(int64_t cols, uint64_t seed) {
 struct Case {
   const char* shape;
   DType dtype;
+  FoldSearch search = FoldSearch::kAwq;
 };
 
 class AwqFoldsTest : public ::testing::TestWithParam<Case> {
@@ -45,7 +46,8 @@ class AwqFoldsTest : public ::testing::TestWithParam<Case> {
                                                            GetParam().dtype))
                                    .value())
                  .value();
-    QuantizeOptions options = OptionsFor("int3_g32");
+    QuantizeOptions options = OptionsFor(
+        GetParam().search == FoldSearch::kAwq ? "int3_g32" : "w8a8_static");
     options.ignore = ignore;
     plan_ =
         PlanQuantization(model_->checkpoint(), model_->map(), options).value();
@@ -58,11 +60,12 @@ class AwqFoldsTest : public ::testing::TestWithParam<Case> {
     }
   }
 
-  BlockInputs SomeInputs() {
+  BlockInputs SomeInputs(const StatisticsOptions& wanted) {
     const TransformerSpec& spec = model_->spec();
-    BlockInputs inputs{
-        InputStatistics(spec.hidden_size), InputStatistics(spec.q_size()),
-        InputStatistics(spec.hidden_size), InputStatistics(spec.ffn_size)};
+    BlockInputs inputs{InputStatistics(spec.hidden_size, wanted),
+                       InputStatistics(spec.q_size(), wanted),
+                       InputStatistics(spec.hidden_size, wanted),
+                       InputStatistics(spec.ffn_size, wanted)};
     uint64_t seed = 10;
     for (InputStatistics* part :
          {&inputs.qkv, &inputs.o, &inputs.ffn, &inputs.down}) {
@@ -75,7 +78,7 @@ class AwqFoldsTest : public ::testing::TestWithParam<Case> {
   Matrix<float> RunBlock(AwqFolds* folds, BlockWeights* norms) {
     HostBlock block = HostBlock::LoadNorms(*model_, 1).value();
     if (folds != nullptr) {
-      BlockInputs inputs = SomeInputs();
+      BlockInputs inputs = SomeInputs(folds->Wanted());
       const absl::Status status = folds->Search(1, &inputs, &block.norms());
       EXPECT_TRUE(status.ok()) << status;
     }
@@ -115,7 +118,7 @@ class AwqFoldsTest : public ::testing::TestWithParam<Case> {
 // are stored in.
 TEST_P(AwqFoldsTest, LeavesTheBlockAsItIs) {
   Load("");
-  AwqFolds folds(*model_, plan_, *pool_);
+  AwqFolds folds(*model_, plan_, *pool_, FoldOptions{GetParam().search});
   BlockWeights norms;
   const Matrix<float> expected = RunBlock(nullptr, &norms);
   const std::vector<float> before = norms.attention_norm.weight;
@@ -152,7 +155,7 @@ TEST_P(AwqFoldsTest, LeavesTheBlockAsItIs) {
 // What is not to be quantized is not to be scaled either.
 TEST_P(AwqFoldsTest, IgnoredLayersStay) {
   Load("attn|attention");
-  AwqFolds folds(*model_, plan_, *pool_);
+  AwqFolds folds(*model_, plan_, *pool_, FoldOptions{GetParam().search});
   BlockWeights original, norms;
   RunBlock(nullptr, &original);
   RunBlock(&folds, &norms);
@@ -168,6 +171,12 @@ INSTANTIATE_TEST_SUITE_P(Families, AwqFoldsTest,
                                            Case{"tiny-qwen3", DType::kBF16},
                                            Case{"tiny-gpt2", DType::kF32},
                                            Case{"tiny-mpt", DType::kF32}));
+INSTANTIATE_TEST_SUITE_P(
+    SmoothQuant, AwqFoldsTest,
+    ::testing::Values(Case{"tiny", DType::kBF16, FoldSearch::kSmoothQuant},
+                      Case{"tiny-qwen2", DType::kF32, FoldSearch::kSmoothQuant},
+                      Case{"tiny-gpt2", DType::kF32, FoldSearch::kSmoothQuant},
+                      Case{"tiny-mpt", DType::kF32, FoldSearch::kSmoothQuant}));
 
 }  // namespace
 }  // namespace qeff

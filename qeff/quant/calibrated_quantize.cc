@@ -104,6 +104,11 @@ double MeasureFlops(ThreadPool& pool) {
   return kRuns * 2.0 * kSize * kSize * kSize / std::max(seconds, 1e-6);
 }
 
+std::string FoldsName(const absl::optional<FoldSearch>& folds) {
+  if (!folds.has_value()) return "none";
+  return *folds == FoldSearch::kAwq ? "awq" : "smoothquant";
+}
+
 // `status` with where its work is kept.
 absl::Status Kept(const absl::Status& status, const PartialFolder& folder,
                   size_t steps) {
@@ -205,15 +210,17 @@ class Run {
   absl::StatusOr<Json> Describe() const {
     QEFF_ASSIGN_OR_RETURN(const std::string model,
                           ModelFingerprint(model_.checkpoint()));
-    return Json{{"version", kJournalVersion},
-                {"model", model},
-                {"plan", PlanFingerprint(plan_)},
-                {"tokens", sample_.tokens},
-                {"sample", SampleFingerprint(sample_)},
-                {"awq", options_.solver.awq},
-                {"propagate", options_.solver.propagate},
-                {"damping", options_.solver.damping},
-                {"autoround", options_.autoround_iterations}};
+    return Json{
+        {"version", kJournalVersion},
+        {"model", model},
+        {"plan", PlanFingerprint(plan_)},
+        {"tokens", sample_.tokens},
+        {"sample", SampleFingerprint(sample_)},
+        {"folds", FoldsName(options_.solver.folds)},
+        {"observer", std::string(ObserverName(options_.solver.observer))},
+        {"propagate", options_.solver.propagate},
+        {"damping", options_.solver.damping},
+        {"autoround", options_.autoround_iterations}};
   }
 
   void Estimate() {

@@ -21,6 +21,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/io/io_testutil.h"
+#include "qeff/io/quantized_tensor.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/quant_testutil.h"
 #include "qeff/transformer/transformer.h"
@@ -187,7 +188,7 @@ TEST_F(CalibratedQuantizeTest, SameBytesForThreadsAndMemory) {
 TEST_F(CalibratedQuantizeTest, Awq) {
   Begin("tiny-qwen2", "int3_g32");
   CalibratedQuantizeOptions options;
-  options.solver.awq = true;
+  options.solver.folds = FoldSearch::kAwq;
   options.solver.propagate = false;
   const auto rounded = Quantize(output_ + "1", options);
   ASSERT_TRUE(rounded.ok()) << rounded.status();
@@ -208,12 +209,69 @@ TEST_F(CalibratedQuantizeTest, Awq) {
   }
 }
 
+// Static inputs, smoothed, with biases and a head of its own.
+TEST_F(CalibratedQuantizeTest, W8A8Static) {
+  Begin("tiny-qwen2", "w8a8_static");
+  CalibratedQuantizeOptions options;
+  options.solver.folds = FoldSearch::kSmoothQuant;
+  std::vector<double> minmax;
+  for (const Observer observer :
+       {Observer::kMinMax, Observer::kPercentile, Observer::kMse}) {
+    SCOPED_TRACE(ObserverName(observer));
+    options.solver.observer = observer;
+    const std::string output = absl::StrCat(output_, ObserverName(observer));
+    const auto result = Quantize(output, options);
+    ASSERT_TRUE(result.ok()) << result.status();
+    const auto written = LoadModel(output);
+    ASSERT_EQ(result->layers.size(),
+              static_cast<size_t>(7 * model_->spec().num_layers + 1));
+    for (size_t i = 0; i < result->layers.size(); ++i) {
+      const LayerReport& layer = result->layers[i];
+      SCOPED_TRACE(layer.module);
+      const auto matrix = ReadQuantizedMatrix(
+          written->checkpoint(), layer.module, *written->quantization());
+      ASSERT_TRUE(matrix.ok()) << matrix.status();
+      EXPECT_EQ(static_cast<double>(matrix->input_scale), layer.input_scale);
+      if (observer == Observer::kMinMax) {
+        minmax.push_back(layer.input_scale);
+      } else if (i < 3) {  // later inputs depend on what came before
+        EXPECT_LE(layer.input_scale, minmax[i]);
+      }
+      // Layers with the same inputs.
+      if (i % 7 == 1 || i % 7 == 2 || i % 7 == 5) {
+        EXPECT_EQ(layer.input_scale, result->layers[i - 1].input_scale);
+      }
+    }
+    EXPECT_NE(written->checkpoint()
+                  .Get("model.layers.0.input_layernorm.weight")
+                  ->bytes,
+              model_->checkpoint()
+                  .Get("model.layers.0.input_layernorm.weight")
+                  ->bytes);
+  }
+  // Resumed, with another number of threads.
+  int steps = 0;
+  options.progress = [&](int64_t done, int64_t) { steps = int(done); };
+  options.check = [&] {
+    return steps == 1 ? absl::CancelledError("interrupted") : absl::OkStatus();
+  };
+  EXPECT_FALSE(Quantize(output_, options).ok());
+  options.check = nullptr;
+  options.unfinished = PartialWork::kResume;
+  options.solver.observer = Observer::kMinMax;
+  EXPECT_THAT(Quantize(output_, options).status().message(),
+              HasSubstr("another observer"));
+  options.solver.observer = Observer::kMse;
+  ASSERT_TRUE(Quantize(output_, options, /*threads=*/1).ok());
+  EXPECT_EQ(Fingerprint(output_), Fingerprint(output_ + "mse"));
+}
+
 // Stopped at every place where a signal is looked at.
 TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
   Begin("tiny", "int4_g32");
   int checks = 0;
   CalibratedQuantizeOptions options;
-  options.solver.awq = true;
+  options.solver.folds = FoldSearch::kAwq;
   options.check = [&] {
     ++checks;
     return absl::OkStatus();
@@ -225,7 +283,7 @@ TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
   for (int stop = 0; stop < total; stop += 3) {
     const std::string output = absl::StrCat(output_, stop);
     options = CalibratedQuantizeOptions();
-    options.solver.awq = true;
+    options.solver.folds = FoldSearch::kAwq;
     checks = 0;
     options.check = [&] {
       return checks++ == stop ? absl::CancelledError("interrupted")
@@ -242,7 +300,7 @@ TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
     }
     int64_t done = -1;
     options = Resuming();
-    options.solver.awq = true;
+    options.solver.folds = FoldSearch::kAwq;
     options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
       done = estimate.steps_done;
     };

@@ -38,6 +38,7 @@ absl::Status CheckFinite(const PlannedTensor& tensor, int64_t begin,
 
 struct GptqSolver::Inputs {
   int64_t tokens;
+  float input_scale = 0;  // 0: not counted
   FactoredHessian hessian;
   Matrix<float> gap;
   Matrix<float> residual_gap;  // may be empty
@@ -48,7 +49,10 @@ struct GptqSolver::LayerTotals : GptqLosses {};
 GptqSolver::GptqSolver(const Transformer& model, const QuantizePlan& plan,
                        const GptqSolverOptions& options, ThreadPool& pool)
     : model_(model), options_(options), pool_(pool) {
-  if (options.awq) folds_.emplace(model, plan, pool);
+  if (options.folds.has_value()) {
+    folds_.emplace(model, plan, pool,
+                   FoldOptions{*options.folds, options.observer});
+  }
   for (const PlannedTensor& tensor : plan.tensors) {
     if (tensor.quantized()) tensors_.emplace(tensor.module, &tensor);
   }
@@ -81,6 +85,14 @@ double GptqSolver::Flops() const {
     flops += 15 * cols * cols * static_cast<double>(tensor.second->rows);
   }
   return flops;
+}
+
+StatisticsOptions GptqSolver::WantedToSolve() const {
+  StatisticsOptions wanted;
+  for (const auto& tensor : tensors_) {
+    wanted.magnitudes |= tensor.second->scheme.inputs == InputCodes::kStatic;
+  }
+  return wanted;
 }
 
 bool GptqSolver::Changes(const LinearModule& module) const {
@@ -143,9 +155,17 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
   return absl::OkStatus();
 }
 
-void GptqSolver::Report(const PlannedTensor& tensor, const Inputs& inputs,
-                        const LayerTotals& totals) {
+absl::Status GptqSolver::Finish(const PlannedTensor& tensor,
+                                const Inputs& inputs,
+                                const LayerTotals& totals) {
   LayerReport report;
+  if (tensor.scheme.inputs == InputCodes::kStatic) {
+    uint8_t bytes[sizeof(float)];
+    StoreScale(inputs.input_scale, DType::kF32, bytes);
+    QEFF_RETURN_IF_ERROR(
+        writer_->Write(InputScaleTensorName(tensor.module), 0, bytes));
+    report.input_scale = static_cast<double>(inputs.input_scale);
+  }
   report.module = tensor.module;
   report.scheme = QuantSchemeName(tensor.scheme);
   report.bits_per_weight = tensor.BitsPerWeight();
@@ -165,12 +185,17 @@ void GptqSolver::Report(const PlannedTensor& tensor, const Inputs& inputs,
   }
   reports_.push_back(std::move(report));
   step_.push_back(&tensor);
+  return absl::OkStatus();
 }
 
 GptqSolver::Inputs GptqSolver::TakeInputs(const PlannedTensor& first,
                                           InputStatistics* statistics) {
   Inputs inputs;
   inputs.tokens = statistics->rows();
+  if (WantedToSolve().magnitudes) {
+    inputs.input_scale =
+        ObservedScale(statistics->magnitudes(), options_.observer);
+  }
   inputs.hessian =
       FactorHessian(statistics->TakeHessian(), Options(first), pool_);
   inputs.gap = statistics->TakeInputGap();
@@ -191,7 +216,7 @@ absl::Status GptqSolver::Solve(absl::Span<CalibratedLinear* const> layers,
           SolveRows(tensor, row, layer->weights.weight.view().Rows(row, rows),
                     inputs, &totals));
     }
-    Report(tensor, inputs, totals);
+    QEFF_RETURN_IF_ERROR(Finish(tensor, inputs, totals));
   }
   return absl::OkStatus();
 }
@@ -209,8 +234,7 @@ absl::Status GptqSolver::SolveLmHead(InputStatistics* statistics) {
         SolveRows(*lm_head_, row, weights.weight.view(), inputs, &totals));
   }
   model_.ReleaseBlock(-1);
-  Report(*lm_head_, inputs, totals);
-  return absl::OkStatus();
+  return Finish(*lm_head_, inputs, totals);
 }
 
 // Of all bytes that the layer became.

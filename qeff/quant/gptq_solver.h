@@ -25,6 +25,7 @@
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/awq_folds.h"
 #include "qeff/quant/gptq.h"
+#include "qeff/quant/observer.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
 #include "qeff/quant/quantized_output.h"
@@ -34,8 +35,10 @@
 namespace qeff {
 
 struct GptqSolverOptions {
-  // AWQ's scales are folded in first (awq_folds.h).
-  bool awq = false;
+  // Scales that are folded in first (awq_folds.h).
+  absl::optional<FoldSearch> folds;
+  // Of schemes with static inputs. kMse or what measured best: README.md.
+  Observer observer = Observer::kMse;
   // False: layers are rounded to nearest, with searched groups, and not
   // corrected.
   bool propagate = true;
@@ -92,6 +95,10 @@ class GptqSolver : public LayerSolver {
   bool Changes(const LinearModule& module) const override;
   bool WantsGaps() const override { return options_.propagate; }
   bool WantsPrepare() const override { return folds_.has_value(); }
+  StatisticsOptions WantedToPrepare() const override {
+    return folds_->Wanted();
+  }
+  StatisticsOptions WantedToSolve() const override;
   absl::Status Prepare(int64_t block, BlockInputs* inputs,
                        BlockWeights* norms) override;
   void Adjust(CalibratedLinear* layer) override;
@@ -115,8 +122,9 @@ class GptqSolver : public LayerSolver {
   absl::Status SolveRows(const PlannedTensor& tensor, int64_t begin,
                          MatrixView<float> weights, const Inputs& inputs,
                          LayerTotals* totals);
-  void Report(const PlannedTensor& tensor, const Inputs& inputs,
-              const LayerTotals& totals);
+  // Writes what no row has, and reports.
+  absl::Status Finish(const PlannedTensor& tensor, const Inputs& inputs,
+                      const LayerTotals& totals);
   bool Keeps(const PlannedTensor& tensor) const {
     return keeper_ != nullptr && &tensor != lm_head_;
   }

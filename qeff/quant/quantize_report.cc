@@ -21,6 +21,7 @@ Json LayerReport::ToJson() const {
           {"damping", damping},
           {"saturation", saturation},
           {"dead_inputs", dead_inputs},
+          {"input_scale", input_scale},
           {"fallback", fallback}};
 }
 
@@ -39,6 +40,7 @@ absl::StatusOr<LayerReport> LayerReport::FromJson(const Json& json) {
   QEFF_ASSIGN_OR_RETURN(report.damping, reader.Number("damping"));
   QEFF_ASSIGN_OR_RETURN(report.saturation, reader.Number("saturation"));
   QEFF_ASSIGN_OR_RETURN(report.dead_inputs, reader.Int("dead_inputs", 0, kMax));
+  QEFF_ASSIGN_OR_RETURN(report.input_scale, reader.Number("input_scale"));
   QEFF_ASSIGN_OR_RETURN(report.fallback, reader.String("fallback"));
   return report;
 }

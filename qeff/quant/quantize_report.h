@@ -27,6 +27,7 @@ struct LayerReport {
   double damping = 0;       // that was added to the Hessian's diagonal
   double saturation = 0;    // share of weights beyond the outermost code
   int64_t dead_inputs = 0;  // inputs that were always 0
+  double input_scale = 0;   // of static inputs; 0: there is none
   std::string fallback;     // why the layer was rounded; empty if it was not
 
   Json ToJson() const;

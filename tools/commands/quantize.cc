@@ -16,9 +16,11 @@
 #include "qeff/calibration/token_sampler.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/quant/autoround_solver.h"
+#include "qeff/quant/awq_folds.h"
 #include "qeff/quant/budget.h"
 #include "qeff/quant/calibrated_quantize.h"
 #include "qeff/quant/layer_groups.h"
+#include "qeff/quant/observer.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
@@ -38,9 +40,12 @@ namespace {
 constexpr char kSchemes[] =
     "intB with one scale a row, or intB_gN with one scale a group of N weights "
     "of a row: int8, int4_g128, int2_g32, ... B is 2 to 8, N a multiple of 8 "
-    "up to 65536. nf4, nf4_gN, fp8_e4m3, mxfp4, mxfp6 and mxint8 are floats of "
-    "few bits and OCP's microscaling formats. q8_0, q4_0, q4_k, q5_k and q6_k "
-    "are blocks of ggml, which export writes into a GGUF file as they are.";
+    "up to 65536. w8a8 is int8 whose inputs are rounded to 8 bits, too, with a "
+    "scale of each token; w8a8_static with one scale, which needs "
+    "--calibration. nf4, nf4_gN, fp8_e4m3, mxfp4, mxfp6 and mxint8 are floats "
+    "of few bits and OCP's microscaling formats. q8_0, q4_0, q4_k, q5_k and "
+    "q6_k are blocks of ggml, which export writes into a GGUF file as they "
+    "are.";
 
 // What a budget is spent on unless --scheme says.
 constexpr char kBudgetSchemes[] =
@@ -58,6 +63,14 @@ constexpr int64_t kMostWeightsForTuning = 30'000'000;
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
   return UsageError(absl::StrCat("--", flag, ": ", status.message()));
+}
+
+bool QuantizesInputs(const QuantizePlan& plan) {
+  return std::any_of(plan.tensors.begin(), plan.tensors.end(),
+                     [](const PlannedTensor& tensor) {
+                       return tensor.quantized() &&
+                              tensor.scheme.inputs != InputCodes::kNone;
+                     });
 }
 
 class QuantizeCommand : public Command {
@@ -92,16 +105,22 @@ class QuantizeCommand : public Command {
                "--scheme may then list what to choose from, with commas. What "
                "a scheme loses is measured on --calibration.");
     flags->AddChoice("algorithm", &algorithm_,
-                     {"rtn", "awq", "gptq", "awq,gptq", "autoround",
-                      "gptq,autoround", "awq,gptq,autoround", "best"},
+                     {"rtn", "awq", "smoothquant", "gptq", "awq,gptq",
+                      "smoothquant,gptq", "autoround", "gptq,autoround",
+                      "awq,gptq,autoround", "best"},
                      "How codes are chosen: rtn rounds to the nearest; awq "
-                     "first scales up what carries much; gptq makes up for the "
-                     "error of each weight in those that follow; autoround "
-                     "then learns codes, scales and norms of a block by "
-                     "gradients, which takes long; best is what measured best "
-                     "at these bits. All but rtn need --calibration.");
+                     "first scales up what carries much; smoothquant first "
+                     "scales down large inputs, which are rounded, too; gptq "
+                     "makes up for the error of each weight in those that "
+                     "follow; autoround then learns codes, scales and norms of "
+                     "a block by gradients, which takes long; best is what "
+                     "measured best at these bits. All but rtn need "
+                     "--calibration.");
     flags->Add("iterations", &iterations_, "N",
                "Steps that autoround takes in each block.");
+    flags->AddChoice("observer", &observer_, {"mse", "percentile", "minmax"},
+                     "Where w8a8_static cuts inputs off: for the least squared "
+                     "error, at 99.99 % of them, or nowhere.");
     flags->Add("calibration", &calibration_, "FILE",
                "UTF-8 text that is like what the model will read.");
     flags->Add("calibration_tokens", &sample_.tokens, "N",
@@ -151,7 +170,7 @@ class QuantizeCommand : public Command {
     json["output"] = dry_run_ ? "" : output_;
     if (dry_run_) return json;
 
-    if (algorithm_ == "rtn") {
+    if (!Calibrates()) {
       QEFF_RETURN_IF_ERROR(Write(checkpoint, plan, env.pool));
     } else {
       QEFF_RETURN_IF_ERROR(Calibrate(*model, plan, *sample, env, &json));
@@ -165,6 +184,16 @@ class QuantizeCommand : public Command {
     SampleOptions options;
     options.sequence_length = 0;
     return options;
+  }
+
+  // Whether text has a meaning.
+  bool Calibrates() const {
+    // A budget has a list of schemes.
+    for (const absl::string_view name : absl::StrSplit(scheme_, ',')) {
+      const auto scheme = ParseQuantScheme(name);
+      if (scheme.ok() && scheme->inputs == InputCodes::kStatic) return true;
+    }
+    return algorithm_ != "rtn";
   }
 
   absl::Status CheckFlags() const {
@@ -181,7 +210,7 @@ class QuantizeCommand : public Command {
         return UsageError("--budget needs --calibration");
       }
     }
-    if (algorithm_ == "rtn") {
+    if (!Calibrates()) {
       if ((calibration_.empty() || !budget_.empty()) && !resume_ && !restart_ &&
           memory_limit_ == 0) {
         return absl::OkStatus();
@@ -191,8 +220,8 @@ class QuantizeCommand : public Command {
           "--algorithm=rtn, and --calibration only with --budget");
     }
     if (calibration_.empty() && !dry_run_) {
-      return UsageError(
-          absl::StrCat("--algorithm=", algorithm_, " needs --calibration"));
+      return UsageError(absl::StrCat("--scheme=", scheme_, " --algorithm=",
+                                     algorithm_, " needs --calibration"));
     }
     if (resume_ && restart_) {
       return UsageError("--resume and --restart exclude each other");
@@ -275,9 +304,15 @@ class QuantizeCommand : public Command {
     CalibratedQuantizeOptions options;
     const bool best = algorithm_ == "best";
     // Scaling channels gains nothing from 4 bits on (qeff/quant/README.md).
-    options.solver.awq =
-        best ? plan.QuantizedBitsPerWeight() < kLeastBitsWithoutAwq
-             : absl::StrContains(algorithm_, "awq");
+    if (best ? plan.QuantizedBitsPerWeight() < kLeastBitsWithoutAwq
+             : absl::StrContains(algorithm_, "awq")) {
+      options.solver.folds = FoldSearch::kAwq;
+    } else if (best ? QuantizesInputs(plan)
+                    : absl::StrContains(algorithm_, "smoothquant")) {
+      options.solver.folds = FoldSearch::kSmoothQuant;
+    }
+    // AddChoice has checked the name.
+    QEFF_ASSIGN_OR_RETURN(options.solver.observer, ParseObserver(observer_));
     options.solver.propagate = best || absl::StrContains(algorithm_, "gptq");
     options.autoround_iterations = Tunes(model, plan) ? iterations_ : 0;
     options.memory_limit_bytes = memory_limit_;
@@ -331,7 +366,8 @@ class QuantizeCommand : public Command {
                                      const std::string& name) const {
     absl::StatusOr<QuantScheme> scheme = ParseQuantScheme(name);
     if (!scheme.ok()) return FlagError(flag, scheme.status());
-    if (asymmetric_ && !scheme->integers()) {
+    if (asymmetric_ &&
+        (!scheme->integers() || scheme->inputs != InputCodes::kNone)) {
       return UsageError(absl::StrCat("--asymmetric has no meaning with --",
                                      flag, "=", name,
                                      ", which has no zero points"));
@@ -383,6 +419,7 @@ class QuantizeCommand : public Command {
   std::string budget_;
   std::string algorithm_ = "rtn";
   int iterations_ = 200;
+  std::string observer_ = "mse";
   std::string calibration_;
   SampleOptions sample_ = DefaultSample();
   uint64_t memory_limit_ = 0;

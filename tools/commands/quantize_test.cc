@@ -6,12 +6,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/io/io_testutil.h"
@@ -37,9 +39,13 @@ class QuantizeCommandTest : public ::testing::Test {
   CommandOutcome Quantize(const std::vector<std::string>& flags,
                           const std::string& output = "out") const {
     std::vector<std::string> arguments = {"quantize", "--model=" + model_,
-                                          "--scheme=int4_g32",
                                           "--output=" + folder_ + "/" + output};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const bool any_scheme =
+        std::any_of(flags.begin(), flags.end(), [](const std::string& flag) {
+          return absl::StartsWith(flag, "--scheme=");
+        });
+    if (!any_scheme) arguments.push_back("--scheme=int4_g32");
     return RunQeff(arguments);
   }
   // Mean, from the original.
@@ -63,7 +69,7 @@ class QuantizeCommandTest : public ::testing::Test {
 
 TEST_F(QuantizeCommandTest, EveryAlgorithm) {
   for (const std::string algorithm :
-       {"awq", "gptq", "awq,gptq", "gptq,autoround", "best"}) {
+       {"awq", "gptq", "awq,gptq", "smoothquant", "gptq,autoround", "best"}) {
     SCOPED_TRACE(algorithm);
     const CommandOutcome outcome =
         Quantize({"--algorithm=" + algorithm, "--iterations=4", Calibration(),
@@ -163,7 +169,7 @@ TEST_F(QuantizeCommandTest, CodebooksByEveryAlgorithm) {
 }
 
 TEST_F(QuantizeCommandTest, CodebooksHaveNoZeroPoints) {
-  for (const std::string scheme : {"nf4", "mxint8", "q4_0"}) {
+  for (const std::string scheme : {"nf4", "mxint8", "q4_0", "w8a8"}) {
     const CommandOutcome refused =
         RunQeff({"quantize", "--model=" + model_, "--output=" + folder_ + "/a",
                  "--scheme=" + scheme, "--asymmetric"});
@@ -217,6 +223,48 @@ TEST_F(QuantizeCommandTest, Budgets) {
     EXPECT_THAT(outcome.err, HasSubstr(message));
     EXPECT_FALSE(Exists("none"));
   }
+}
+
+// To folders and packages that the engine runs; float activations ignore what
+// is said about inputs.
+TEST_F(QuantizeCommandTest, W8A8) {
+  const auto kl = [&](const std::string& source, const std::string& flag) {
+    const CommandOutcome eval =
+        RunQeff({"eval", source, "--reference=" + model_, "--text=" + text_,
+                 "--context_length=64", "--max_tokens=500", flag});
+    EXPECT_EQ(eval.code, 0) << eval.err;
+    return eval.json["kl_mean"].get<double>();
+  };
+  const std::vector<std::vector<std::string>> runs = {
+      {"--scheme=w8a8"},
+      {"--scheme=w8a8", "--algorithm=smoothquant", Calibration()},
+      {"--scheme=w8a8_static", Calibration()},
+      {"--scheme=w8a8_static", "--algorithm=smoothquant,gptq", Calibration(),
+       "--observer=percentile"}};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const std::string output = std::to_string(i);
+    SCOPED_TRACE(output);
+    std::vector<std::string> flags = runs[i];
+    if (i > 0) {
+      flags.insert(flags.end(),
+                   {"--calibration_tokens=600", "--sequence_length=100"});
+    }
+    const CommandOutcome outcome = Quantize(flags, output);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.json["layout"], "compressed-tensors");
+    const std::string folder = "--model=" + folder_ + "/" + output;
+    const double rounded = kl(folder, "--activations=fast");
+    EXPECT_LT(rounded, 0.01);
+    EXPECT_LT(kl(folder, "--activations=f32"), rounded);
+    const std::string package = folder_ + "/" + output + ".qeff";
+    const CommandOutcome compiled =
+        RunQeff({"compile", folder, "--output=" + package});
+    ASSERT_EQ(compiled.code, 0) << compiled.err;
+    EXPECT_EQ(kl("--package=" + package, "--activations=fast"), rounded);
+  }
+  const CommandOutcome refused = Quantize({"--scheme=w8a8_static"}, "refused");
+  EXPECT_EQ(refused.code, kExitUsage);
+  EXPECT_THAT(refused.err, HasSubstr("needs --calibration"));
 }
 
 TEST_F(QuantizeCommandTest, TooFewTokensIsSaid) {
