@@ -285,7 +285,7 @@ QuantizationConfig SignedConfig(InputCodes inputs, bool symmetric = true) {
 
 TEST(QuantizedTensor, ReadsSignedBytes) {
   auto tensors = SignedLayer();
-  const auto checkpoint = Open(tensors);
+  const auto checkpoint = OpenLayer(tensors);
   EXPECT_TRUE(HasQuantizedWeight(*checkpoint, "m"));
   const auto matrix =
       ReadQuantizedMatrix(*checkpoint, "m", SignedConfig(InputCodes::kStatic));
@@ -293,7 +293,7 @@ TEST(QuantizedTensor, ReadsSignedBytes) {
   EXPECT_EQ(matrix->inputs, InputCodes::kStatic);
   EXPECT_EQ(matrix->input_scale, 0.25f);
   const std::vector<float> expected = {-128, 0, 127, 0.5f, -0.5f, 1};
-  EXPECT_EQ(Values(*matrix), expected);
+  EXPECT_EQ(ValuesOf(*matrix), expected);
   std::vector<float> row(3);
   ASSERT_TRUE(DequantizeRows(*matrix, 1, 1, row.data()).ok());
   EXPECT_EQ(row, (std::vector<float>{0.5f, -0.5f, 1}));
@@ -302,27 +302,27 @@ TEST(QuantizedTensor, ReadsSignedBytes) {
   EXPECT_EQ(packed.codes.packed, absl::MakeConstSpan(std::vector<uint8_t>{
                                      0, 128, 255, 0, 129, 127, 130, 0}));
   EXPECT_EQ(packed.input_scale, 0.25f);
-  EXPECT_EQ(Values(packed), expected);
+  EXPECT_EQ(ValuesOf(packed), expected);
   ReleaseRows(*checkpoint, *matrix, 0, 2);
-  EXPECT_EQ(Values(*matrix), expected);
+  EXPECT_EQ(ValuesOf(*matrix), expected);
 
   // With zero points, and with a scale of inputs that nobody asks for.
   tensors.push_back(
       {"m.weight_zero_point", "I8", {2, 1}, Bytes<int8_t>({-8, 1})});
-  const auto asymmetric = Open(tensors);
+  const auto asymmetric = OpenLayer(tensors);
   const auto zeros = ReadQuantizedMatrix(
       *asymmetric, "m", SignedConfig(InputCodes::kPerToken, false));
   ASSERT_TRUE(zeros.ok()) << zeros.status();
   EXPECT_EQ(zeros->input_scale, 0);
-  EXPECT_EQ(Values(*zeros), (std::vector<float>{-120, 8, 135, 0, -1, 0.5f}));
-  EXPECT_EQ(Values(IntegerCodes(*zeros).value()), Values(*zeros));
+  EXPECT_EQ(ValuesOf(*zeros), (std::vector<float>{-120, 8, 135, 0, -1, 0.5f}));
+  EXPECT_EQ(ValuesOf(IntegerCodes(*zeros).value()), ValuesOf(*zeros));
 }
 
 TEST(QuantizedTensor, ErrorsOfSignedBytesAndInputScales) {
   const auto error = [](size_t tensor, const RawTensor& replacement) {
     auto tensors = SignedLayer();
     tensors[tensor] = replacement;
-    const auto matrix = ReadQuantizedMatrix(*Open(tensors), "m",
+    const auto matrix = ReadQuantizedMatrix(*OpenLayer(tensors), "m",
                                             SignedConfig(InputCodes::kStatic));
     return std::string(matrix.status().message());
   };
