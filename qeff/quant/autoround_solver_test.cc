@@ -58,7 +58,7 @@ class AutoRoundSolverTest : public ::testing::Test {
 
   static CalibratedQuantizeOptions Options(bool awq = false) {
     CalibratedQuantizeOptions options;
-    options.solver.awq = awq;
+    if (awq) options.solver.folds = FoldSearch::kAwq;
     options.autoround_iterations = 30;
     return options;
   }
