@@ -56,12 +56,14 @@ std::string WhyNotTuned(const ModelMap& map, const QuantizePlan& plan) {
     }
   }
   for (const PlannedTensor& tensor : plan.tensors) {
-    if (!tensor.quantized() || tensor.scheme.integers() ||
-        !modules.contains(tensor.module)) {
+    const bool tuned =
+        tensor.scheme.integers() && tensor.scheme.inputs == InputCodes::kNone;
+    if (!tensor.quantized() || tuned || !modules.contains(tensor.module)) {
       continue;
     }
-    return absl::StrCat("autoround learns codes of integers; ", tensor.module,
-                        " has the scheme ", QuantSchemeName(tensor.scheme));
+    return absl::StrCat(
+        "autoround learns codes of integers with float inputs; ", tensor.module,
+        " has the scheme ", QuantSchemeName(tensor.scheme));
   }
   return "";
 }

@@ -55,7 +55,6 @@ constexpr char kBudgetSchemes[] =
 constexpr int64_t kDefaultSequenceLength = 2048;
 
 // Of "best".
-constexpr double kLeastBitsWithoutAwq = 4;
 constexpr double kLeastBitsWithoutTuning = 3;
 // At 200 iterations about 20 s a million on two cores (qeff/quant/README.md).
 constexpr int64_t kMostWeightsForTuning = 30'000'000;
@@ -104,18 +103,18 @@ class QuantizeCommand : public Command {
                "weight of the blocks' layers, or 600MB, of all tensors. "
                "--scheme may then list what to choose from, with commas. What "
                "a scheme loses is measured on --calibration.");
-    flags->AddChoice("algorithm", &algorithm_,
-                     {"rtn", "awq", "smoothquant", "gptq", "awq,gptq",
-                      "smoothquant,gptq", "autoround", "gptq,autoround",
-                      "awq,gptq,autoround", "best"},
-                     "How codes are chosen: rtn rounds to the nearest; awq "
-                     "first scales up what carries much; smoothquant first "
-                     "scales down large inputs, which are rounded, too; gptq "
-                     "makes up for the error of each weight in those that "
-                     "follow; autoround then learns codes, scales and norms of "
-                     "a block by gradients, which takes long; best is what "
-                     "measured best at these bits. All but rtn need "
-                     "--calibration.");
+    flags->AddChoice(
+        "algorithm", &algorithm_,
+        {"rtn", "awq", "smoothquant", "gptq", "awq,gptq", "smoothquant,gptq",
+         "autoround", "gptq,autoround", "awq,gptq,autoround", "best"},
+        "How codes are chosen: rtn rounds to the nearest; awq "
+        "first scales up what carries much; smoothquant first "
+        "scales down large inputs, which are rounded, too; gptq "
+        "makes up for the error of each weight in those that "
+        "follow; autoround then learns codes, scales and norms of "
+        "a block by gradients, which takes long; best is what "
+        "measured best at these bits. All but rtn need "
+        "--calibration.");
     flags->Add("iterations", &iterations_, "N",
                "Steps that autoround takes in each block.");
     flags->AddChoice("observer", &observer_, {"mse", "percentile", "minmax"},
@@ -303,9 +302,8 @@ class QuantizeCommand : public Command {
     absl::optional<Progress> progress;
     CalibratedQuantizeOptions options;
     const bool best = algorithm_ == "best";
-    // Scaling channels gains nothing from 4 bits on (qeff/quant/README.md).
-    if (best ? plan.QuantizedBitsPerWeight() < kLeastBitsWithoutAwq
-             : absl::StrContains(algorithm_, "awq")) {
+    // Awq gains nothing before gptq (qeff/quant/README.md).
+    if (absl::StrContains(algorithm_, "awq")) {
       options.solver.folds = FoldSearch::kAwq;
     } else if (best ? QuantizesInputs(plan)
                     : absl::StrContains(algorithm_, "smoothquant")) {
