@@ -30,11 +30,13 @@ LayerGroup::Inputs InputsOf(LinearRole role) {
   }
 }
 
+// Without weight_shape.
 uint64_t BytesOf(const PlannedTensor& tensor, const QuantScheme& scheme) {
   const QuantizedShape shape(scheme, tensor.rows, tensor.cols);
-  // weight_shape is the same for all schemes.
-  constexpr uint64_t kShapeBytes = 2 * sizeof(int64_t);
-  return shape.StoredBytes(ScaleDType(scheme, tensor.dtype)) - kShapeBytes;
+  const double bits = shape.BitsPerWeight(ScaleDType(scheme, tensor.dtype));
+  return static_cast<uint64_t>(
+      std::llround(bits * static_cast<double>(tensor.rows) *
+                   static_cast<double>(tensor.cols) / 8));
 }
 
 absl::Status FindChoices(absl::Span<const QuantScheme> schemes,
