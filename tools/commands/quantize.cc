@@ -301,17 +301,19 @@ class QuantizeCommand : public Command {
     const InterruptScope interrupt;
     absl::optional<Progress> progress;
     CalibratedQuantizeOptions options;
-    const bool best = algorithm_ == "best";
-    // Awq gains nothing before gptq (qeff/quant/README.md).
-    if (absl::StrContains(algorithm_, "awq")) {
+    // What measured best (qeff/quant/README.md): awq gains nothing before gptq,
+    // and gptq nothing where inputs are rounded, too.
+    const std::string algorithm = algorithm_ != "best"    ? algorithm_
+                                  : QuantizesInputs(plan) ? "smoothquant"
+                                                          : "gptq";
+    if (absl::StrContains(algorithm, "awq")) {
       options.solver.folds = FoldSearch::kAwq;
-    } else if (best ? QuantizesInputs(plan)
-                    : absl::StrContains(algorithm_, "smoothquant")) {
+    } else if (absl::StrContains(algorithm, "smoothquant")) {
       options.solver.folds = FoldSearch::kSmoothQuant;
     }
     // AddChoice has checked the name.
     QEFF_ASSIGN_OR_RETURN(options.solver.observer, ParseObserver(observer_));
-    options.solver.propagate = best || absl::StrContains(algorithm_, "gptq");
+    options.solver.propagate = absl::StrContains(algorithm, "gptq");
     options.autoround_iterations = Tunes(model, plan) ? iterations_ : 0;
     options.memory_limit_bytes = memory_limit_;
     options.unfinished = resume_    ? PartialWork::kResume
