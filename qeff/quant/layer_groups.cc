@@ -39,15 +39,24 @@ uint64_t BytesOf(const PlannedTensor& tensor, const QuantScheme& scheme) {
                    static_cast<double>(tensor.cols) / 8));
 }
 
+bool Fits(const PlannedTensor& tensor, const QuantScheme& scheme,
+          bool compressed_tensors) {
+  return WhyNotQuantized(scheme, tensor.cols).empty() &&
+         (!compressed_tensors ||
+          WhyNotCompressedTensors(scheme, tensor.cols, tensor.transposed)
+              .empty());
+}
+
 absl::Status FindChoices(absl::Span<const QuantScheme> schemes,
-                         double bits_per_weight, LayerGroup* group) {
+                         double bits_per_weight, bool compressed_tensors,
+                         LayerGroup* group) {
   double nearest = 0;
   for (size_t s = 0; s < schemes.size(); ++s) {
     LayerGroup::Choice choice;
     choice.scheme = s;
     bool fits = true;
     for (const PlannedTensor* tensor : group->tensors) {
-      fits = fits && WhyNotQuantized(schemes[s], tensor->cols).empty();
+      fits = fits && Fits(*tensor, schemes[s], compressed_tensors);
       if (fits) choice.bytes += BytesOf(*tensor, schemes[s]);
     }
     if (!fits) continue;
@@ -77,7 +86,8 @@ int64_t LayerGroup::Weights() const {
 
 absl::StatusOr<std::vector<LayerGroup>> FindLayerGroups(
     const ModelMap& map, const QuantizePlan& plan,
-    absl::Span<const QuantScheme> schemes, double bits_per_weight) {
+    absl::Span<const QuantScheme> schemes, double bits_per_weight,
+    bool compressed_tensors) {
   absl::flat_hash_map<std::string, const PlannedTensor*> planned;
   for (const PlannedTensor& tensor : plan.tensors) {
     if (tensor.quantized()) planned.emplace(tensor.module, &tensor);
@@ -97,7 +107,8 @@ absl::StatusOr<std::vector<LayerGroup>> FindLayerGroups(
     }
     for (LayerGroup& group : of_block) {
       if (group.modules.empty()) continue;
-      QEFF_RETURN_IF_ERROR(FindChoices(schemes, bits_per_weight, &group));
+      QEFF_RETURN_IF_ERROR(
+          FindChoices(schemes, bits_per_weight, compressed_tensors, &group));
       groups.push_back(std::move(group));
     }
   }

@@ -44,12 +44,14 @@ struct LayerGroup {
 
 // The layers of the blocks that `plan` quantizes, in the order of the blocks;
 // lm_head is not among them. `measured` of each is the choice nearest to
-// `bits_per_weight`. `map` and `plan` must outlive the result. Errors:
+// `bits_per_weight`. With `compressed_tensors` only schemes that this layout
+// can hold are choices. `map` and `plan` must outlive the result. Errors:
 // kInvalidArgument for layers that none of `schemes` can hold, naming the
 // first.
 absl::StatusOr<std::vector<LayerGroup>> FindLayerGroups(
     const ModelMap& map, const QuantizePlan& plan,
-    absl::Span<const QuantScheme> schemes, double bits_per_weight);
+    absl::Span<const QuantScheme> schemes, double bits_per_weight,
+    bool compressed_tensors = false);
 
 }  // namespace qeff
 

@@ -203,6 +203,13 @@ TEST(LayerGroups, ChoicesThatFit) {
   EXPECT_EQ(down.modules[0]->role, LinearRole::kDown);
   EXPECT_EQ(down.choices.size(), 2u);
   EXPECT_EQ(down.choices[0].scheme, 1u);
+  // Groups of 128 do not divide these rows, and K blocks are qeff's.
+  const auto compressed = FindLayerGroups(model.map, plan, schemes, 4.5,
+                                          /*compressed_tensors=*/true);
+  ASSERT_TRUE(compressed.ok()) << compressed.status();
+  EXPECT_EQ((*compressed)[0].choices.size(), 2u);
+  ASSERT_EQ((*compressed)[3].choices.size(), 1u);
+  EXPECT_EQ((*compressed)[3].choices[0].scheme, 2u);
   const auto none = FindLayerGroups(
       model.map, plan, absl::MakeConstSpan(schemes).subspan(0, 1), 4.5);
   EXPECT_THAT(none.status().message(), HasSubstr("mlp.down_proj: none of"));

@@ -19,17 +19,16 @@
 #include "qeff/quant/awq_folds.h"
 #include "qeff/quant/budget.h"
 #include "qeff/quant/calibrated_quantize.h"
-#include "qeff/quant/layer_groups.h"
 #include "qeff/quant/observer.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
-#include "qeff/quant/sensitivity.h"
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/quantize_budget.h"
 #include "tools/commands/quantize_text.h"
 #include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
@@ -159,7 +158,10 @@ class QuantizeCommand : public Command {
       QEFF_ASSIGN_OR_RETURN(sample, Sample(*model));
     }
     if (!budget_.empty()) {
-      QEFF_RETURN_IF_ERROR(SpendBudget(model, schemes, *sample, env, &options));
+      QEFF_ASSIGN_OR_RETURN(const Budget budget, ParseBudget(budget_));
+      QEFF_RETURN_IF_ERROR(SpendBudget(
+          model, budget, schemes, *sample,
+          memory_limit_ != 0 ? output_ + ".scratch" : "", env, &options));
     }
     QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,
                           PlanQuantization(checkpoint, model->map(), options));
@@ -243,43 +245,6 @@ class QuantizeCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(TokenSample sample,
                           SampleTokens(tokens, bos, options), calibration_);
     return sample;
-  }
-
-  // Gives the layers of the blocks schemes of their own.
-  absl::Status SpendBudget(const std::shared_ptr<const Transformer>& model,
-                           const std::vector<QuantScheme>& schemes,
-                           const TokenSample& sample, const CommandEnv& env,
-                           QuantizeOptions* options) const {
-    QEFF_ASSIGN_OR_RETURN(const Budget budget, ParseBudget(budget_));
-    QEFF_ASSIGN_OR_RETURN(
-        const QuantizePlan plan,
-        PlanQuantization(model->checkpoint(), model->map(), *options));
-    QEFF_ASSIGN_OR_RETURN(const double bits, BudgetBitsPerWeight(budget, plan));
-    QEFF_ASSIGN_OR_RETURN(std::vector<LayerGroup> groups,
-                          FindLayerGroups(model->map(), plan, schemes, bits));
-    // What no measurement can change is refused before one begins.
-    QEFF_RETURN_IF_ERROR(
-        AllocateSchemes(budget, plan, schemes, groups).status());
-    const InterruptScope interrupt;
-    absl::optional<Progress> progress;
-    SensitivityOptions measure;
-    if (memory_limit_ != 0) measure.scratch_path = output_ + ".scratch";
-    measure.check = [&] { return interrupt.Check(); };
-    measure.progress = [&](int64_t done, int64_t total) {
-      if (!progress.has_value()) progress.emplace("sensitivity", total);
-      progress->Advance(done - progress->done());
-    };
-    QEFF_RETURN_IF_ERROR(MeasureSensitivities(model, schemes,
-                                              SensitivitySample(*model, sample),
-                                              measure, &groups, *env.pool));
-    progress.reset();
-    QEFF_ASSIGN_OR_RETURN(const SchemeAllocation allocation,
-                          AllocateSchemes(budget, plan, schemes, groups));
-    std::fprintf(env.out, "%s",
-                 FormatAllocation(allocation, schemes, groups).c_str());
-    std::fflush(env.out);
-    options->modules = allocation.modules;
-    return absl::OkStatus();
   }
 
   // Whether blocks are tuned by autoround: with best, where it can be and takes
