@@ -55,6 +55,12 @@ class AutoRoundSolver : public LayerSolver {
   bool Changes(const LinearModule& module) const override;
   bool WantsGaps() const override { return true; }
   bool WantsPrepare() const override { return first_.WantsPrepare(); }
+  StatisticsOptions WantedToPrepare() const override {
+    return first_.WantedToPrepare();
+  }
+  StatisticsOptions WantedToSolve() const override {
+    return first_.WantedToSolve();
+  }
   absl::Status Prepare(int64_t block, BlockInputs* inputs,
                        BlockWeights* norms) override;
   void Adjust(CalibratedLinear* layer) override { first_.Adjust(layer); }

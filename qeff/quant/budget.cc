@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "absl/strings/match.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -97,7 +97,7 @@ absl::StatusOr<Budget> ParseBudget(absl::string_view text) {
   return InvalidInputError(
       "expected bits a weight such as 4.25bpw, or bytes such as 600MB; found "
       "\"",
-      text, "\"");
+      absl::CHexEscape(text), "\"");
 }
 
 absl::StatusOr<double> BudgetBitsPerWeight(const Budget& budget,

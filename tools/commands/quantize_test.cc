@@ -267,6 +267,15 @@ TEST_F(QuantizeCommandTest, W8A8) {
   EXPECT_THAT(refused.err, HasSubstr("needs --calibration"));
 }
 
+// What the layers' first solver counts of inputs is counted for it.
+TEST_F(QuantizeCommandTest, TunedBlocksAndAnLmHeadWithStaticInputs) {
+  const CommandOutcome outcome = Quantize(
+      {"--algorithm=gptq,autoround", "--iterations=2", "--lm_head=w8a8_static",
+       Calibration(), "--calibration_tokens=300", "--sequence_length=100"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.json["layers"].size(), 15u);
+}
+
 TEST_F(QuantizeCommandTest, TooFewTokensIsSaid) {
   const CommandOutcome outcome =
       Quantize({"--algorithm=gptq", Calibration(), "--calibration_tokens=50"});
