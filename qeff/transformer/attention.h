@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Causal attention over whole sequences.
+// Causal attention over whole sequences. Over a cache, a head at a time:
+// qeff/kernels/attention, which this uses.
 
 #ifndef QEFF_TRANSFORMER_ATTENTION_H_
 #define QEFF_TRANSFORMER_ATTENTION_H_
@@ -29,12 +30,10 @@ struct AttentionOptions {
 // q and out [tokens, num_heads * head_dim] and of k and v
 // [tokens, num_kv_heads * head_dim]; out overlaps none of them.
 // Preconditions (checked): shapes; lengths sum to tokens, none is 0.
-// Scratch memory: a copy of k, and 4 bytes a token of the longest sequence and
-// thread. The bits depend on a query's own sequence up to itself only, not
-// on the threads or other sequences, and are the same on every machine.
-// Numerics: relative to sum_j softmax(s)_j |v_j|, with n keys, the error is
-// below 2.1 ((head_dim + 5) S + n + 6) 2^-24, where S is the largest sum of the
-// absolute terms of a score.
+// Scratch memory: a copy of k and v, with tokens rounded up to 32 and head_dim
+// of v to 16, and AttendScratchBytes a thread. The bits depend on a query's own
+// sequence up to itself only, not on the threads or other sequences, and are
+// the same on every machine. Numerics: those of Attend.
 // Source: Vaswani et al. 2017; Ainslie et al. 2023 (grouped queries); Press et
 // al. 2021 (ALiBi); Jiang et al. 2023 (Mistral 7B: window).
 void CausalAttention(const AttentionOptions& options,

@@ -26,12 +26,10 @@ struct Sequence {
   int64_t length;
 };
 
-// What the tasks share. The views of gradients are empty in the forward.
+// What the tasks share.
 struct Problem {
   const AttentionOptions& options;
-  MatrixView<const float> q, k, v;
-  MatrixView<float> out;
-  MatrixView<const float> dout;
+  MatrixView<const float> q, k, v, dout;
   MatrixView<float> dq, dk, dv;
 };
 
@@ -161,14 +159,6 @@ class HeadTask {
         sequence_(sequence),
         kv_head_(kv_head),
         scratch_(scratch) {}
-
-  void Forward() {
-    PrepareKeys();
-    ForTiles([&](const Tile& tile) {
-      Multiply(Weights(tile), false, Keys(problem_.v, tile), SgemmUpdate::kSet,
-               Queries(problem_.out, tile), scratch_.products);
-    });
-  }
 
   void Backward() {
     PrepareKeys();
@@ -303,10 +293,6 @@ std::vector<Sequence> Check(const Problem& problem,
   if (rows == 0) return sequences;
   QEFF_CHECK(has_shape(problem.q, q_size));
   QEFF_CHECK(has_shape(problem.k, kv_size) && has_shape(problem.v, kv_size));
-  if (problem.out.data() != nullptr) {
-    QEFF_CHECK(has_shape(problem.out, q_size));
-    return sequences;
-  }
   QEFF_CHECK(has_shape(problem.dout, q_size) && has_shape(problem.dq, q_size));
   QEFF_CHECK(has_shape(problem.dk, kv_size) && has_shape(problem.dv, kv_size));
   return sequences;
@@ -336,16 +322,6 @@ void RunTasks(const Problem& problem, absl::Span<const int64_t> lengths,
 
 }  // namespace
 
-void TiledCausalAttention(const AttentionOptions& options,
-                          absl::Span<const int64_t> lengths,
-                          MatrixView<const float> q, MatrixView<const float> k,
-                          MatrixView<const float> v, MatrixView<float> out,
-                          ThreadPool& pool, AttentionScratch& scratch) {
-  const Problem problem = {options, q, k, v, out, {}, {}, {}, {}};
-  RunTasks(problem, lengths, pool, scratch,
-           [](HeadTask task) { task.Forward(); });
-}
-
 void CausalAttentionBackward(const AttentionOptions& options,
                              absl::Span<const int64_t> lengths,
                              MatrixView<const float> q,
@@ -354,7 +330,7 @@ void CausalAttentionBackward(const AttentionOptions& options,
                              MatrixView<const float> dout, MatrixView<float> dq,
                              MatrixView<float> dk, MatrixView<float> dv,
                              ThreadPool& pool, AttentionScratch& scratch) {
-  const Problem problem = {options, q, k, v, {}, dout, dq, dk, dv};
+  const Problem problem = {options, q, k, v, dout, dq, dk, dv};
   RunTasks(problem, lengths, pool, scratch,
            [](HeadTask task) { task.Backward(); });
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The gradients of causal attention over whole sequences, and that attention by
-// the same products, for training. attention.h defines what is computed.
+// The gradients of causal attention over whole sequences, by products of tiles.
+// attention.h defines what is computed.
 //
 //   AttentionScratch scratch;  // kept from step to step
-//   TiledCausalAttention(options, lengths, q, k, v, out, pool, scratch);
+//   CausalAttention(options, lengths, q, k, v, out, pool);
 //   ...
 //   CausalAttentionBackward(options, lengths, q, k, v, dout, dq, dk, dv, pool,
 //                           scratch);
@@ -27,8 +27,7 @@ namespace qeff {
 
 // Memory of attention that is used again, for each thread
 //   4 bytes * longest sequence * 2 (head_dim + 64)
-// (half without gradients) and what SgemmScratch takes. Grows on use. Not
-// thread-safe.
+// and what SgemmScratch takes. Grows on use. Not thread-safe.
 class AttentionScratch {
  public:
   struct Thread {
@@ -48,16 +47,6 @@ class AttentionScratch {
  private:
   std::vector<Thread> threads_;
 };
-
-// As CausalAttention, with products by Sgemm: faster for long sequences, and
-// not the same bits on machines with and without fused multiply-add, nor those
-// of CausalAttention. Preconditions as there, and scale > 0; throws
-// std::bad_alloc.
-void TiledCausalAttention(const AttentionOptions& options,
-                          absl::Span<const int64_t> lengths,
-                          MatrixView<const float> q, MatrixView<const float> k,
-                          MatrixView<const float> v, MatrixView<float> out,
-                          ThreadPool& pool, AttentionScratch& scratch);
 
 // Sets dq, dk and dv to the gradients in q, k and v of a loss with the gradient
 // dout in the result. With p_ij the weight softmax(s)_j of query i, for each

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "qeff/transformer/attention.h"
 #include "qeff/transformer/gradient_testutil.h"
 
 namespace qeff {
@@ -38,15 +39,15 @@ struct Result {
   Matrix<float> out, dq, dk, dv;
 };
 
-Result Attend(const Problem& p, int threads) {
+Result Compute(const Problem& p, int threads) {
   const auto pool = *CreateThreadPool(threads);
   Result r = {RandomMatrix(p.q.rows(), p.q.cols(), 5),
               RandomMatrix(p.q.rows(), p.q.cols(), 6),
               RandomMatrix(p.k.rows(), p.k.cols(), 7),
               RandomMatrix(p.v.rows(), p.v.cols(), 8)};
   AttentionScratch scratch;
-  TiledCausalAttention(p.options, p.lengths, p.q.view(), p.k.view(), p.v.view(),
-                       r.out.view(), *pool, scratch);
+  CausalAttention(p.options, p.lengths, p.q.view(), p.k.view(), p.v.view(),
+                  r.out.view(), *pool);
   CausalAttentionBackward(p.options, p.lengths, p.q.view(), p.k.view(),
                           p.v.view(), p.dout.view(), r.dq.view(), r.dk.view(),
                           r.dv.view(), *pool, scratch);
@@ -132,7 +133,7 @@ std::vector<double> Values(const Problem& p) {
 // root, weights as much, the sums of up to 200 weights and keys another root:
 // 40 u = 2.4e-6 of gradients whose sums do not cancel.
 void ExpectClose(const Problem& p) {
-  const Result r = Attend(p, 2);
+  const Result r = Compute(p, 2);
   const Exact exact = ExactOf(p, Values(p));
   size_t begin = 0;
   for (const Matrix<float>* m : {&r.dq, &r.dk, &r.dv}) {
@@ -195,7 +196,7 @@ TEST(AttentionBackwardTest, WindowsAndSlopes) {
 TEST(AttentionBackwardTest, LargeScoresDoNotOverflow) {
   Problem p(2, 2, 4, {70});
   for (float& value : p.q.span()) value *= 1e4f;
-  const Result r = Attend(p, 1);
+  const Result r = Compute(p, 1);
   for (const Matrix<float>* m : {&r.out, &r.dq, &r.dk, &r.dv}) {
     for (float value : m->span()) ASSERT_TRUE(std::isfinite(value));
   }
@@ -203,9 +204,9 @@ TEST(AttentionBackwardTest, LargeScoresDoNotOverflow) {
 
 TEST(AttentionBackwardTest, SameBitsForAnyThreadsAndNeighbours) {
   const Problem p(4, 2, 16, {100, 17, 64});
-  const Result one = Attend(p, 1);
+  const Result one = Compute(p, 1);
   for (int threads : {2, 5}) {
-    const Result other = Attend(p, threads);
+    const Result other = Compute(p, threads);
     EXPECT_TRUE(SameBits(one.out, other.out));
     EXPECT_TRUE(SameBits(one.dq, other.dq));
     EXPECT_TRUE(SameBits(one.dk, other.dk));

@@ -135,8 +135,8 @@ void DifferentiableBlock::ForwardAttention(const BlockWeights& weights,
   ForwardHeads(weights, kept);
   const Heads heads = HeadsOf(kept);
   const auto attention = kept.attention_.Get(rows, spec.q_size());
-  TiledCausalAttention(attention_options(), kept.lengths_, heads.q, heads.k,
-                       kept.v_.view(), attention, pool, attention_);
+  CausalAttention(attention_options(), kept.lengths_, heads.q, heads.k,
+                  kept.v_.view(), attention, pool);
   const auto middle = kept.middle_.Get(rows, spec.hidden_size);
   CopyRows(x, middle, pool);
   AddLinear(attention, ViewOf(weights.o), middle, pool, products_);

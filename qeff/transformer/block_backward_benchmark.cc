@@ -17,6 +17,7 @@
 
 #include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/sgemm/fma_peak.h"
+#include "qeff/transformer/attention.h"
 #include "qeff/transformer/attention_backward.h"
 #include "qeff/transformer/block_backward.h"
 #include "qeff/transformer/gradient_testutil.h"
@@ -68,8 +69,8 @@ class AttentionAlone {
   }
 
   void Run() {
-    TiledCausalAttention(options_, lengths_, q_.view(), k_.view(), v_.view(),
-                         out_.view(), pool_, scratch_);
+    CausalAttention(options_, lengths_, q_.view(), k_.view(), v_.view(),
+                    out_.view(), pool_);
     CausalAttentionBackward(options_, lengths_, q_.view(), k_.view(), v_.view(),
                             dout_.view(), dq_.view(), dk_.view(), dv_.view(),
                             pool_, scratch_);

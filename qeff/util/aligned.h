@@ -6,7 +6,6 @@
 #define QEFF_UTIL_ALIGNED_H_
 
 #include <cstddef>
-#include <cstring>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -15,13 +14,17 @@
 
 namespace qeff {
 
-// One cache line, and the width of the widest vectors.
 inline constexpr size_t kAlignment = 64;
 
-// An array of `size()` elements of a trivial type whose first element is
-// 64-byte aligned, zeroed on creation. Movable, not copyable.
-// Thread-compatible. Throws std::bad_alloc when memory is out, as every
-// container does; callers at API boundaries turn that into a Status.
+// `bytes` > 0 zeros at a multiple of kAlignment. From kHugePage bytes on they
+// come from the system directly, in huge pages where it has any, and go back
+// to it: zeroed once, with few page faults, and memory that is not needed any
+// more never stays. Throws std::bad_alloc.
+void* AllocateZeroed(size_t bytes);
+void FreeZeroed(void* data, size_t bytes);
+inline constexpr size_t kHugePage = size_t{2} << 20;
+
+// Of zeros at first. Throws std::bad_alloc.
 template <typename T>
 class AlignedArray {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -31,9 +34,7 @@ class AlignedArray {
   explicit AlignedArray(size_t size) : size_(size) {
     if (size == 0) return;
     if (size > static_cast<size_t>(-1) / sizeof(T)) throw std::bad_alloc();
-    data_ = static_cast<T*>(
-        ::operator new(size * sizeof(T), std::align_val_t(kAlignment)));
-    std::memset(static_cast<void*>(data_), 0, size * sizeof(T));
+    data_ = static_cast<T*>(AllocateZeroed(size * sizeof(T)));
   }
   AlignedArray(AlignedArray&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
@@ -44,9 +45,7 @@ class AlignedArray {
     return *this;
   }
   ~AlignedArray() {
-    if (data_ != nullptr) {
-      ::operator delete(data_, std::align_val_t(kAlignment));
-    }
+    if (data_ != nullptr) FreeZeroed(data_, size_ * sizeof(T));
   }
 
   T* data() { return data_; }

@@ -9,7 +9,6 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "qeff/util/aligned.h"
 #include "qeff/util/checked.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/random.h"
@@ -67,16 +66,6 @@ TEST(CheckedTest, FitsIn) {
   EXPECT_FALSE((FitsIn<int64_t>(~uint64_t{0})));
   EXPECT_EQ(CeilDiv(7, 3), 3);
   EXPECT_EQ(RoundUp(65, 64), 128);
-}
-
-TEST(AlignedTest, AlignsZeroesAndMoves) {
-  AlignedArray<float> a(17);
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(a.data()) % kAlignment, 0u);
-  for (float v : a) EXPECT_EQ(v, 0.0f);
-  a[3] = 2.0f;
-  AlignedArray<float> b = std::move(a);
-  EXPECT_EQ(b[3], 2.0f);
-  EXPECT_EQ(b.size(), 17u);
 }
 
 TEST(RandomTest, IsAPureFunctionAndPlausible) {
