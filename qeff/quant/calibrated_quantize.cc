@@ -15,9 +15,9 @@
 #include "qeff/format/quant_scheme.h"
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/quant/autoround_solver.h"
+#include "qeff/quant/model_fingerprint.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/transformer/memory_guard.h"
-#include "qeff/util/checksum.h"
 #include "qeff/util/json.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
@@ -30,25 +30,6 @@ constexpr int64_t kCopyBytes = 4 << 20;
 
 // Changes with this code's results: work of another version is not resumed.
 constexpr int kJournalVersion = 3;
-
-std::string Fingerprint(absl::string_view text) {
-  return absl::StrCat(absl::Hex(Checksum64(AsBytes(text))));
-}
-
-// Of the configuration, and of the names, types, shapes and beginnings of all
-// tensors: enough to tell models apart without reading them.
-absl::StatusOr<std::string> ModelFingerprint(const Checkpoint& checkpoint) {
-  constexpr size_t kBytesOfTensor = 4096;
-  std::string text = checkpoint.config().dump();
-  for (const TensorInfo& info : checkpoint.tensors()) {
-    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint.Get(info.name));
-    absl::StrAppend(&text, "\n", info.name, " ", DTypeName(info.dtype),
-                    info.shape.ToString(), " ",
-                    absl::Hex(Checksum64(view.bytes.subspan(
-                        0, std::min(kBytesOfTensor, view.bytes.size())))));
-  }
-  return Fingerprint(text);
-}
 
 std::string PlanFingerprint(const QuantizePlan& plan) {
   std::string text = plan.config.dump();

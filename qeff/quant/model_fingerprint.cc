@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/quant/model_fingerprint.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "qeff/util/checksum.h"
+#include "qeff/util/output_file.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+
+std::string Fingerprint(absl::string_view text) {
+  return absl::StrCat(absl::Hex(Checksum64(AsBytes(text))));
+}
+
+absl::StatusOr<std::string> ModelFingerprint(const Checkpoint& checkpoint) {
+  constexpr size_t kBytesOfTensor = 4096;
+  std::string text = checkpoint.config().dump();
+  for (const TensorInfo& info : checkpoint.tensors()) {
+    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint.Get(info.name));
+    absl::StrAppend(&text, "\n", info.name, " ", DTypeName(info.dtype),
+                    info.shape.ToString(), " ",
+                    absl::Hex(Checksum64(view.bytes.subspan(
+                        0, std::min(kBytesOfTensor, view.bytes.size())))));
+  }
+  return Fingerprint(text);
+}
+
+}  // namespace qeff

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Telling models apart without reading them: for work that is resumed.
+
+#ifndef QEFF_QUANT_MODEL_FINGERPRINT_H_
+#define QEFF_QUANT_MODEL_FINGERPRINT_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "qeff/io/checkpoint.h"
+
+namespace qeff {
+
+// 64 bits of `text`, in hexadecimal.
+std::string Fingerprint(absl::string_view text);
+
+// Of the configuration, and of the names, types, shapes and beginnings (4 KiB)
+// of all tensors. Errors: those of Checkpoint::Get.
+absl::StatusOr<std::string> ModelFingerprint(const Checkpoint& checkpoint);
+
+}  // namespace qeff
+
+#endif  // QEFF_QUANT_MODEL_FINGERPRINT_H_
