@@ -138,8 +138,12 @@ class Compiler {
   }
 
   absl::Status AddVectors(DeviceModel* model) const {
+    const std::vector<CachedKeys>& keys = options_.cached_keys;
+    QEFF_CHECK(keys.empty() ||
+               static_cast<int64_t>(keys.size()) == spec_.num_layers);
     for (int64_t i = 0; i < spec_.num_layers; ++i) {
       DeviceBlock* block = &model->blocks[static_cast<size_t>(i)];
+      if (!keys.empty()) block->cached_keys = keys[static_cast<size_t>(i)];
       QEFF_RETURN_IF_ERROR(AddBlockVectors(i, block));
     }
     QEFF_ASSIGN_OR_RETURN(NormWeights norm, transformer_.LoadFinalNorm());

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -42,10 +43,13 @@ struct CompileOptions {
   // kFast packs bf16 matrices for the bf16 product, kFloat32 keeps them where
   // they are mapped. Codes are packed either way.
   Activations activations = Activations::kFast;
+  // Of each block, for an int8 cache (qeff/calibration/cached_keys.h); empty:
+  // none.
+  std::vector<CachedKeys> cached_keys;
 
   friend bool operator==(const CompileOptions& a, const CompileOptions& b) {
     return a.lm_head == b.lm_head && a.lm_head_scheme == b.lm_head_scheme &&
-           a.activations == b.activations;
+           a.activations == b.activations && a.cached_keys == b.cached_keys;
   }
 };
 
@@ -59,7 +63,8 @@ absl::Status ParseLmHead(absl::string_view text, CompileOptions* options);
 // f16 with one row an output is used where it is mapped (the result keeps the
 // checkpoint open), and any other (GPT-2's transposed ones, codes of 5 to 7
 // bits, float64) is copied as float32. The values of weights change for
-// nothing but a quantized lm_head. Biases and norms are copied.
+// nothing but a quantized lm_head. Biases and norms are copied. Precondition
+// (checked): cached_keys are of all blocks or none.
 // Errors: kResourceExhausted when memory is out, those of reading a quantized
 // tensor, and kDataLoss for an lm_head to quantize that is not finite.
 // Cost: the copies, on all threads; none for the mapped ones, which the first

@@ -98,6 +98,20 @@ void ChunkForward::ReserveLinears() {
   linears_.Reserve(Head(model_), logits_.rows());
 }
 
+// For the heads of a token.
+void ChunkForward::EvenOutKeys(const CachedKeys& keys, absl::Span<float> k,
+                               absl::Span<float> q) const {
+  const size_t head_dim = static_cast<size_t>(spec_.head_dim);
+  const size_t group_size =
+      static_cast<size_t>(spec_.num_heads / spec_.num_kv_heads) * head_dim;
+  for (size_t i = 0; i < k.size(); ++i) {
+    k[i] = (k[i] - keys.mean[i]) / keys.scale[i];
+  }
+  for (size_t i = 0; i < q.size(); ++i) {
+    q[i] *= keys.scale[i / group_size * head_dim + i % head_dim];
+  }
+}
+
 template <typename Body>
 void ChunkForward::ForTokens(const Body& body) {
   const int64_t grain = CeilDiv<int64_t>(num_tokens(), pool_->num_threads());
@@ -208,6 +222,9 @@ void ChunkForward::FinishQkv(const DeviceBlock& block, int64_t token) {
     const absl::Span<float> sines = Row(Used(&sines_), token);
     RotateHeads(cosines, sines, q);
     RotateHeads(cosines, sines, k);
+  }
+  if (cache_->layout().dtype() == DType::kI8 && !block.cached_keys.empty()) {
+    EvenOutKeys(block.cached_keys, k, q);
   }
 }
 

@@ -66,6 +66,8 @@ class ChunkForward {
   void RunBlock(const DeviceBlock& block, int64_t layer);
   void RunQkv(const DeviceBlock& block);
   void FinishQkv(const DeviceBlock& block, int64_t token);
+  void EvenOutKeys(const CachedKeys& keys, absl::Span<float> k,
+                   absl::Span<float> q) const;
   void RunAttention(int64_t layer);
   void SplitAttention();
   void StoreHead(int64_t layer, const TokenRange& range, int64_t kv_head);

@@ -14,6 +14,7 @@
 #include "hwy/highway.h"
 #include "qeff/device/reference_model.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/util/random.h"
 
 namespace qeff {
 namespace {
@@ -214,6 +215,32 @@ TEST_P(EngineFeatureTest, SmallCachesAreNear) {
     ASSERT_TRUE(engine->Append(all.subspan(0, 7)).ok());
     EXPECT_EQ(Copy(engine->Append(all.subspan(7))), logits);
   }
+}
+
+// Keys that an int8 cache moves and scales give the same model, and change
+// nothing in other caches.
+TEST_P(EngineFeatureTest, CachedKeysAreEvenedOut) {
+  const auto plain = RandomModel(spec_, 11);
+  const auto model = std::make_shared<DeviceModel>(*plain);
+  const Random random(3);
+  for (DeviceBlock& block : model->blocks) {
+    for (int64_t c = 0; c < spec_.kv_size(); ++c) {
+      const double x = random.NormalAt(static_cast<uint64_t>(c));
+      block.cached_keys.mean.push_back(static_cast<float>(x / 2));
+      block.cached_keys.scale.push_back(static_cast<float>(std::exp(x / 2)));
+    }
+  }
+  const std::vector<int32_t> tokens = SomeTokens(30, spec_.vocab_size);
+  const auto expected = ReferenceLogits(*plain, tokens);
+  const auto logits_of = [&](const std::shared_ptr<DeviceModel>& of,
+                             DType dtype) {
+    EngineOptions options;
+    options.context_length = 30;
+    options.kv_cache = dtype;
+    return Copy((*Engine::Create(of, pool_.get(), options))->Append(tokens));
+  };
+  EXPECT_EQ(logits_of(model, DType::kF32), logits_of(plain, DType::kF32));
+  EXPECT_LT(RelativeError(logits_of(model, DType::kI8), expected.back()), 3e-2);
 }
 
 TEST_P(EngineFeatureTest, ScoreGivesTheLogitsOfEveryToken) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -51,6 +52,16 @@ class Checker {
     }
     for (size_t i = 0; i < v.size(); ++i) {
       if (std::isfinite(v[i])) continue;
+      return InvalidInputError(where_, name, ": element ", i, " is ", v[i]);
+    }
+    return absl::OkStatus();
+  }
+
+  // Of what is divided by.
+  absl::Status Positive(absl::string_view name,
+                        const std::vector<float>& v) const {
+    for (size_t i = 0; i < v.size(); ++i) {
+      if (v[i] >= std::numeric_limits<float>::min()) continue;
       return InvalidInputError(where_, name, ": element ", i, " is ", v[i]);
     }
     return absl::OkStatus();
@@ -129,6 +140,13 @@ absl::Status CheckBlock(const DeviceBlock& block, const TransformerSpec& spec,
       check.Vector("q norm", block.q_norm, spec.qk_norm, spec.head_dim));
   QEFF_RETURN_IF_ERROR(
       check.Vector("k norm", block.k_norm, spec.qk_norm, spec.head_dim));
+  const bool keys = !block.cached_keys.empty();
+  QEFF_RETURN_IF_ERROR(check.Vector("cached key mean", block.cached_keys.mean,
+                                    keys, spec.kv_size()));
+  QEFF_RETURN_IF_ERROR(check.Vector("cached key scale", block.cached_keys.scale,
+                                    keys, spec.kv_size()));
+  QEFF_RETURN_IF_ERROR(
+      check.Positive("cached key scale", block.cached_keys.scale));
   QEFF_RETURN_IF_ERROR(
       check.Linear("q", block.q, spec.q_size(), hidden, spec.qkv_bias));
   QEFF_RETURN_IF_ERROR(

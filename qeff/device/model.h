@@ -75,18 +75,33 @@ struct DeviceNorm {
   std::vector<float> bias;
 };
 
+// What an int8 cache does to a key k of the block, as it is after norm and
+// rotation, before it is rounded with one scale: (k - mean) / scale, for each
+// channel [kv_size]; queries are multiplied by the scale. The mean changes all
+// scores of a query by the same, which softmax does not see.
+struct CachedKeys {
+  std::vector<float> mean;
+  std::vector<float> scale;
+
+  bool empty() const { return mean.empty() && scale.empty(); }
+  friend bool operator==(const CachedKeys& a, const CachedKeys& b) {
+    return a.mean == b.mean && a.scale == b.scale;
+  }
+};
+
 struct DeviceBlock {
   DeviceNorm attention_norm;
   DeviceNorm ffn_norm;
   std::vector<float> q_norm;  // [head_dim], with spec.qk_norm
   std::vector<float> k_norm;
-  DeviceLinear q;     // [q_size, hidden_size]
-  DeviceLinear k;     // [kv_size, hidden_size]
-  DeviceLinear v;     // [kv_size, hidden_size]
-  DeviceLinear o;     // [hidden_size, q_size]
-  DeviceLinear gate;  // [ffn_size, hidden_size], with spec.gated_ffn
-  DeviceLinear up;    // [ffn_size, hidden_size]
-  DeviceLinear down;  // [hidden_size, ffn_size]
+  DeviceLinear q;          // [q_size, hidden_size]
+  DeviceLinear k;          // [kv_size, hidden_size]
+  DeviceLinear v;          // [kv_size, hidden_size]
+  DeviceLinear o;          // [hidden_size, q_size]
+  DeviceLinear gate;       // [ffn_size, hidden_size], with spec.gated_ffn
+  DeviceLinear up;         // [ffn_size, hidden_size]
+  DeviceLinear down;       // [hidden_size, ffn_size]
+  CachedKeys cached_keys;  // empty: keys are rounded as they are
 };
 
 struct DeviceModel {
@@ -104,9 +119,9 @@ struct DeviceModel {
 
 // Checks the description (ValidateSpec) and that exactly the weights it asks
 // for are there, in the right shapes and types and with as many bytes, and that
-// norms and biases are finite. Values of matrices are not looked at. Errors:
-// kInvalidArgument, naming the weight ("block 3 gate weight"), expected and
-// found.
+// norms, biases and cached_keys are finite. Values of matrices are not looked
+// at. Errors: kInvalidArgument, naming the weight ("block 3 gate weight"),
+// expected and found.
 absl::Status ValidateModel(const DeviceModel& model);
 
 }  // namespace qeff

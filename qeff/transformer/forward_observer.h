@@ -32,6 +32,14 @@ class ForwardObserver {
 
   // An error ends the run, which returns it.
   virtual absl::Status OnLinear(const LinearTap& tap) = 0;
+
+  // Queries [tokens, q_size] and keys [tokens, kv_size] as attention takes
+  // them: normed and rotated. Called after OnLinear of q, k and v, for the same
+  // tokens.
+  virtual absl::Status OnHeads(MatrixView<const float> /*q*/,
+                               MatrixView<const float> /*k*/) {
+    return absl::OkStatus();
+  }
 };
 
 }  // namespace qeff

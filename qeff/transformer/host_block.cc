@@ -122,6 +122,9 @@ absl::StatusOr<MatrixView<float>> HostBlock::AttentionHeads(
     RotateSequences(*context.rope, lengths, q, pool);
     RotateSequences(*context.rope, lengths, k, pool);
   }
+  if (context.observer != nullptr) {
+    QEFF_RETURN_IF_ERROR(context.observer->OnHeads(q, k));
+  }
   AttentionOptions options;
   options.num_heads = spec.num_heads;
   options.num_kv_heads = spec.num_kv_heads;

@@ -50,9 +50,9 @@ class CompileCommand : public Command {
                "Tokens of a prompt that go through a layer together.");
     engine_flags_.Declare(flags);
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
-    QEFF_ASSIGN_OR_RETURN(const CompileOptions options,
-                          engine_flags_.Compile());
+  absl::StatusOr<Json> Run(const CommandEnv& env,
+                           const FlagTable& flags) override {
+    QEFF_ASSIGN_OR_RETURN(CompileOptions options, engine_flags_.Compile());
     engine_flags_.Apply(&engine_);
     QEFF_RETURN_IF_ERROR(CheckRange("context_length", engine_.context_length, 0,
                                     kMaxContextLength));
@@ -68,6 +68,14 @@ class CompileCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           TokenizerOf(*transformer, env));
     const InterruptScope interrupt;
+    if (tokenizer != nullptr) {
+      QEFF_RETURN_IF_ERROR(engine_flags_.CalibrateKeys(transformer, *tokenizer,
+                                                       env.pool, &options));
+    } else if (flags.WasGiven("calibration")) {
+      return InvalidInputError(
+          "--calibration: the model's folder has no tokenizer to read text "
+          "with");
+    }
     const ModelCompiler compiler(*transformer, options, env.pool);
     QEFF_ASSIGN_OR_RETURN(const DeviceModel plan, compiler.Plan());
     QEFF_RETURN_IF_ERROR(interrupt.Check());

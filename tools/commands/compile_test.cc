@@ -98,6 +98,39 @@ TEST_P(CompileFamilyTest, RunsLikeTheFolder) {
   }
 }
 
+// Keys of an int8 cache, calibrated: what compile writes is what eval measures.
+TEST_P(CompileFamilyTest, CalibratedKeysReachThePackage) {
+  const std::string model = Synth(GetParam());
+  const std::string folder = MakeTestFolder();
+  const std::string file = folder + "/out.qeff", text = folder + "/text";
+  std::string words;
+  for (int i = 0; i < 60; ++i) absl::StrAppend(&words, "some text ", i, ". ");
+  WriteTestFile(text, words);
+  const std::vector<std::string> keys = {"--kv_cache=int8",
+                                         "--calibration=" + text};
+  const auto run = [&](std::vector<std::string> args, bool calibrated) {
+    args.push_back("--text=" + text);
+    args.insert(args.begin(), "eval");
+    if (calibrated) args.insert(args.end(), keys.begin(), keys.end());
+    const CommandOutcome outcome = RunQeff(args);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.json["nll"].get<double>();
+  };
+  const CommandOutcome compiled =
+      RunQeff({"compile", "--model=" + model, "--output=" + file,
+               "--lm_head=auto", keys[0], keys[1]});
+  ASSERT_EQ(compiled.code, 0) << compiled.err;
+  const double with = run({"--model=" + model}, true);
+  EXPECT_EQ(run({"--package=" + file}, false), with);
+  EXPECT_NE(run({"--model=" + model, "--kv_cache=int8"}, false), with);
+  for (const std::string& source : {"--package=" + file, "--model=" + model}) {
+    const CommandOutcome refused =
+        RunQeff({"eval", source, "--text=" + text, keys[1]});
+    EXPECT_EQ(refused.code, 2);
+    EXPECT_THAT(refused.err, HasSubstr("--calibration"));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, CompileFamilyTest,
                          ::testing::Values("tiny", "tiny-mistral", "tiny-qwen2",
                                            "tiny-qwen3", "tiny-gpt2",

@@ -2,10 +2,27 @@
 
 #include "tools/commands/engine_flags.h"
 
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "qeff/calibration/cached_keys.h"
+#include "qeff/calibration/token_sampler.h"
+#include "qeff/util/status.h"
 #include "tools/command.h"
+#include "tools/commands/text_tokens.h"
 
 namespace qeff {
+namespace {
+
+// Means and scales of channels need few tokens.
+constexpr int64_t kCalibrationTokens = 8192;
+constexpr int64_t kCalibrationLength = 512;
+
+}  // namespace
 
 void EngineFlags::Declare(FlagTable* flags) {
   flags->AddChoice("activations", &activations_, {"fast", "f32"},
@@ -17,6 +34,10 @@ void EngineFlags::Declare(FlagTable* flags) {
              "quantized, else keep, as the model has it.");
   flags->AddChoice("kv_cache", &kv_cache_, {"f32", "f16", "int8"},
                    "Type of cached keys and values.");
+  flags->Add("calibration", &calibration_, "FILE",
+             "Text that is like what the model will read, for "
+             "--kv_cache=int8: channels of keys are evened out by what they "
+             "are on it, so that rounding them loses less.");
 }
 
 absl::StatusOr<CompileOptions> EngineFlags::Compile() const {
@@ -25,7 +46,30 @@ absl::StatusOr<CompileOptions> EngineFlags::Compile() const {
       activations_ == "f32" ? Activations::kFloat32 : Activations::kFast;
   const absl::Status status = ParseLmHead(lm_head_, &options);
   if (!status.ok()) return UsageError(absl::StrCat("--", status.message()));
+  if (!calibration_.empty() && kv_cache_ != "int8") {
+    return UsageError("--calibration is for --kv_cache=int8");
+  }
   return options;
+}
+
+absl::Status EngineFlags::CalibrateKeys(
+    std::shared_ptr<const Transformer> model,
+    const PortableTokenizer& tokenizer, ThreadPool* pool,
+    CompileOptions* options) const {
+  if (calibration_.empty()) return absl::OkStatus();
+  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> text,
+                        ReadTextTokens(calibration_, tokenizer));
+  QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
+                        LeadingToken(tokenizer));
+  SampleOptions sample;
+  sample.tokens = kCalibrationTokens;
+  sample.sequence_length =
+      std::min(model->spec().max_positions, kCalibrationLength);
+  QEFF_ASSIGN_OR_RETURN(const TokenSample tokens,
+                        SampleTokens(text, bos, sample), calibration_);
+  QEFF_ASSIGN_OR_RETURN(options->cached_keys,
+                        CalibrateCachedKeys(std::move(model), tokens, *pool));
+  return absl::OkStatus();
 }
 
 void EngineFlags::Apply(EngineOptions* options) const {

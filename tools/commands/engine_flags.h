@@ -5,12 +5,17 @@
 #ifndef QEFF_TOOLS_COMMANDS_ENGINE_FLAGS_H_
 #define QEFF_TOOLS_COMMANDS_ENGINE_FLAGS_H_
 
+#include <memory>
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "qeff/compile/compile_in_memory.h"
 #include "qeff/device/engine_options.h"
+#include "qeff/parallel/thread_pool.h"
+#include "qeff/tokenizer/portable_tokenizer.h"
+#include "qeff/transformer/transformer.h"
 #include "tools/flags.h"
 
 namespace qeff {
@@ -26,6 +31,12 @@ class EngineFlags {
   // Usage errors name the flag.
   absl::StatusOr<CompileOptions> Compile() const;
 
+  // With --calibration: measures on its text what an int8 cache does to keys.
+  // Errors: those of reading the text and of CalibrateCachedKeys.
+  absl::Status CalibrateKeys(std::shared_ptr<const Transformer> model,
+                             const PortableTokenizer& tokenizer,
+                             ThreadPool* pool, CompileOptions* options) const;
+
   // The flags that EngineOptions has too; the rest of `options` stays.
   void Apply(EngineOptions* options) const;
 
@@ -39,6 +50,7 @@ class EngineFlags {
   std::string activations_ = "fast";
   std::string lm_head_;
   std::string kv_cache_ = "f32";
+  std::string calibration_;
 };
 
 }  // namespace qeff

@@ -127,7 +127,7 @@ class EvalCommand : public Command {
     QEFF_RETURN_IF_ERROR(
         CutText(*tokenizer, transformer->spec().max_positions));
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<LogitsModel> model,
-                          OnExecutor(transformer, env.pool));
+                          OnExecutor(transformer, *tokenizer, env.pool));
     QEFF_ASSIGN_OR_RETURN(const EvalResult result,
                           ScoreAll(model.get(), env.pool));
     QEFF_RETURN_IF_ERROR(transformer->checkpoint().VerifyUnchanged());
@@ -171,10 +171,12 @@ class EvalCommand : public Command {
   }
 
   absl::StatusOr<std::unique_ptr<LogitsModel>> OnExecutor(
-      std::shared_ptr<const Transformer> model, ThreadPool* pool) const {
-    QEFF_ASSIGN_OR_RETURN(const CompileOptions compile,
-                          engine_flags_.Compile());
+      std::shared_ptr<const Transformer> model, const Tokenizer& tokenizer,
+      ThreadPool* pool) const {
+    QEFF_ASSIGN_OR_RETURN(CompileOptions compile, engine_flags_.Compile());
     if (executor_ == "host") return OnHost(std::move(model), pool);
+    QEFF_RETURN_IF_ERROR(
+        engine_flags_.CalibrateKeys(model, tokenizer, pool, &compile));
     QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const DeviceModel> device,
                           CompileInMemory(*model, compile, pool));
     EngineOptions options;

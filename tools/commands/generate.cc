@@ -180,6 +180,9 @@ class GenerateCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(
         const std::unique_ptr<QEFFAutoModelForCausalLM> model,
         QEFFAutoModelForCausalLM::FromPretrained(folder.path(), env.pool));
+    QEFF_ASSIGN_OR_RETURN(const Tokenizer* const tokenizer, model->tokenizer());
+    QEFF_RETURN_IF_ERROR(engine_flags_.CalibrateKeys(
+        model->shared_transformer(), *tokenizer, env.pool, &config_.compile));
     Printer printer(prompts_, env.out);
     return model->Generate(prompts_, config_, printer.Callbacks());
   }

@@ -26,6 +26,10 @@ absl::Status CheckModelOrPackage(const FlagTable& flags) {
         "--lm_head has no meaning with --package: its weights are packed "
         "already");
   }
+  if (has_package && flags.WasGiven("calibration")) {
+    return UsageError(
+        "--calibration has no meaning with --package: compile takes it");
+  }
   return absl::OkStatus();
 }
 

@@ -213,11 +213,11 @@ TEST_F(DevicePackageTest, RefusesOtherFiles) {
 
 TEST_F(DevicePackageTest, RefusesOtherVersionsAndTargets) {
   std::string bytes = PackageBytes(*RandomModel(TinySpec(), 1), nullptr);
-  for (const char version : {1, 3}) {
+  for (const char version : {2, 4}) {
     bytes[8] = version;
     FixHeaderChecksum(&bytes);
     EXPECT_THAT(Error(bytes),
-                HasSubstr(absl::StrCat("format version: expected 2, found ",
+                HasSubstr(absl::StrCat("format version: expected 3, found ",
                                        static_cast<int>(version))));
   }
 
@@ -301,8 +301,8 @@ TEST_F(DevicePackageTest, RefusesFieldsThatItDoesNotKnow) {
       HasSubstr("kv_cache"));
   EXPECT_THAT(error([&](P p) { tensor(p)->clear_layout(); }),
               HasSubstr("layout: missing"));
-  EXPECT_THAT(error([&](P p) { tensor(p)->set_role(27); }),
-              HasSubstr("tensors[4]: role: expected 1 to 26, found 27"));
+  EXPECT_THAT(error([&](P p) { tensor(p)->set_role(29); }),
+              HasSubstr("tensors[4]: role: expected 1 to 28, found 29"));
   EXPECT_THAT(error([&](P p) { tensor(p)->set_block(-2); }),
               HasSubstr("block"));
   EXPECT_THAT(error([&](P p) { tensor(p)->set_block(1); }),

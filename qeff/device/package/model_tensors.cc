@@ -33,7 +33,9 @@ absl::string_view RoleName(TensorRole role) {
                                                  "final norm weight",
                                                  "final norm bias",
                                                  "lm_head weight",
-                                                 "lm_head bias"};
+                                                 "lm_head bias",
+                                                 "cached key mean",
+                                                 "cached key scale"};
   static_assert(sizeof(kNames) / sizeof(kNames[0]) == kMaxTensorRole);
   return kNames[static_cast<int>(role) - 1];
 }
@@ -41,8 +43,10 @@ absl::string_view RoleName(TensorRole role) {
 }  // namespace
 
 bool IsInBlock(TensorRole role) {
-  return role >= TensorRole::kAttentionNormWeight &&
-         role <= TensorRole::kDownBias;
+  return (role >= TensorRole::kAttentionNormWeight &&
+          role <= TensorRole::kDownBias) ||
+         role == TensorRole::kCachedKeyMean ||
+         role == TensorRole::kCachedKeyScale;
 }
 
 std::string TensorName(const TensorId& id) {

@@ -44,8 +44,10 @@ enum class TensorRole : uint8_t {
   kFinalNormBias = 24,
   kLmHeadWeight = 25,
   kLmHeadBias = 26,
+  kCachedKeyMean = 27,
+  kCachedKeyScale = 28,
 };
-inline constexpr int kMaxTensorRole = 26;
+inline constexpr int kMaxTensorRole = 28;
 
 struct TensorId {
   TensorRole role;
@@ -84,6 +86,8 @@ void VisitVectors(Model* model, Visit visit) {
     visit(TensorId{Role::kGateBias, b}, &block.gate.bias);
     visit(TensorId{Role::kUpBias, b}, &block.up.bias);
     visit(TensorId{Role::kDownBias, b}, &block.down.bias);
+    visit(TensorId{Role::kCachedKeyMean, b}, &block.cached_keys.mean);
+    visit(TensorId{Role::kCachedKeyScale, b}, &block.cached_keys.scale);
   }
   visit(TensorId{Role::kFinalNormWeight, -1}, &model->final_norm.weight);
   visit(TensorId{Role::kFinalNormBias, -1}, &model->final_norm.bias);
