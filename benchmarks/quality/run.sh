@@ -9,6 +9,7 @@
 #   benchmarks/quality/run.sh --model=DIR --calibration=FILE --text=FILE
 #       [--schemes="int4_g32 int2_g64"] [--algorithms="awq gptq"] [--seeds=3]
 #       [--tokens=65536] [--length=256] [--eval="FLAGS of qeff eval"]
+#       [--quantize="FLAGS of qeff quantize"]
 set -euo pipefail
 here="$(pwd)"
 cd "$(dirname "$0")/../.."
@@ -19,11 +20,12 @@ seeds=3
 tokens=65536
 length=256
 eval="--activations=f32 --lm_head=keep"
+quantize=
 model= calibration= text=
 for argument in "$@"; do
   case "${argument}" in
     --model=* | --calibration=* | --text=* | --schemes=* | --algorithms=* | \
-      --seeds=* | --tokens=* | --length=* | --eval=*)
+      --seeds=* | --tokens=* | --length=* | --eval=* | --quantize=*)
       name="${argument%%=*}"
       printf -v "${name#--}" %s "${argument#*=}"
       ;;
@@ -40,6 +42,7 @@ done
 # For a machine where Bazel needs start-up options of its own.
 read -ra bazel <<<"${QEFF_BAZEL:-bazel}"
 read -ra eval_flags <<<"${eval}"
+read -ra quantize_flags <<<"${quantize}"
 "${bazel[@]}" build --noshow_progress --ui_event_filters=-info //tools:qeff >&2
 qeff="$("${bazel[@]}" info bazel-bin 2>/dev/null)/tools/qeff"
 folder="$(mktemp -d)"
@@ -49,7 +52,7 @@ trap 'rm -rf "${folder}"' EXIT
 kl_of() {
   rm -rf "${folder}/model"
   "${qeff}" quantize --model="${model}" --scheme="$1" --algorithm="$2" \
-    --output="${folder}/model" "${@:3}" >"${folder}/log"
+    --output="${folder}/model" "${quantize_flags[@]}" "${@:3}" >"${folder}/log"
   "${qeff}" eval --model="${folder}/model" --reference="${model}" \
     --text="${text}" --context_length="${length}" "${eval_flags[@]}" \
     --json="${folder}/eval.json" >>"${folder}/log"
@@ -62,11 +65,15 @@ for scheme in ${schemes}; do
   printf '%-10s %-10s %10.6f\n' "${scheme}" rtn "${rounding}"
   for algorithm in ${algorithms}; do
     all=()
-    for ((seed = 0; seed < seeds; ++seed)); do
-      all+=("$(kl_of "${scheme}" "${algorithm}" \
-        --calibration="${calibration}" --calibration_tokens="${tokens}" \
-        --sequence_length="${length}" --seed="${seed}")")
-    done
+    if [[ "${algorithm}" == mse ]]; then  # without calibration
+      all=("$(kl_of "${scheme}" mse)")
+    else
+      for ((seed = 0; seed < seeds; ++seed)); do
+        all+=("$(kl_of "${scheme}" "${algorithm}" \
+          --calibration="${calibration}" --calibration_tokens="${tokens}" \
+          --sequence_length="${length}" --seed="${seed}")")
+      done
+    fi
     awk -v scheme="${scheme}" -v algorithm="${algorithm}" \
       -v rounding="${rounding}" -v all="${all[*]}" 'BEGIN {
         n = split(all, kl, " ")

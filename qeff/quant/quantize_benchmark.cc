@@ -2,7 +2,7 @@
 //
 // Quantizes a model folder and says what that took:
 //   quantize_benchmark --model=DIR [--shape=llama-1b] [--scheme=int4_g128]
-//       [--threads=2] [--runs=3] [--verify]
+//       [--threads=2] [--runs=3] [--mse] [--verify]
 // With --shape, DIR is first filled with random weights of that shape unless
 // it exists. The result is written to DIR.quantized and removed. Printed are
 // the seconds until everything was handed to the system (before it is synced
@@ -109,6 +109,7 @@ absl::Status Run(Flags flags) {
   QEFF_ASSIGN_OR_RETURN(const ModelMap map, MapModel(*checkpoint));
   QuantizeOptions options;
   QEFF_ASSIGN_OR_RETURN(options.scheme, ParseQuantScheme(flags["scheme"]));
+  if (flags.count("mse") > 0) options.rounding = Rounding::kLeastSquares;
   QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,
                         PlanQuantization(*checkpoint, map, options));
   std::printf("%s, %d threads: %.1f MB to %.1f MB\n", flags["scheme"].c_str(),

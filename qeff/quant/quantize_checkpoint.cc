@@ -23,6 +23,7 @@
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/kernels/quantize/quantize.h"
 #include "qeff/quant/codebook_search.h"
+#include "qeff/quant/mse_rows.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/quant/weight_rows.h"
 #include "qeff/util/status.h"
@@ -178,7 +179,8 @@ absl::Status EncodeCodebook(const Checkpoint& checkpoint, const Piece& piece,
 }
 
 absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
-                           Workspace* workspace, TensorSink sink) {
+                           Rounding rounding, Workspace* workspace,
+                           TensorSink sink) {
   const PlannedTensor& tensor = *piece.tensor;
   QEFF_ASSIGN_OR_RETURN(const TensorView weight, checkpoint.Get(tensor.name));
   const WeightRows rows = ReadWeightRows(weight, tensor.transposed, piece.begin,
@@ -199,7 +201,9 @@ absl::Status QuantizePiece(const Checkpoint& checkpoint, const Piece& piece,
   workspace->packed.resize(static_cast<size_t>(shape.rows * row_bytes));
   workspace->scales.resize(static_cast<size_t>(shape.rows * scale_row_bytes));
   workspace->zeros.resize(shape.asymmetric ? groups : 0);
-  const absl::optional<int64_t> bad = QuantizeRows(
+  const auto quantize =
+      rounding == Rounding::kLeastSquares ? QuantizeRowsByError : QuantizeRows;
+  const absl::optional<int64_t> bad = quantize(
       tensor.scheme, tensor.scale_dtype(), rows.dtype, rows.bytes, shape.rows,
       shape.cols,
       {absl::MakeSpan(workspace->packed), absl::MakeSpan(workspace->scales),
@@ -258,7 +262,7 @@ absl::Status RunPlan(const Checkpoint& checkpoint, const QuantizePlan& plan,
           const Piece& piece = pieces[i];
           const absl::Status status =
               piece.quantized
-                  ? QuantizePiece(checkpoint, piece,
+                  ? QuantizePiece(checkpoint, piece, plan.rounding,
                                   &workspaces[static_cast<size_t>(thread)],
                                   sink)
                   : CopyTensorBytes(checkpoint, piece.tensor->name, piece.begin,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Carries out a quantization plan: round-to-nearest, streamed from a mapped
-// checkpoint to a new folder. Memory does not grow with the model.
+// Carries out a quantization plan without calibration: codes are the nearest
+// for scales that the range or a search gives, streamed from a mapped checkpoint
+// to a new folder. Memory does not grow with the model.
 //
 //   QEFF_ASSIGN_OR_RETURN(auto checkpoint, Checkpoint::Open(folder));
 //   QEFF_ASSIGN_OR_RETURN(ModelMap map, MapModel(*checkpoint));

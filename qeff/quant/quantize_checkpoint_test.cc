@@ -16,6 +16,7 @@
 #include "qeff/io/quantization_config.h"
 #include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/convert/convert.h"
+#include "qeff/quant/format_plan.h"
 #include "qeff/quant/quant_testutil.h"
 #include "qeff/util/status.h"
 
@@ -203,6 +204,35 @@ TEST(QuantizeCheckpoint, UntiedLmHead) {
   EXPECT_EQ(map->lm_head.module, "lm_head");
 }
 
+TEST(QuantizeCheckpoint, LeastSquares) {
+  const std::pair<const char*, bool> cases[] = {
+      {"int4_g32", true}, {"int3_g64", false}, {"int8", true}, {"w8a8", true}};
+  for (const char* shape : {"tiny", "tiny-gpt2"}) {
+    const TestModel model(SynthModel(shape));
+    for (const auto& [scheme, symmetric] : cases) {
+      SCOPED_TRACE(absl::StrCat(shape, " ", scheme));
+      QuantizeOptions options = OptionsFor(scheme);
+      options.scheme.symmetric = symmetric;
+      const auto nearest =
+          Checkpoint::Open(Quantize(model, *model.Plan(options))).value();
+      options.rounding = Rounding::kLeastSquares;
+      const auto plan = model.Plan(options);
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      EXPECT_TRUE(absl::StrContains(FormatPlan(*plan), "least squared error"));
+      const std::string output = Quantize(model, *plan, 1);
+      EXPECT_EQ(ReadTestFile(output + "/model.safetensors"),
+                ReadTestFile(Quantize(model, *plan, 3) + "/model.safetensors"));
+      const auto written = Checkpoint::Open(output).value();
+      for (const PlannedTensor& tensor : plan->tensors) {
+        if (!tensor.quantized()) continue;
+        EXPECT_LE(RelativeError(model, tensor, *written),
+                  RelativeError(model, tensor, *nearest) * (1 + 1e-6))
+            << tensor.name;
+      }
+    }
+  }
+}
+
 // A Llama whose weights the test chooses: pieces of more than one block of
 // rows, and values that are not finite.
 std::string TinyLlama(int64_t ffn, std::vector<float>* gate) {
@@ -263,17 +293,28 @@ TEST(QuantizeCheckpoint, ManyPiecesOfATensor) {
 }
 
 TEST(QuantizeCheckpoint, NanAndInfinityNameTensorAndIndexAndLeaveNothing) {
-  const std::pair<float, const char*> cases[] = {
-      {NAN, "int4_g32"}, {INFINITY, "int4_g32"}, {-INFINITY, "int4_g32"},
-      {NAN, "q4_0"},     {1e6f, "q4_0"},         {NAN, "mxfp4"}};
-  for (const auto& [value, scheme] : cases) {
+  struct Case {
+    float value;
+    const char* scheme;
+    Rounding rounding;
+  };
+  const Case cases[] = {{NAN, "int4_g32", Rounding::kRange},
+                        {INFINITY, "int4_g32", Rounding::kRange},
+                        {-INFINITY, "int4_g32", Rounding::kRange},
+                        {NAN, "int4_g32", Rounding::kLeastSquares},
+                        {NAN, "q4_0", Rounding::kRange},
+                        {1e6f, "q4_0", Rounding::kRange},
+                        {NAN, "mxfp4", Rounding::kRange}};
+  for (const auto& [value, scheme, rounding] : cases) {
     std::vector<float> gate;
     TinyLlama(kManyRows, &gate);
     // In the last piece and the one before: the earlier one is reported.
     gate[static_cast<size_t>(39'000 * 32 + 5)] = value;
     gate[static_cast<size_t>(33'000 * 32 + 7)] = value;
     const TestModel model(TinyLlama(kManyRows, &gate));
-    const auto plan = model.Plan(OptionsFor(scheme));
+    QuantizeOptions options = OptionsFor(scheme);
+    options.rounding = rounding;
+    const auto plan = model.Plan(options);
     ASSERT_TRUE(plan.ok()) << plan.status();
     const std::string parent = MakeTestFolder();
     const auto pool = CreateThreadPool(2).value();

@@ -10,7 +10,6 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "qeff/io/quantization_config.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/status.h"
@@ -64,6 +63,7 @@ class Planner {
       QEFF_RETURN_IF_ERROR(CheckScheme(*options_.lm_head));
     }
     QEFF_RETURN_IF_ERROR(CheckModules());
+    plan_.rounding = options_.rounding;
     ListTensors();
     QEFF_RETURN_IF_ERROR(ChooseLayers());
     KeepWhatFitsNoLayout();
@@ -312,24 +312,6 @@ class Planner {
   QuantizePlan plan_;
 };
 
-std::string SchemeText(const PlannedTensor& tensor) {
-  switch (tensor.action) {
-    case PlannedTensor::Action::kKeep:
-      return "kept";
-    case PlannedTensor::Action::kDrop:
-      return "dropped";
-    default:
-      return absl::StrCat(
-          tensor.action == PlannedTensor::Action::kAdd ? "+ " : "",
-          QuantSchemeName(tensor.scheme),
-          tensor.scheme.symmetric ? "" : " asymmetric");
-  }
-}
-
-std::string Megabytes(uint64_t bytes) {
-  return absl::StrFormat("%.3f", static_cast<double>(bytes) / 1e6);
-}
-
 }  // namespace
 
 double PlannedTensor::BitsPerWeight() const {
@@ -368,55 +350,6 @@ absl::StatusOr<QuantizePlan> PlanQuantization(const Checkpoint& checkpoint,
                                               const ModelMap& map,
                                               const QuantizeOptions& options) {
   return Planner(checkpoint, map, options).Plan();
-}
-
-std::string FormatPlan(const QuantizePlan& plan) {
-  size_t name_width = 6, shape_width = 5, scheme_width = 6;
-  for (const PlannedTensor& tensor : plan.tensors) {
-    name_width =
-        std::max(name_width, absl::Utf8SafeCHexEscape(tensor.name).size());
-    shape_width = std::max(shape_width, tensor.shape.ToString().size());
-    scheme_width = std::max(scheme_width, SchemeText(tensor).size());
-  }
-  const auto line = [&](absl::string_view name, absl::string_view shape,
-                        absl::string_view dtype, absl::string_view scheme,
-                        absl::string_view bits, absl::string_view before,
-                        absl::string_view after, absl::string_view reason) {
-    std::string text =
-        absl::StrFormat("%-*s  %-*s  %-7s  %-*s  %8s  %12s  %12s  %s",
-                        name_width, name, shape_width, shape, dtype,
-                        scheme_width, scheme, bits, before, after, reason);
-    text.erase(text.find_last_not_of(' ') + 1);
-    return text + "\n";
-  };
-  std::string text = line("tensor", "shape", "dtype", "scheme", "bits/w",
-                          "MB before", "MB after", "");
-  int64_t quantized = 0;
-  for (const PlannedTensor& tensor : plan.tensors) {
-    quantized += tensor.quantized();
-    absl::StrAppend(&text, line(absl::Utf8SafeCHexEscape(tensor.name),
-                                tensor.shape.ToString(),
-                                DTypeName(tensor.dtype), SchemeText(tensor),
-                                absl::StrFormat("%.3f", tensor.BitsPerWeight()),
-                                Megabytes(tensor.bytes_before),
-                                Megabytes(tensor.bytes_after), tensor.reason));
-  }
-  absl::StrAppend(&text, "total: ", quantized, " of ", plan.tensors.size(),
-                  " tensors quantized to ",
-                  absl::StrFormat("%.3f", plan.QuantizedBitsPerWeight()),
-                  " bits a weight; ", Megabytes(plan.BytesBefore()),
-                  " MB before, ", Megabytes(plan.BytesAfter()), " MB after\n");
-  absl::StrAppend(&text, "layout: ", QuantizedLayoutName(plan.layout), ", ",
-                  plan.layout_reason, "\n");
-  if (plan.unties_lm_head) {
-    for (const PlannedTensor& tensor : plan.tensors) {
-      if (tensor.action != PlannedTensor::Action::kAdd) continue;
-      absl::StrAppend(
-          &text, "lm_head no longer shares the embedding's weight: ",
-          Megabytes(tensor.bytes_after - tensor.bytes_before), " MB more\n");
-    }
-  }
-  return text;
 }
 
 }  // namespace qeff

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a quantization will do to every tensor of a checkpoint, decided and
-// printable before any work starts. To carry it out see
+// What a quantization will do to every tensor of a checkpoint, decided before
+// any work starts, and printable (format_plan.h). To carry it out see
 // quantize_checkpoint.h.
 
 #ifndef QEFF_QUANT_QUANTIZE_PLAN_H_
@@ -23,6 +23,14 @@
 
 namespace qeff {
 
+// Where scales and zero points of integers come from when there is no
+// calibration. Codebooks and ggml's blocks are searched for the least squared
+// error anyway.
+enum class Rounding : uint8_t {
+  kRange,         // ComputeGroupParams
+  kLeastSquares,  // LeastErrorParams (mse_search.h)
+};
+
 struct QuantizeOptions {
   // For the linear layers of the blocks.
   QuantScheme scheme;
@@ -37,6 +45,8 @@ struct QuantizeOptions {
   // Unset: compressed-tensors if it can hold every layer, else qeff. When set
   // to compressed-tensors, layers that it cannot hold stay as they are.
   absl::optional<QuantizedLayout> layout;
+  // Says nothing where there is calibration.
+  Rounding rounding = Rounding::kRange;
 };
 
 // The fate of one tensor.
@@ -77,6 +87,7 @@ struct QuantizePlan {
   std::vector<PlannedTensor> tensors;  // ordered by name
   QuantizedLayout layout = QuantizedLayout::kCompressedTensors;
   std::string layout_reason;
+  Rounding rounding = Rounding::kRange;  // as in the options
   bool unties_lm_head = false;
   Json config;  // the config.json to write
 
@@ -95,10 +106,6 @@ struct QuantizePlan {
 absl::StatusOr<QuantizePlan> PlanQuantization(const Checkpoint& checkpoint,
                                               const ModelMap& map,
                                               const QuantizeOptions& options);
-
-// A table of every tensor (shape, types, scheme, bits a weight, bytes, reason)
-// with the totals and the layout, for a terminal.
-std::string FormatPlan(const QuantizePlan& plan);
 
 }  // namespace qeff
 

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/io/quantization_config.h"
+#include "qeff/quant/format_plan.h"
 #include "qeff/quant/quant_testutil.h"
 
 namespace qeff {

@@ -10,7 +10,9 @@
 namespace qeff {
 
 std::string QuantizeTransform::name() const {
-  return absl::StrCat("quantize(", QuantSchemeName(options_.scheme), ")");
+  return absl::StrCat(
+      "quantize(", QuantSchemeName(options_.scheme),
+      options_.rounding == Rounding::kLeastSquares ? ",mse" : "", ")");
 }
 
 absl::StatusOr<TransformReport> QuantizeTransform::Apply(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Round-to-nearest quantization as a named change of a model, for pipelines
+// Quantization without calibration as a named change of a model, for pipelines
 // and the facade. To see the plan first use quantize_plan.h.
 
 #ifndef QEFF_QUANT_QUANTIZE_TRANSFORM_H_
@@ -22,7 +22,7 @@ class QuantizeTransform : public ModelTransform {
   explicit QuantizeTransform(QuantizeOptions options)
       : options_(std::move(options)) {}
 
-  // "quantize(int4_g128)".
+  // "quantize(int4_g128)"; "quantize(int4_g128,mse)" with kLeastSquares.
   std::string name() const override;
 
   absl::StatusOr<TransformReport> Apply(const Transformer& model,

@@ -14,6 +14,9 @@ TEST(QuantizeTransform, AppliesAndReports) {
       Transformer::Load(Checkpoint::Open(SynthModel("tiny")).value()).value();
   QuantizeTransform transform(OptionsFor("int4_g32"));
   EXPECT_EQ(transform.name(), "quantize(int4_g32)");
+  QuantizeOptions searched = OptionsFor("int4_g32");
+  searched.rounding = Rounding::kLeastSquares;
+  EXPECT_EQ(QuantizeTransform(searched).name(), "quantize(int4_g32,mse)");
   const auto pool = CreateThreadPool(2).value();
   const std::string output = MakeTestFolder() + "/out";
   const auto report = transform.Apply(*model, output, *pool);

@@ -19,6 +19,7 @@
 #include "qeff/quant/awq_folds.h"
 #include "qeff/quant/budget.h"
 #include "qeff/quant/calibrated_quantize.h"
+#include "qeff/quant/format_plan.h"
 #include "qeff/quant/observer.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
@@ -102,18 +103,19 @@ class QuantizeCommand : public Command {
                "weight of the blocks' layers, or 600MB, of all tensors. "
                "--scheme may then list what to choose from, with commas. What "
                "a scheme loses is measured on --calibration.");
-    flags->AddChoice(
-        "algorithm", &algorithm_,
-        {"rtn", "awq", "smoothquant", "gptq", "awq,gptq", "smoothquant,gptq",
-         "autoround", "gptq,autoround", "awq,gptq,autoround", "best"},
-        "How codes are chosen: rtn rounds to the nearest; awq "
-        "first scales up what carries much; smoothquant first "
-        "scales down large inputs, which are rounded, too; gptq "
-        "makes up for the error of each weight in those that "
-        "follow; autoround then learns codes, scales and norms of "
-        "a block by gradients, which takes long; best is what "
-        "measured best at these bits. All but rtn need "
-        "--calibration.");
+    flags->AddChoice("algorithm", &algorithm_,
+                     {"rtn", "mse", "awq", "smoothquant", "gptq", "awq,gptq",
+                      "smoothquant,gptq", "autoround", "gptq,autoround",
+                      "awq,gptq,autoround", "best"},
+                     "How codes are chosen: rtn rounds to the nearest; mse "
+                     "does so with scales of the least squared error; awq "
+                     "first scales up what carries much; smoothquant first "
+                     "scales down large inputs, which are rounded, too; gptq "
+                     "makes up for the error of each weight in those that "
+                     "follow; autoround then learns codes, scales and norms of "
+                     "a block by gradients, which takes long; best is what "
+                     "measured best at these bits. All but rtn and mse need "
+                     "--calibration.");
     flags->Add("iterations", &iterations_, "N",
                "Steps that autoround takes in each block.");
     flags->AddChoice("observer", &observer_, {"mse", "percentile", "minmax"},
@@ -194,7 +196,7 @@ class QuantizeCommand : public Command {
       const auto scheme = ParseQuantScheme(name);
       if (scheme.ok() && scheme->inputs == InputCodes::kStatic) return true;
     }
-    return algorithm_ != "rtn";
+    return algorithm_ != "rtn" && algorithm_ != "mse";
   }
 
   absl::Status CheckFlags() const {
@@ -218,7 +220,7 @@ class QuantizeCommand : public Command {
       }
       return UsageError(
           "--memory_limit, --resume and --restart have no meaning with "
-          "--algorithm=rtn, and --calibration only with --budget");
+          "--algorithm=rtn or mse, and --calibration only with --budget");
     }
     if (calibration_.empty() && !dry_run_) {
       return UsageError(absl::StrCat("--scheme=", scheme_, " --algorithm=",
@@ -365,6 +367,7 @@ class QuantizeCommand : public Command {
     if (!lm_head_.empty()) {
       QEFF_ASSIGN_OR_RETURN(options.lm_head, Scheme("lm_head", lm_head_));
     }
+    if (algorithm_ == "mse") options.rounding = Rounding::kLeastSquares;
     options.ignore = ignore_;
     if (!ignore_.empty()) {
       const absl::Status status = NamePattern::Compile(ignore_).status();

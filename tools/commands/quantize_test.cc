@@ -102,6 +102,17 @@ TEST_F(QuantizeCommandTest, EveryAlgorithm) {
 }
 
 // To a folder that both executors run alike, and on into a GGUF file.
+TEST_F(QuantizeCommandTest, MseNeedsNoText) {
+  const CommandOutcome outcome = Quantize({"--algorithm=mse"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("least squared error"));
+  EXPECT_TRUE(Exists("out/model.safetensors"));
+  const CommandOutcome refused =
+      Quantize({"--algorithm=mse", Calibration()}, "refused");
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--algorithm=rtn or mse"));
+}
+
 TEST_F(QuantizeCommandTest, BlocksOfGgml) {
   for (const std::string scheme : {"q4_0", "q8_0"}) {
     SCOPED_TRACE(scheme);
