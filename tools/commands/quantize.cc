@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
@@ -15,8 +14,6 @@
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/calibration/token_sampler.h"
 #include "qeff/format/quant_scheme.h"
-#include "qeff/quant/autoround_solver.h"
-#include "qeff/quant/awq_folds.h"
 #include "qeff/quant/budget.h"
 #include "qeff/quant/calibrated_quantize.h"
 #include "qeff/quant/format_plan.h"
@@ -24,13 +21,16 @@
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
+#include "qeff/quant/rotation_plan.h"
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/quantize_algorithm.h"
 #include "tools/commands/quantize_budget.h"
 #include "tools/commands/quantize_text.h"
+#include "tools/commands/rotated_model.h"
 #include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
 
@@ -54,22 +54,9 @@ constexpr char kBudgetSchemes[] =
 
 constexpr int64_t kDefaultSequenceLength = 2048;
 
-// Of "best".
-constexpr double kLeastBitsWithoutTuning = 3;
-// At 200 iterations about 20 s a million on two cores (qeff/quant/README.md).
-constexpr int64_t kMostWeightsForTuning = 30'000'000;
-
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
   return UsageError(absl::StrCat("--", flag, ": ", status.message()));
-}
-
-bool QuantizesInputs(const QuantizePlan& plan) {
-  return std::any_of(plan.tensors.begin(), plan.tensors.end(),
-                     [](const PlannedTensor& tensor) {
-                       return tensor.quantized() &&
-                              tensor.scheme.inputs != InputCodes::kNone;
-                     });
 }
 
 class QuantizeCommand : public Command {
@@ -103,19 +90,8 @@ class QuantizeCommand : public Command {
                "weight of the blocks' layers, or 600MB, of all tensors. "
                "--scheme may then list what to choose from, with commas. What "
                "a scheme loses is measured on --calibration.");
-    flags->AddChoice("algorithm", &algorithm_,
-                     {"rtn", "mse", "awq", "smoothquant", "gptq", "awq,gptq",
-                      "smoothquant,gptq", "autoround", "gptq,autoround",
-                      "awq,gptq,autoround", "best"},
-                     "How codes are chosen: rtn rounds to the nearest; mse "
-                     "does so with scales of the least squared error; awq "
-                     "first scales up what carries much; smoothquant first "
-                     "scales down large inputs, which are rounded, too; gptq "
-                     "makes up for the error of each weight in those that "
-                     "follow; autoround then learns codes, scales and norms of "
-                     "a block by gradients, which takes long; best is what "
-                     "measured best at these bits. All but rtn and mse need "
-                     "--calibration.");
+    flags->Add("algorithm", &algorithm_name_, "ALGORITHM",
+               QuantizeAlgorithmHelp());
     flags->Add("iterations", &iterations_, "N",
                "Steps that autoround takes in each block.");
     flags->AddChoice("observer", &observer_, {"mse", "percentile", "minmax"},
@@ -128,7 +104,9 @@ class QuantizeCommand : public Command {
     flags->Add("sequence_length", &sample_.sequence_length, "N",
                "Tokens of a calibration sequence, BOS included; 0 is the "
                "longest of the model, at most 2048.");
-    flags->Add("seed", &sample_.seed, "N", "Which pieces are drawn.");
+    flags->Add("seed", &sample_.seed, "N",
+               "Which pieces are drawn, and the signs of "
+               "rotations.");
     flags->Add("memory_limit", &memory_limit_, "BYTES",
                "Resident memory to stay within; what does not fit lies in "
                "files beside the output. 0 is no limit.");
@@ -152,24 +130,34 @@ class QuantizeCommand : public Command {
     QEFF_RETURN_IF_ERROR(CheckFlags());
     QEFF_ASSIGN_OR_RETURN(const std::vector<QuantScheme> schemes, Schemes());
     QEFF_ASSIGN_OR_RETURN(QuantizeOptions options, Options(schemes));
-    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
+    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> original,
                           LoadTransformer(model_));
-    const Checkpoint& checkpoint = model->checkpoint();
     absl::optional<TokenSample> sample;
     if (!calibration_.empty()) {
-      QEFF_ASSIGN_OR_RETURN(sample, Sample(*model));
+      QEFF_ASSIGN_OR_RETURN(sample, Sample(*original));
     }
+    std::unique_ptr<RotatedModel> rotated;
+    Json rotation;
+    if (algorithm_.rotate) {
+      QEFF_ASSIGN_OR_RETURN(rotated,
+                            Rotate(*original, options, env, &rotation));
+    }
+    const std::shared_ptr<const Transformer> model =
+        rotated != nullptr ? rotated->model() : original;
+    const Checkpoint& checkpoint = model->checkpoint();
     if (!budget_.empty()) {
       QEFF_ASSIGN_OR_RETURN(const Budget budget, ParseBudget(budget_));
       QEFF_RETURN_IF_ERROR(SpendBudget(
           model, budget, schemes, *sample,
           memory_limit_ != 0 ? output_ + ".scratch" : "", env, &options));
     }
-    QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,
+    QEFF_ASSIGN_OR_RETURN(QuantizePlan plan,
                           PlanQuantization(checkpoint, model->map(), options));
+    if (rotated != nullptr) RestoreOriginal(original->checkpoint(), &plan);
     std::fprintf(env.out, "%s", FormatPlan(plan).c_str());
     std::fflush(env.out);
     Json json = PlanJson(plan);
+    if (algorithm_.rotate) json["rotation"] = rotation;
     json["output"] = dry_run_ ? "" : output_;
     if (dry_run_) return json;
 
@@ -196,10 +184,13 @@ class QuantizeCommand : public Command {
       const auto scheme = ParseQuantScheme(name);
       if (scheme.ok() && scheme->inputs == InputCodes::kStatic) return true;
     }
-    return algorithm_ != "rtn" && algorithm_ != "mse";
+    return algorithm_.calibrates();
   }
 
-  absl::Status CheckFlags() const {
+  absl::Status CheckFlags() {
+    const auto algorithm = ParseQuantizeAlgorithm(algorithm_name_);
+    if (!algorithm.ok()) return FlagError("algorithm", algorithm.status());
+    algorithm_ = *algorithm;
     if (iterations_ < 1) {
       return UsageError("--iterations: expected at least 1");
     }
@@ -224,7 +215,7 @@ class QuantizeCommand : public Command {
     }
     if (calibration_.empty() && !dry_run_) {
       return UsageError(absl::StrCat("--scheme=", scheme_, " --algorithm=",
-                                     algorithm_, " needs --calibration"));
+                                     algorithm_name_, " needs --calibration"));
     }
     if (resume_ && restart_) {
       return UsageError("--resume and --restart exclude each other");
@@ -249,17 +240,19 @@ class QuantizeCommand : public Command {
     return sample;
   }
 
-  // Whether blocks are tuned by autoround: with best, where it can be and takes
-  // minutes.
-  bool Tunes(const Transformer& model, const QuantizePlan& plan) const {
-    if (algorithm_ != "best") {
-      return absl::StrContains(algorithm_, "autoround");
-    }
-    const TransformerSpec& spec = model.spec();
-    return plan.QuantizedBitsPerWeight() < kLeastBitsWithoutTuning &&
-           spec.num_layers * spec.block_linear_elems() <=
-               kMostWeightsForTuning &&
-           WhyNotTuned(model.map(), plan).empty();
+  // Null where a plan is all that is wanted, which needs no weights.
+  absl::StatusOr<std::unique_ptr<RotatedModel>> Rotate(
+      const Transformer& model, const QuantizeOptions& options,
+      const CommandEnv& env, Json* json) const {
+    QEFF_ASSIGN_OR_RETURN(
+        const QuantizePlan plan,
+        PlanQuantization(model.checkpoint(), model.map(), options));
+    QEFF_ASSIGN_OR_RETURN(const RotationPlan rotation,
+                          RotatedModel::Plan(model, plan, sample_.seed));
+    std::fprintf(env.out, "%s", FormatRotation(rotation).c_str());
+    *json = RotationJson(rotation);
+    if (dry_run_ && budget_.empty()) return nullptr;
+    return RotatedModel::Make(model, rotation, output_, plan.BytesAfter(), env);
   }
 
   absl::Status Calibrate(const Transformer& model, const QuantizePlan& plan,
@@ -268,20 +261,12 @@ class QuantizeCommand : public Command {
     const InterruptScope interrupt;
     absl::optional<Progress> progress;
     CalibratedQuantizeOptions options;
-    // What measured best (qeff/quant/README.md): awq gains nothing before gptq,
-    // and gptq nothing where inputs are rounded, too.
-    const std::string algorithm = algorithm_ != "best"    ? algorithm_
-                                  : QuantizesInputs(plan) ? "smoothquant"
-                                                          : "gptq";
-    if (absl::StrContains(algorithm, "awq")) {
-      options.solver.folds = FoldSearch::kAwq;
-    } else if (absl::StrContains(algorithm, "smoothquant")) {
-      options.solver.folds = FoldSearch::kSmoothQuant;
-    }
+    const QuantizeAlgorithm algorithm = WithBestSteps(algorithm_, model, plan);
+    options.solver.folds = algorithm.folds;
+    options.solver.propagate = algorithm.gptq;
+    options.autoround_iterations = algorithm.autoround ? iterations_ : 0;
     // AddChoice has checked the name.
     QEFF_ASSIGN_OR_RETURN(options.solver.observer, ParseObserver(observer_));
-    options.solver.propagate = absl::StrContains(algorithm, "gptq");
-    options.autoround_iterations = Tunes(model, plan) ? iterations_ : 0;
     options.memory_limit_bytes = memory_limit_;
     options.unfinished = resume_    ? PartialWork::kResume
                          : restart_ ? PartialWork::kRestart
@@ -367,7 +352,7 @@ class QuantizeCommand : public Command {
     if (!lm_head_.empty()) {
       QEFF_ASSIGN_OR_RETURN(options.lm_head, Scheme("lm_head", lm_head_));
     }
-    if (algorithm_ == "mse") options.rounding = Rounding::kLeastSquares;
+    options.rounding = algorithm_.rounding;
     options.ignore = ignore_;
     if (!ignore_.empty()) {
       const absl::Status status = NamePattern::Compile(ignore_).status();
@@ -385,7 +370,8 @@ class QuantizeCommand : public Command {
   std::string output_;
   std::string scheme_;
   std::string budget_;
-  std::string algorithm_ = "rtn";
+  std::string algorithm_name_ = "rtn";
+  QuantizeAlgorithm algorithm_;
   int iterations_ = 200;
   std::string observer_ = "mse";
   std::string calibration_;
