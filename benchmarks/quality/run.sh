@@ -65,15 +65,17 @@ for scheme in ${schemes}; do
   printf '%-10s %-10s %10.6f\n' "${scheme}" rtn "${rounding}"
   for algorithm in ${algorithms}; do
     all=()
-    if [[ "${algorithm}" == mse ]]; then  # without calibration
-      all=("$(kl_of "${scheme}" mse)")
-    else
-      for ((seed = 0; seed < seeds; ++seed)); do
-        all+=("$(kl_of "${scheme}" "${algorithm}" \
-          --calibration="${calibration}" --calibration_tokens="${tokens}" \
-          --sequence_length="${length}" --seed="${seed}")")
-      done
-    fi
+    flags=(--calibration="${calibration}" --calibration_tokens="${tokens}"
+      --sequence_length="${length}")
+    runs="${seeds}"
+    case "${algorithm}" in  # without calibration
+      mse) flags=() runs=1 ;;
+      rotate,rtn | rotate,mse) flags=() ;;
+    esac
+    for ((seed = 0; seed < runs; ++seed)); do
+      all+=("$(kl_of "${scheme}" "${algorithm}" "${flags[@]}" \
+        --seed="${seed}")")
+    done
     awk -v scheme="${scheme}" -v algorithm="${algorithm}" \
       -v rounding="${rounding}" -v all="${all[*]}" 'BEGIN {
         n = split(all, kl, " ")
