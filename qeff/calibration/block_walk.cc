@@ -231,10 +231,10 @@ class Walk {
     }
     model_.ReleaseBlock(index);
     if (stage->inputs.has_value()) {
-      if (!stage->inputs->finite()) {
+      if (!stage->inputs->finite() && !options_.allow_bad_inputs) {
         return NumericalError("the inputs of ",
                               stage->changed[0]->module->module,
-                              " are not finite");
+                              " are not finite; --skip_bad_tensors rounds it");
       }
       const Stopwatch watch(&times_.solve);
       QEFF_RETURN_IF_ERROR(solver_.Solve(stage->changed, &*stage->inputs));
@@ -524,8 +524,9 @@ class Walk {
           CountGap(input, original, {}, {}, &stage);
           return absl::OkStatus();
         }));
-    if (!stage.inputs->finite()) {
-      return NumericalError("its inputs are not finite");
+    if (!stage.inputs->finite() && !options_.allow_bad_inputs) {
+      return NumericalError(
+          "its inputs are not finite; --skip_bad_tensors rounds it");
     }
     const Stopwatch watch(&times_.solve);
     return solver_.SolveLmHead(&*stage.inputs);

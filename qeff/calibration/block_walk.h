@@ -37,6 +37,9 @@ struct WalkOptions {
   // Called when a step is finished, with the number of those that are. May be
   // null.
   std::function<void(int64_t steps_done, int64_t steps)> progress;
+  // Solve gets inputs that are not finite, too, and says what it did. Prepare
+  // does not: the walk ends there all the same.
+  bool allow_bad_inputs = false;
 };
 
 // Seconds that the parts of a walk took.

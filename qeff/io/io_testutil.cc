@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -98,6 +99,27 @@ void WriteTestCheckpoint(const std::string& folder,
   WriteTestFile(folder + "/config.json", config_json);
   WriteTestFile(folder + "/model.safetensors",
                 SafetensorsBytes(tensors, dtype));
+}
+
+void PoisonTestTensor(const std::string& folder, const std::string& name,
+                      int64_t index, DType dtype) {
+  const std::string path = folder + "/model.safetensors";
+  std::string bytes = ReadTestFile(path);
+  uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  constexpr absl::string_view kOffsets = "\"data_offsets\":[";
+  size_t at = bytes.find(absl::StrCat("\"", name, "\":"));
+  QEFF_CHECK(at != std::string::npos);
+  at = bytes.find(kOffsets.data(), at);
+  QEFF_CHECK(at < header);
+  const uint64_t begin =
+      std::strtoull(bytes.c_str() + at + kOffsets.size(), nullptr, 10);
+  std::string nan;
+  AppendElement(std::nanf(""), dtype, &nan);
+  bytes.replace(sizeof(header) + header + begin +
+                    static_cast<uint64_t>(index) * DTypeBytes(dtype),
+                nan.size(), nan);
+  WriteTestFile(path, bytes);
 }
 
 }  // namespace qeff

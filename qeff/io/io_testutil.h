@@ -51,6 +51,11 @@ void WriteTestCheckpoint(const std::string& folder,
                          const std::vector<TestTensor>& tensors,
                          DType dtype = DType::kF32);
 
+// Makes element `index` of tensor `name`, of type `dtype`, in the
+// model.safetensors of `folder` NaN. Its header must hold no spaces.
+void PoisonTestTensor(const std::string& folder, const std::string& name,
+                      int64_t index, DType dtype = DType::kBF16);
+
 }  // namespace qeff
 
 #endif  // QEFF_IO_IO_TESTUTIL_H_

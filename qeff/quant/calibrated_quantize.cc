@@ -126,6 +126,9 @@ class Run {
 
   absl::StatusOr<CalibratedQuantizeResult> Go() {
     if (autoround_.has_value()) {
+      if (options_.skip_bad_inputs) {
+        return InvalidInputError("autoround needs inputs that are finite");
+      }
       const std::string reason = WhyNotTuned(model_.map(), plan_);
       if (!reason.empty()) return InvalidInputError(reason);
     }
@@ -171,6 +174,7 @@ class Run {
     walk.work_folder = folder_->path();
     walk.check = options_.check;
     walk.progress = options_.progress;
+    walk.allow_bad_inputs = options_.skip_bad_inputs;
     QEFF_ASSIGN_OR_RETURN(result_.times,
                           WalkBlocks(model_, sample_, result_.estimate.walk,
                                      journal_.get(), &Solver(), walk, pool_));
@@ -191,7 +195,7 @@ class Run {
   absl::StatusOr<Json> Describe() const {
     QEFF_ASSIGN_OR_RETURN(const std::string model,
                           ModelFingerprint(model_.checkpoint()));
-    return Json{
+    Json description{
         {"version", kJournalVersion},
         {"model", model},
         {"plan", PlanFingerprint(plan_)},
@@ -202,6 +206,8 @@ class Run {
         {"propagate", options_.solver.propagate},
         {"damping", options_.solver.damping},
         {"autoround", options_.autoround_iterations}};
+    if (options_.skip_bad_inputs) description["skip_bad_inputs"] = true;
+    return description;
   }
 
   void Estimate() {

@@ -48,6 +48,10 @@ struct CalibratedQuantizeOptions {
   GptqSolverOptions solver;  // the algorithms
   // Tunes blocks afterwards (autoround_solver.h), unless 0.
   int autoround_iterations = 0;
+  // Layers whose inputs are not finite are rounded (kBadInputs) instead of
+  // ending the run. Not with folds or autoround, which look at all inputs of a
+  // block. For weights see QuantizeOptions::skip_bad_tensors.
+  bool skip_bad_inputs = false;
   uint64_t memory_limit_bytes = 0;  // of resident memory, about; 0: none
   PartialWork unfinished = PartialWork::kRefuse;
   CheckpointWriterOptions writer;

@@ -481,5 +481,52 @@ TEST_F(CalibratedQuantizeTest, BlocksOfGgml) {
   }
 }
 
+// A bad weight keeps its layer, and what it spoils is rounded; the same when
+// the run is interrupted.
+TEST_F(CalibratedQuantizeTest, SkipsBadTensors) {
+  const std::string model = SynthModel("tiny");
+  PoisonTestTensor(model, "model.layers.0.self_attn.q_proj.weight", 130);
+  model_ = LoadModel(model);
+  QuantizeOptions plan_options = OptionsFor("int4_g32");
+  plan_options.lm_head = plan_options.scheme;
+  const auto plan = [&] {
+    return PlanQuantization(model_->checkpoint(), model_->map(), plan_options)
+        .value();
+  };
+  plan_ = plan();
+  sample_ = RandomTokens(model_->spec());
+  EXPECT_THAT(Quantize(output_).status().message(),
+              HasSubstr("--skip_bad_tensors"));
+  plan_options.skip_bad_tensors = true;
+  plan_ = plan();
+  EXPECT_THAT(Quantize(output_).status().message(),
+              HasSubstr("the inputs of model.layers.0.self_attn.o_proj are not "
+                        "finite; --skip_bad_tensors"));
+
+  CalibratedQuantizeOptions options;
+  options.skip_bad_inputs = true;
+  int checks = 0, last = 0;
+  options.check = [&]() -> absl::Status {
+    return ++checks == last ? absl::CancelledError("stop") : absl::OkStatus();
+  };
+  const auto result = Quantize(output_, options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->layers.size(), 14u);  // q is kept, lm_head comes last
+  for (const LayerReport& layer : result->layers) {
+    const bool before = layer.module == "model.layers.0.self_attn.k_proj" ||
+                        layer.module == "model.layers.0.self_attn.v_proj";
+    EXPECT_EQ(layer.fallback == kBadInputs, !before) << layer.module;
+  }
+  LoadModel(output_);
+
+  last = checks * 3 / 4;
+  checks = 0;
+  const std::string again = folder_ + "/again";
+  EXPECT_TRUE(absl::IsCancelled(Quantize(again, options, 1).status()));
+  options.unfinished = PartialWork::kResume;
+  ASSERT_TRUE(Quantize(again, options, 1).ok());
+  EXPECT_EQ(Fingerprint(again), Fingerprint(output_));
+}
+
 }  // namespace
 }  // namespace qeff

@@ -72,6 +72,10 @@ std::string FormatPlan(const QuantizePlan& plan) {
                   absl::StrFormat("%.3f", plan.QuantizedBitsPerWeight()),
                   " bits a weight; ", Megabytes(plan.BytesBefore()),
                   " MB before, ", Megabytes(plan.BytesAfter()), " MB after\n");
+  if (plan.NumSkipped() > 0) {
+    absl::StrAppend(&text, plan.NumSkipped(),
+                    " linear layers kept: they are not finite\n");
+  }
   if (plan.rounding == Rounding::kLeastSquares) {
     absl::StrAppend(&text,
                     "scales: those of the least squared error of a group\n");

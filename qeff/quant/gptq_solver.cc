@@ -28,7 +28,9 @@ absl::Status CheckFinite(const PlannedTensor& tensor, int64_t begin,
       int64_t row = begin + r, col = c;
       if (tensor.transposed) std::swap(row, col);
       return NumericalError("tensor ", tensor.name, ": element [", row, ", ",
-                            col, "] is NaN or infinite");
+                            col,
+                            "] is NaN or infinite; --skip_bad_tensors "
+                            "keeps it");
     }
   }
   return absl::OkStatus();
@@ -38,6 +40,7 @@ absl::Status CheckFinite(const PlannedTensor& tensor, int64_t begin,
 
 struct GptqSolver::Inputs {
   int64_t tokens;
+  bool finite;
   float input_scale = 0;  // 0: not counted
   FactoredHessian hessian;
   Matrix<float> gap;
@@ -177,7 +180,9 @@ absl::Status GptqSolver::Finish(const PlannedTensor& tensor,
       static_cast<double>(totals.saturated) /
       (static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols));
   report.dead_inputs = inputs.hessian.dead_inputs;
-  if (!inputs.hessian.usable()) {
+  if (!inputs.finite) {
+    report.fallback = kBadInputs;
+  } else if (!inputs.hessian.usable()) {
     report.fallback = "the Hessian is not positive definite: rounded";
   } else if (options_.propagate && totals.rounded_rows > 0) {
     report.fallback = absl::StrCat(totals.rounded_rows, " of ", tensor.rows,
@@ -192,6 +197,7 @@ GptqSolver::Inputs GptqSolver::TakeInputs(const PlannedTensor& first,
                                           InputStatistics* statistics) {
   Inputs inputs;
   inputs.tokens = statistics->rows();
+  inputs.finite = statistics->finite();
   if (WantedToSolve().magnitudes) {
     inputs.input_scale =
         ObservedScale(statistics->magnitudes(), options_.observer);

@@ -21,8 +21,8 @@ namespace qeff {
 // none is better. Preconditions (checked): scheme.integers(); weights are not
 // empty. They must be finite. Any magnitudes.
 // Numerics: never a greater error than ComputeGroupParams's beyond what float32
-// tells apart in a sum of so many squares. Within 1 % of the best there is at 5
-// bits and below in groups of 32, within 3 % at 8 bits (mse_search_test). The
+// tells apart in a sum of so many squares. Within 1 % of the best there is at 4
+// bits and below in groups of 32, within 4 % at 8 bits (mse_search_test). The
 // same bits on every machine. Thread-safe. Allocates nothing.
 // Cost: 100 to 160 passes over the group, 15 to 26 ns a weight with AVX-512.
 GroupParams LeastErrorParams(const QuantScheme& scheme,

@@ -83,7 +83,7 @@ absl::Status NotFinite(const Checkpoint& checkpoint,
                        const PlannedTensor& tensor, int64_t row, int64_t col) {
   if (tensor.transposed) std::swap(row, col);
   return NumericalError(checkpoint.folder(), ": tensor ", tensor.name,
-                        ": element [", row, ", ", col, "] is NaN or infinite");
+                        ": element [", row, ", ", col, "] is NaN or infinite; --skip_bad_tensors keeps it");
 }
 
 // A value that ggml's blocks cannot hold.

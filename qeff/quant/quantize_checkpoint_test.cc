@@ -329,6 +329,25 @@ TEST(QuantizeCheckpoint, NanAndInfinityNameTensorAndIndexAndLeaveNothing) {
   }
 }
 
+TEST(QuantizeCheckpoint, SkippedTensorsAreCopied) {
+  const std::string folder = SynthModel("tiny-gpt2");
+  const std::string name = "transformer.h.1.mlp.c_fc.weight";
+  PoisonTestTensor(folder, name, 9);
+  const TestModel model(folder);
+  QuantizeOptions options = OptionsFor("int4_g32");
+  const auto pool = CreateThreadPool(2).value();
+  EXPECT_THAT(QuantizeCheckpoint(*model.checkpoint, *model.Plan(options),
+                                 MakeTestFolder() + "/out", *pool)
+                  .message(),
+              testing::HasSubstr("element [0, 9] is NaN or infinite; "
+                                 "--skip_bad_tensors keeps it"));
+  options.skip_bad_tensors = true;
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto written = Checkpoint::Open(Quantize(model, *plan)).value();
+  EXPECT_EQ(written->Get(name)->bytes, model.checkpoint->Get(name)->bytes);
+}
+
 TEST(QuantizeCheckpoint, StaticInputsNeedCalibration) {
   const TestModel model(SynthModel("tiny"));
   const auto plan = model.Plan(OptionsFor("w8a8_static"));

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/io/quantization_config.h"
+#include "qeff/quant/finite_weights.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/status.h"
 
@@ -18,6 +19,7 @@ namespace qeff {
 namespace {
 
 constexpr char kLmHead[] = "lm_head";
+constexpr char kNotLinear[] = "not a linear layer";
 
 absl::Status CheckScheme(const QuantScheme& scheme) {
   const std::string name = QuantSchemeName(scheme);
@@ -66,6 +68,7 @@ class Planner {
     plan_.rounding = options_.rounding;
     ListTensors();
     QEFF_RETURN_IF_ERROR(ChooseLayers());
+    if (options_.skip_bad_tensors) QEFF_RETURN_IF_ERROR(SkipBadTensors());
     KeepWhatFitsNoLayout();
     ChooseLayout();
     QEFF_RETURN_IF_ERROR(Finish());
@@ -79,7 +82,7 @@ class Planner {
       tensor.name = info.name;
       tensor.dtype = info.dtype;
       tensor.shape = info.shape;
-      tensor.reason = "not a linear layer";
+      tensor.reason = kNotLinear;
       tensor.bytes_before = info.size_bytes();
       index_[info.name] = plan_.tensors.size();
       plan_.tensors.push_back(std::move(tensor));
@@ -173,6 +176,34 @@ class Planner {
     tensor->action = PlannedTensor::Action::kAdd;
     tensor->reason = "kept, with a quantized copy as lm_head";
     plan_.unties_lm_head = true;
+    return absl::OkStatus();
+  }
+
+  // Whether it is an embedding, a norm or a bias.
+  bool EveryLayerNeeds(const PlannedTensor& tensor) const {
+    const auto ends_in = [&](const std::string& suffix) {
+      return absl::EndsWith(tensor.name, suffix);
+    };
+    return tensor.reason == kNotLinear && IsFloating(tensor.dtype) &&
+           tensor.name != absl::StrCat(kLmHead, ".weight") &&
+           std::none_of(map_.harmless_suffixes.begin(),
+                        map_.harmless_suffixes.end(), ends_in);
+  }
+
+  absl::Status SkipBadTensors() {
+    for (PlannedTensor& tensor : plan_.tensors) {
+      if (!tensor.quantized() && !EveryLayerNeeds(tensor)) continue;
+      QEFF_ASSIGN_OR_RETURN(const absl::optional<int64_t> bad,
+                            FirstNotFinite(checkpoint_, tensor.name));
+      if (!bad.has_value()) continue;
+      const std::string text = NotFiniteText(tensor.shape, *bad);
+      if (tensor.action != PlannedTensor::Action::kQuantize) {
+        return NumericalError(checkpoint_.Place(tensor.name), ": ", text,
+                              "; only linear layers can be skipped");
+      }
+      Revert(text, &tensor);
+      tensor.skipped = true;
+    }
     return absl::OkStatus();
   }
 
@@ -332,6 +363,12 @@ uint64_t QuantizePlan::BytesAfter() const {
   uint64_t bytes = 0;
   for (const PlannedTensor& tensor : tensors) bytes += tensor.bytes_after;
   return bytes;
+}
+
+int64_t QuantizePlan::NumSkipped() const {
+  return std::count_if(
+      tensors.begin(), tensors.end(),
+      [](const PlannedTensor& tensor) { return tensor.skipped; });
 }
 
 double QuantizePlan::QuantizedBitsPerWeight() const {

@@ -47,6 +47,9 @@ struct QuantizeOptions {
   absl::optional<QuantizedLayout> layout;
   // Says nothing where there is calibration.
   Rounding rounding = Rounding::kRange;
+  // Reads all weights first; linear layers with one that is NaN or infinite
+  // stay as they are.
+  bool skip_bad_tensors = false;
 };
 
 // The fate of one tensor.
@@ -63,6 +66,9 @@ struct PlannedTensor {
   Shape shape;
   Action action = Action::kKeep;
   std::string reason;  // for people; may be empty
+  // Kept because it holds NaN or infinities, the first of which `reason` names;
+  // with skip_bad_tensors only.
+  bool skipped = false;
 
   // With kQuantize and kAdd.
   std::string module;  // that the tensors are named after
@@ -93,6 +99,7 @@ struct QuantizePlan {
 
   uint64_t BytesBefore() const;
   uint64_t BytesAfter() const;
+  int64_t NumSkipped() const;
   // Stored bits a weight over the quantized layers.
   double QuantizedBitsPerWeight() const;
 };
@@ -102,7 +109,9 @@ struct QuantizePlan {
 // config.json and quant_method), a pattern that is not one, a linear weight of
 // another shape than the config says or not of a floating type, a scheme out
 // of range or for a module that no block has, and when no layer is left to
-// quantize; kNotFound for a missing weight.
+// quantize; kNotFound for a missing weight; with skip_bad_tensors kDataLoss
+// naming an embedding, norm or bias that is not finite: what layers get then is
+// not either.
 absl::StatusOr<QuantizePlan> PlanQuantization(const Checkpoint& checkpoint,
                                               const ModelMap& map,
                                               const QuantizeOptions& options);

@@ -249,6 +249,45 @@ TEST(QuantizePlan, PrintsEveryTensor) {
       << text;
 }
 
+TEST(QuantizePlan, SkipsBadTensorsOnRequest) {
+  const std::string folder = SynthModel("tiny-mistral");
+  const std::string up = "model.layers.0.mlp.up_proj.weight";
+  PoisonTestTensor(folder, up, 3 * 64 + 7);
+  const TestModel model(folder);
+  QuantizeOptions options = OptionsFor("int4_g32");
+  EXPECT_EQ(model.Plan(options)->NumSkipped(), 0);
+  options.skip_bad_tensors = true;
+  const auto plan = model.Plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->NumSkipped(), 1);
+  const PlannedTensor& tensor = FindPlanned(*plan, kUp);
+  EXPECT_EQ(tensor.action, Action::kKeep);
+  EXPECT_TRUE(tensor.skipped);
+  EXPECT_EQ(tensor.reason, "element [3, 7] is NaN or infinite");
+  EXPECT_TRUE(absl::StrContains(FormatPlan(*plan), "1 linear layers kept"));
+  const auto config = ParseQuantizationConfig(plan->config, "config.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ((*config)->ignore(),
+            std::vector<std::string>(
+                {"lm_head", "model.layers.0.mlp.up_proj"}));
+}
+
+TEST(QuantizePlan, NormsAndEmbeddingsCannotBeSkipped) {
+  for (const char* name :
+       {"model.embed_tokens.weight", "model.layers.1.input_layernorm.weight"}) {
+    const std::string folder = SynthModel("tiny");
+    PoisonTestTensor(folder, name, 5);
+    QuantizeOptions options = OptionsFor("int4_g32");
+    options.skip_bad_tensors = true;
+    const auto status = TestModel(folder).Plan(options).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_TRUE(absl::StrContains(status.message(), name)) << status;
+    EXPECT_TRUE(absl::StrContains(status.message(),
+                                  "only linear layers can be skipped"))
+        << status;
+  }
+}
+
 void ExpectError(const absl::StatusOr<QuantizePlan>& plan,
                  absl::StatusCode code, absl::string_view message) {
   EXPECT_EQ(plan.status().code(), code) << plan.status();

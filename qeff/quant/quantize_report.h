@@ -14,6 +14,9 @@
 
 namespace qeff {
 
+// LayerReport::fallback of a layer whose inputs are not finite.
+inline constexpr char kBadInputs[] = "its inputs are not finite: rounded";
+
 struct LayerReport {
   std::string module;
   std::string scheme;

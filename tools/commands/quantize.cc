@@ -18,7 +18,6 @@
 #include "qeff/quant/calibrated_quantize.h"
 #include "qeff/quant/format_plan.h"
 #include "qeff/quant/observer.h"
-#include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
 #include "qeff/quant/rotation_plan.h"
@@ -30,6 +29,7 @@
 #include "tools/commands/quantize_algorithm.h"
 #include "tools/commands/quantize_budget.h"
 #include "tools/commands/quantize_text.h"
+#include "tools/commands/quantize_write.h"
 #include "tools/commands/rotated_model.h"
 #include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
@@ -121,6 +121,9 @@ class QuantizeCommand : public Command {
                "Quantizes lm_head too; a tied one gets a copy of its own.");
     flags->Add("ignore", &ignore_, "REGEX",
                "Keeps layers whose name contains a match.");
+    flags->Add("skip_bad_tensors", &skip_bad_tensors_, "",
+               "Keeps layers with a weight that is NaN or infinite, and rounds "
+               "those that get such inputs, instead of ending with an error.");
     flags->AddChoice("layout", &layout_, {"auto", "compressed-tensors", "qeff"},
                      "Layout of the folder; compressed-tensors keeps layers "
                      "that it cannot hold.");
@@ -157,12 +160,14 @@ class QuantizeCommand : public Command {
     std::fprintf(env.out, "%s", FormatPlan(plan).c_str());
     std::fflush(env.out);
     Json json = PlanJson(plan);
+    std::fprintf(stderr, "%s", SkippedWarning(plan).c_str());
     if (algorithm_.rotate) json["rotation"] = rotation;
     json["output"] = dry_run_ ? "" : output_;
     if (dry_run_) return json;
 
     if (!Calibrates()) {
-      QEFF_RETURN_IF_ERROR(Write(checkpoint, plan, env.pool));
+      QEFF_RETURN_IF_ERROR(
+          WriteQuantized(checkpoint, plan, output_, *env.pool));
     } else {
       QEFF_RETURN_IF_ERROR(Calibrate(*model, plan, *sample, env, &json));
     }
@@ -196,6 +201,9 @@ class QuantizeCommand : public Command {
     }
     if (scheme_.empty() && budget_.empty()) {
       return UsageError("--scheme or --budget is required");
+    }
+    if (skip_bad_tensors_ && (algorithm_.rotate || algorithm_.autoround)) {
+      return UsageError("--skip_bad_tensors excludes rotate and autoround");
     }
     if (!budget_.empty()) {
       const absl::Status status = ParseBudget(budget_).status();
@@ -261,10 +269,12 @@ class QuantizeCommand : public Command {
     const InterruptScope interrupt;
     absl::optional<Progress> progress;
     CalibratedQuantizeOptions options;
-    const QuantizeAlgorithm algorithm = WithBestSteps(algorithm_, model, plan);
+    QuantizeAlgorithm algorithm = WithBestSteps(algorithm_, model, plan);
+    if (skip_bad_tensors_) algorithm.autoround = false;
     options.solver.folds = algorithm.folds;
     options.solver.propagate = algorithm.gptq;
     options.autoround_iterations = algorithm.autoround ? iterations_ : 0;
+    options.skip_bad_inputs = skip_bad_tensors_;
     // AddChoice has checked the name.
     QEFF_ASSIGN_OR_RETURN(options.solver.observer, ParseObserver(observer_));
     options.memory_limit_bytes = memory_limit_;
@@ -289,29 +299,9 @@ class QuantizeCommand : public Command {
     std::fprintf(env.out, "%s%s%s", FormatReport(result.layers).c_str(),
                  FormatBlocks(result.blocks).c_str(),
                  FormatTimes(result).c_str());
+    std::fprintf(stderr, "%s", BadInputsWarning(result.layers).c_str());
     AddResult(result, json);
     return absl::OkStatus();
-  }
-
-  absl::Status Write(const Checkpoint& checkpoint, const QuantizePlan& plan,
-                     ThreadPool* pool) const {
-    const InterruptScope interrupt;
-    absl::optional<Progress> progress;
-    ProgressOptions progress_options;
-    progress_options.unit = "B";
-    QuantizeRunOptions run;
-    run.progress = [&](uint64_t done, uint64_t total) {
-      // The total is known once the run has begun.
-      if (!progress.has_value()) {
-        progress.emplace("quantize", static_cast<int64_t>(total),
-                         progress_options);
-      }
-      progress->Advance(static_cast<int64_t>(done) - progress->done());
-      return interrupt.Check().ok();
-    };
-    const absl::Status status =
-        QuantizeCheckpoint(checkpoint, plan, output_, *pool, run);
-    return absl::IsCancelled(status) ? interrupt.Check() : status;
   }
 
   absl::StatusOr<QuantScheme> Scheme(absl::string_view flag,
@@ -353,6 +343,7 @@ class QuantizeCommand : public Command {
       QEFF_ASSIGN_OR_RETURN(options.lm_head, Scheme("lm_head", lm_head_));
     }
     options.rounding = algorithm_.rounding;
+    options.skip_bad_tensors = skip_bad_tensors_;
     options.ignore = ignore_;
     if (!ignore_.empty()) {
       const absl::Status status = NamePattern::Compile(ignore_).status();
@@ -384,6 +375,7 @@ class QuantizeCommand : public Command {
   std::string ignore_;
   std::string layout_ = "auto";
   bool asymmetric_ = false;
+  bool skip_bad_tensors_ = false;
   bool dry_run_ = false;
 };
 

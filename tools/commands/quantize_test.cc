@@ -113,6 +113,39 @@ TEST_F(QuantizeCommandTest, MseNeedsNoText) {
   EXPECT_THAT(refused.err, HasSubstr("--algorithm=rtn or mse"));
 }
 
+TEST_F(QuantizeCommandTest, SkipsBadTensors) {
+  PoisonTestTensor(model_, "model.layers.1.mlp.down_proj.weight", 1);
+  const CommandOutcome refused = Quantize({});
+  EXPECT_EQ(refused.code, 6);
+  EXPECT_THAT(refused.err, HasSubstr("--skip_bad_tensors"));
+  for (const std::string algorithm : {"rtn", "gptq"}) {
+    SCOPED_TRACE(algorithm);
+    std::vector<std::string> flags = {"--skip_bad_tensors",
+                                      "--algorithm=" + algorithm};
+    if (algorithm != "rtn") {
+      flags.insert(flags.end(), {Calibration(), "--calibration_tokens=300",
+                                 "--sequence_length=100", "--lm_head=int8"});
+    }
+    const CommandOutcome outcome = Quantize(flags, algorithm);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("1 linear layers kept"));
+    ASSERT_EQ(outcome.json["skipped"].size(), 1u);
+    EXPECT_EQ(outcome.json["skipped"][0]["reason"],
+              "element [0, 1] is NaN or infinite");
+    if (algorithm == "rtn") continue;
+    const Json& lm_head = outcome.json["layers"].back();
+    EXPECT_EQ(lm_head["module"], "lm_head");
+    EXPECT_THAT(lm_head["fallback"].get<std::string>(),
+                HasSubstr("inputs are not finite"));
+  }
+  for (const std::string algorithm : {"gptq,autoround", "rotate,rtn"}) {
+    EXPECT_EQ(Quantize({"--skip_bad_tensors", "--algorithm=" + algorithm,
+                        Calibration()})
+                  .code,
+              2);
+  }
+}
+
 TEST_F(QuantizeCommandTest, BlocksOfGgml) {
   for (const std::string scheme : {"q4_0", "q8_0"}) {
     SCOPED_TRACE(scheme);

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
@@ -25,7 +26,7 @@ std::string Gigabytes(uint64_t bytes) {
 }  // namespace
 
 Json PlanJson(const QuantizePlan& plan) {
-  Json tensors = Json::array();
+  Json tensors = Json::array(), skipped = Json::array();
   for (const PlannedTensor& tensor : plan.tensors) {
     tensors.push_back({{"name", tensor.name},
                        {"scheme", FateName(tensor)},
@@ -33,6 +34,8 @@ Json PlanJson(const QuantizePlan& plan) {
                        {"bits_per_weight", tensor.BitsPerWeight()},
                        {"bytes_before", tensor.bytes_before},
                        {"bytes_after", tensor.bytes_after}});
+    if (!tensor.skipped) continue;
+    skipped.push_back({{"name", tensor.name}, {"reason", tensor.reason}});
   }
   return Json{{"layout", std::string(QuantizedLayoutName(plan.layout))},
               {"layout_reason", plan.layout_reason},
@@ -40,7 +43,33 @@ Json PlanJson(const QuantizePlan& plan) {
               {"bytes_before", plan.BytesBefore()},
               {"bytes_after", plan.BytesAfter()},
               {"quantized_bits_per_weight", plan.QuantizedBitsPerWeight()},
+              {"skipped", skipped},
               {"tensors", tensors}};
+}
+
+std::string SkippedWarning(const QuantizePlan& plan) {
+  std::string text;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    if (!tensor.skipped) continue;
+    absl::StrAppend(&text, "warning: kept ",
+                    absl::Utf8SafeCHexEscape(tensor.name), ": ", tensor.reason,
+                    "\n");
+  }
+  return text;
+}
+
+std::string BadInputsWarning(const std::vector<LayerReport>& layers) {
+  int64_t count = 0;
+  std::string first;
+  for (const LayerReport& layer : layers) {
+    if (layer.fallback != kBadInputs) continue;
+    if (count++ == 0) first = layer.module;
+  }
+  if (count == 0) return "";
+  return absl::StrCat("warning: ", count, " layers, ",
+                      absl::Utf8SafeCHexEscape(first),
+                      " first, got inputs that are not finite and were "
+                      "rounded without them\n");
 }
 
 std::string FormatEstimate(const CalibratedQuantizeEstimate& estimate,

@@ -7,14 +7,24 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "qeff/quant/calibrated_quantize.h"
 #include "qeff/quant/quantize_plan.h"
+#include "qeff/quant/quantize_report.h"
 #include "qeff/util/json.h"
 
 namespace qeff {
 
+// "skipped" lists the layers of SkippedWarning.
 Json PlanJson(const QuantizePlan& plan);
+
+// Names layers that are kept for weights that are not finite; empty without.
+std::string SkippedWarning(const QuantizePlan& plan);
+
+// Names the first layer that was rounded for inputs that are not finite, and
+// says how many were; empty without.
+std::string BadInputsWarning(const std::vector<LayerReport>& layers);
 
 // What a run on `tokens` tokens will take.
 std::string FormatEstimate(const CalibratedQuantizeEstimate& estimate,
