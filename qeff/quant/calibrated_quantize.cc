@@ -19,6 +19,7 @@
 #include "qeff/quant/quantized_output.h"
 #include "qeff/transformer/memory_guard.h"
 #include "qeff/util/json.h"
+#include "qeff/util/mapped_file.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 
@@ -27,6 +28,11 @@ namespace {
 
 // Of a kept tensor that are copied at a time.
 constexpr int64_t kCopyBytes = 4 << 20;
+
+// Of the description.
+constexpr char kAutoround[] = "autoround";
+
+constexpr size_t kMostJournalBytes = size_t{64} << 20;
 
 // Changes with this code's results: work of another version is not resumed.
 constexpr int kJournalVersion = 3;
@@ -124,7 +130,8 @@ class Run {
     }
   }
 
-  absl::StatusOr<CalibratedQuantizeResult> Go() {
+  // Everything that the arguments alone decide about.
+  absl::Status Plan() {
     if (autoround_.has_value()) {
       if (options_.skip_bad_inputs) {
         return InvalidInputError("autoround needs inputs that are finite");
@@ -138,6 +145,27 @@ class Run {
                  autoround_.has_value() ? autoround_->MemoryBytes(sample_)
                                         : solver_.MemoryBytes(),
                  options_.memory_limit_bytes));
+    CalibratedQuantizeEstimate& estimate = result_.estimate;
+    estimate.solver_flops = solver_.Flops();
+    if (autoround_.has_value()) {
+      estimate.tune_flops = autoround_->Flops(sample_);
+    }
+    return absl::OkStatus();
+  }
+
+  // Of a run from its beginning, after Plan.
+  double Seconds() const {
+    const CalibratedQuantizeEstimate& estimate = result_.estimate;
+    // Products reach most of what is measured; the rest of the work is added.
+    constexpr double kOverhead = 1.5;
+    return kOverhead *
+           (estimate.walk.forward_flops + estimate.walk.hessian_flops +
+            estimate.solver_flops + estimate.tune_flops) /
+           MeasureFlops(pool_);
+  }
+
+  absl::StatusOr<CalibratedQuantizeResult> Go() {
+    QEFF_RETURN_IF_ERROR(Plan());
     QEFF_ASSIGN_OR_RETURN(std::unique_ptr<PartialFolder> folder,
                           PartialFolder::Open(output_, options_.unfinished));
     folder_ = std::move(folder);
@@ -205,29 +233,19 @@ class Run {
         {"observer", std::string(ObserverName(options_.solver.observer))},
         {"propagate", options_.solver.propagate},
         {"damping", options_.solver.damping},
-        {"autoround", options_.autoround_iterations}};
+        {kAutoround, options_.autoround_iterations}};
     if (options_.skip_bad_inputs) description["skip_bad_inputs"] = true;
     return description;
   }
 
   void Estimate() {
     CalibratedQuantizeEstimate& estimate = result_.estimate;
-    estimate.solver_flops = solver_.Flops();
-    if (autoround_.has_value()) {
-      estimate.tune_flops = autoround_->Flops(sample_);
-    }
     estimate.steps_done = static_cast<int64_t>(journal_->steps().size());
     estimate.warning = SampleWarning(plan_, sample_);
     const double steps = static_cast<double>(model_.spec().num_layers +
                                              (estimate.walk.lm_head ? 1 : 0));
     const double left = 1 - static_cast<double>(estimate.steps_done) / steps;
-    // Products reach most of what is measured; the rest of the work is added.
-    constexpr double kOverhead = 1.5;
-    estimate.seconds =
-        left * kOverhead *
-        (estimate.walk.forward_flops + estimate.walk.hessian_flops +
-         estimate.solver_flops + estimate.tune_flops) /
-        MeasureFlops(pool_);
+    estimate.seconds = left * Seconds();
   }
 
   absl::Status CopyKept() {
@@ -270,6 +288,30 @@ class Run {
 };
 
 }  // namespace
+
+absl::StatusOr<double> EstimateCalibrated(
+    const Transformer& model, const QuantizePlan& plan,
+    const TokenSample& sample, const CalibratedQuantizeOptions& options,
+    ThreadPool& pool) {
+  const std::string no_output;
+  Run run(model, plan, sample, no_output, options, pool);
+  QEFF_RETURN_IF_ERROR(run.Plan());
+  return run.Seconds();
+}
+
+absl::optional<bool> UnfinishedRunTunes(const std::string& output) {
+  const auto text =
+      ReadFileToString(output + ".partial/journal", kMostJournalBytes);
+  if (!text.ok()) return absl::nullopt;
+  const auto description =
+      ParseJson(text->substr(0, text->find('\n')), "journal");
+  if (!description.ok() || !description->is_object()) return absl::nullopt;
+  const auto found = description->find(kAutoround);
+  if (found == description->end() || !found->is_number_integer()) {
+    return absl::nullopt;
+  }
+  return *found != 0;
+}
 
 absl::StatusOr<CalibratedQuantizeResult> QuantizeCalibrated(
     const Transformer& model, const QuantizePlan& plan,

@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "qeff/calibration/block_walk.h"
 #include "qeff/calibration/token_sampler.h"
 #include "qeff/calibration/walk_plan.h"
@@ -70,6 +71,18 @@ struct CalibratedQuantizeResult {
   // An earlier run had finished everything; nothing else is set.
   bool was_complete = false;
 };
+
+// The seconds of the estimate of a run from its beginning, which is not begun.
+// Measures the machine for about 50 ms. Errors: those of QuantizeCalibrated
+// that its arguments alone decide about.
+absl::StatusOr<double> EstimateCalibrated(
+    const Transformer& model, const QuantizePlan& plan,
+    const TokenSample& sample, const CalibratedQuantizeOptions& options,
+    ThreadPool& pool);
+
+// Whether the unfinished run of `output` tunes blocks; nullopt where there is
+// none that can be read.
+absl::optional<bool> UnfinishedRunTunes(const std::string& output);
 
 // Writes the model that `plan` (made from `model`) describes to the new folder
 // `output`. The bytes depend on the arguments only: not on the pool, and not on

@@ -523,6 +523,8 @@ TEST_F(CalibratedQuantizeTest, SkipsBadTensors) {
   checks = 0;
   const std::string again = folder_ + "/again";
   EXPECT_TRUE(absl::IsCancelled(Quantize(again, options, 1).status()));
+  EXPECT_EQ(UnfinishedRunTunes(again), false);
+  EXPECT_EQ(UnfinishedRunTunes(output_), absl::nullopt);
   options.unfinished = PartialWork::kResume;
   ASSERT_TRUE(Quantize(again, options, 1).ok());
   EXPECT_EQ(Fingerprint(again), Fingerprint(output_));

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -28,6 +27,7 @@
 #include "tools/commands/commands.h"
 #include "tools/commands/quantize_algorithm.h"
 #include "tools/commands/quantize_budget.h"
+#include "tools/commands/quantize_limit.h"
 #include "tools/commands/quantize_text.h"
 #include "tools/commands/quantize_write.h"
 #include "tools/commands/rotated_model.h"
@@ -36,21 +36,6 @@
 
 namespace qeff {
 namespace {
-
-constexpr char kSchemes[] =
-    "intB with one scale a row, or intB_gN with one scale a group of N weights "
-    "of a row: int8, int4_g128, int2_g32, ... B is 2 to 8, N a multiple of 8 "
-    "up to 65536. w8a8 is int8 whose inputs are rounded to 8 bits, too, with a "
-    "scale of each token; w8a8_static with one scale, which needs "
-    "--calibration. nf4, nf4_gN, fp8_e4m3, mxfp4, mxfp6 and mxint8 are floats "
-    "of few bits and OCP's microscaling formats. q8_0, q4_0, q4_k, q5_k and "
-    "q6_k are blocks of ggml, which export writes into a GGUF file as they "
-    "are.";
-
-// What a budget is spent on unless --scheme says.
-constexpr char kBudgetSchemes[] =
-    "int2_g64,int2_g32,int3_g128,int3_g64,int3_g32,int4_g128,int4_g64,int4_g32,"
-    "int5_g64,int6_g64,int8";
 
 constexpr int64_t kDefaultSequenceLength = 2048;
 
@@ -83,7 +68,7 @@ class QuantizeCommand : public Command {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
     flags->AddRequired("output", &output_, "DIR",
                        "The folder to write; must not exist.");
-    flags->Add("scheme", &scheme_, "SCHEME", kSchemes);
+    flags->Add("scheme", &scheme_, "SCHEME", SchemeHelp());
     flags->Add("budget", &budget_, "BUDGET",
                "Gives each group of layers (q, k, v; o; gate, up; down) the "
                "scheme that keeps the loss of all least within 4.25bpw, bits a "
@@ -94,6 +79,9 @@ class QuantizeCommand : public Command {
                QuantizeAlgorithmHelp());
     flags->Add("iterations", &iterations_, "N",
                "Steps that autoround takes in each block.");
+    flags->Add("time_limit", &time_limit_, "DURATION",
+               "As 90s or 10m: best leaves out what its estimate says would "
+               "take longer, down to mse.");
     flags->AddChoice("observer", &observer_, {"mse", "percentile", "minmax"},
                      "Where w8a8_static cuts inputs off: for the least squared "
                      "error, at 99.99 % of them, or nowhere.");
@@ -165,11 +153,15 @@ class QuantizeCommand : public Command {
     json["output"] = dry_run_ ? "" : output_;
     if (dry_run_) return json;
 
-    if (!Calibrates()) {
+    QEFF_ASSIGN_OR_RETURN(const QuantizeAlgorithm algorithm,
+                          Steps(*model, plan, sample, env));
+    plan.rounding = algorithm.rounding;
+    if (!Calibrates(algorithm)) {
       QEFF_RETURN_IF_ERROR(
           WriteQuantized(checkpoint, plan, output_, *env.pool));
     } else {
-      QEFF_RETURN_IF_ERROR(Calibrate(*model, plan, *sample, env, &json));
+      QEFF_RETURN_IF_ERROR(
+          Calibrate(*model, plan, *sample, algorithm, env, &json));
     }
     std::fprintf(env.out, "wrote %s\n", output_.c_str());
     return json;
@@ -183,13 +175,13 @@ class QuantizeCommand : public Command {
   }
 
   // Whether text has a meaning.
-  bool Calibrates() const {
+  bool Calibrates(const QuantizeAlgorithm& algorithm) const {
     // A budget has a list of schemes.
     for (const absl::string_view name : absl::StrSplit(scheme_, ',')) {
       const auto scheme = ParseQuantScheme(name);
       if (scheme.ok() && scheme->inputs == InputCodes::kStatic) return true;
     }
-    return algorithm_.calibrates();
+    return algorithm.calibrates();
   }
 
   absl::Status CheckFlags() {
@@ -212,7 +204,8 @@ class QuantizeCommand : public Command {
         return UsageError("--budget needs --calibration");
       }
     }
-    if (!Calibrates()) {
+    QEFF_ASSIGN_OR_RETURN(limit_, ParseTimeLimit(time_limit_, algorithm_.best));
+    if (!Calibrates(algorithm_)) {
       if ((calibration_.empty() || !budget_.empty()) && !resume_ && !restart_ &&
           memory_limit_ == 0) {
         return absl::OkStatus();
@@ -263,24 +256,38 @@ class QuantizeCommand : public Command {
     return RotatedModel::Make(model, rotation, output_, plan.BytesAfter(), env);
   }
 
-  absl::Status Calibrate(const Transformer& model, const QuantizePlan& plan,
-                         const TokenSample& sample, const CommandEnv& env,
-                         Json* json) const {
-    const InterruptScope interrupt;
-    absl::optional<Progress> progress;
+  // But for the steps.
+  CalibratedQuantizeOptions RunOptions() const {
     CalibratedQuantizeOptions options;
-    QuantizeAlgorithm algorithm = WithBestSteps(algorithm_, model, plan);
-    if (skip_bad_tensors_) algorithm.autoround = false;
-    options.solver.folds = algorithm.folds;
-    options.solver.propagate = algorithm.gptq;
-    options.autoround_iterations = algorithm.autoround ? iterations_ : 0;
     options.skip_bad_inputs = skip_bad_tensors_;
-    // AddChoice has checked the name.
-    QEFF_ASSIGN_OR_RETURN(options.solver.observer, ParseObserver(observer_));
     options.memory_limit_bytes = memory_limit_;
     options.unfinished = resume_    ? PartialWork::kResume
                          : restart_ ? PartialWork::kRestart
                                     : PartialWork::kRefuse;
+    return options;
+  }
+
+  // The algorithm that is run.
+  absl::StatusOr<QuantizeAlgorithm> Steps(
+      const Transformer& model, const QuantizePlan& plan,
+      const absl::optional<TokenSample>& sample, const CommandEnv& env) const {
+    QuantizeAlgorithm algorithm = WithBestSteps(algorithm_, model, plan);
+    if (skip_bad_tensors_) algorithm.autoround = false;
+    if (limit_ == absl::InfiniteDuration()) return algorithm;
+    return FitTimeLimit(algorithm, limit_, iterations_, model, plan, *sample,
+                        output_, RunOptions(), env);
+  }
+
+  absl::Status Calibrate(const Transformer& model, const QuantizePlan& plan,
+                         const TokenSample& sample,
+                         const QuantizeAlgorithm& algorithm,
+                         const CommandEnv& env, Json* json) const {
+    const InterruptScope interrupt;
+    absl::optional<Progress> progress;
+    CalibratedQuantizeOptions options = RunOptions();
+    SetSteps(algorithm, iterations_, &options);
+    // AddChoice has checked the name.
+    QEFF_ASSIGN_OR_RETURN(options.solver.observer, ParseObserver(observer_));
     options.check = [&] { return interrupt.Check(); };
     options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
       std::fprintf(env.out, "%s",
@@ -364,6 +371,8 @@ class QuantizeCommand : public Command {
   std::string algorithm_name_ = "rtn";
   QuantizeAlgorithm algorithm_;
   int iterations_ = 200;
+  std::string time_limit_;
+  absl::Duration limit_;  // it, read
   std::string observer_ = "mse";
   std::string calibration_;
   SampleOptions sample_ = DefaultSample();

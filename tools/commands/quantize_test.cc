@@ -146,6 +146,52 @@ TEST_F(QuantizeCommandTest, SkipsBadTensors) {
   }
 }
 
+// Best is gptq and autoround at 2 bits.
+TEST_F(QuantizeCommandTest, TimeLimits) {
+  const std::vector<std::string> best = {
+      "--scheme=int2_g32",     "--algorithm=best",
+      "--iterations=100000",   "--calibration_tokens=300",
+      "--sequence_length=100", Calibration()};
+  const auto run = [&](const std::string& limit, const std::string& output) {
+    std::vector<std::string> flags = best;
+    flags.push_back("--time_limit=" + limit);
+    return Quantize(flags, output);
+  };
+  // 100,000 iterations take minutes by any estimate, gptq of this model less
+  // than a second.
+  const CommandOutcome some = run("10s", "some");
+  ASSERT_EQ(some.code, 0) << some.err;
+  EXPECT_THAT(some.out,
+              HasSubstr("time limit: gptq,autoround left out, about"));
+  EXPECT_EQ(some.json["layers"].size(), 14u);
+  EXPECT_EQ(some.json["blocks"].size(), 0u);
+  const CommandOutcome none = run("1ns", "none");
+  EXPECT_EQ(none.code, 2);
+  EXPECT_THAT(none.err, HasSubstr("--time_limit=1ns: the least is mse"));
+  EXPECT_FALSE(Exists("none"));
+  EXPECT_EQ(run("0", "zero").code, 2);
+  EXPECT_THAT(run("soon", "soon").err, HasSubstr("expected a duration"));
+  EXPECT_EQ(
+      Quantize({"--algorithm=gptq", "--time_limit=1h", Calibration()}, "other")
+          .code,
+      2);
+}
+
+// The choice of the beginning counts, whatever the limit is later.
+TEST_F(QuantizeCommandTest, TimeLimitsWhenResuming) {
+  std::vector<std::string> flags = {
+      "--scheme=int2_g32",        "--algorithm=best",      "--iterations=2",
+      "--calibration_tokens=300", "--sequence_length=100", Calibration()};
+  EXPECT_EQ(Quantize(flags).code, 0);
+  ASSERT_EQ(mkdir((folder_ + "/again.partial").c_str(), 0777), 0);
+  WriteTestFile(folder_ + "/again.partial/journal", "{\"autoround\": 2}\n");
+  flags.insert(flags.end(), {"--time_limit=1ns", "--resume"});
+  const CommandOutcome outcome = Quantize(flags, "again");
+  // It is another run, which is said, and not that there is no time.
+  EXPECT_EQ(outcome.code, 3) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("belongs to a run with another"));
+}
+
 TEST_F(QuantizeCommandTest, BlocksOfGgml) {
   for (const std::string scheme : {"q4_0", "q8_0"}) {
     SCOPED_TRACE(scheme);

@@ -16,6 +16,9 @@
 
 namespace qeff {
 
+// What the flag's help says of schemes.
+std::string SchemeHelp();
+
 // "skipped" lists the layers of SkippedWarning.
 Json PlanJson(const QuantizePlan& plan);
 
