@@ -63,8 +63,13 @@ uint64_t FixedBytes(const TransformerSpec& spec, int64_t chunk, int64_t widest,
       2 * (spec.hidden_size + spec.ffn_size + spec.q_size() + spec.kv_size());
   const int64_t ffn_elems =
       spec.hidden_size * spec.ffn_size * (spec.gated_ffn ? 3 : 2);
-  const int64_t half_elems =
-      std::max(ffn_elems, spec.block_linear_elems() - ffn_elems);
+  const int64_t attention_elems = spec.block_linear_elems() - ffn_elems;
+  const int64_t half_elems = std::max(ffn_elems, attention_elems);
+  // Layers with the same inputs are solved together, alone in memory: q, k and
+  // v, or gate and up, which are more than o and down.
+  const int64_t solved_elems =
+      std::max(ffn_elems - spec.hidden_size * spec.ffn_size,
+               attention_elems - spec.hidden_size * spec.q_size());
   uint64_t bytes = kBaseBytes + FloatBytes(chunk, scratch_width);
   // A triangle in double, or a matrix in float32.
   uint64_t statistics = FloatBytes(widest, widest);
@@ -77,7 +82,7 @@ uint64_t FixedBytes(const TransformerSpec& spec, int64_t chunk, int64_t widest,
   // The triangle becomes a matrix first.
   return bytes + statistics +
          std::max(layers,
-                  FloatBytes(1, half_elems) +
+                  FloatBytes(1, solved_elems) +
                       std::max(solver_bytes, FloatBytes(widest, widest)));
 }
 
