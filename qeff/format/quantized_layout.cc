@@ -30,9 +30,6 @@ std::string ShapeTensorName(absl::string_view module) {
 std::string BlocksTensorName(absl::string_view module) {
   return absl::StrCat(module, ".weight_blocks");
 }
-std::string Fp8TensorName(absl::string_view module) {
-  return absl::StrCat(module, ".weight");
-}
 std::string BytesTensorName(absl::string_view module) {
   return absl::StrCat(module, ".weight");
 }
@@ -117,7 +114,7 @@ std::vector<TensorDeclaration> QuantizedTensors(absl::string_view module,
     return tensors;
   }
   if (shape.codebook == Codebook::kF8E4M3) {
-    tensors.push_back({Fp8TensorName(module), DType::kF8E4M3,
+    tensors.push_back({BytesTensorName(module), DType::kF8E4M3,
                        Shape({shape.rows, shape.row_bytes})});
   } else if (shape.codebook == Codebook::kMxfp4) {
     tensors.push_back({PackedTensorName(module), DType::kU8,

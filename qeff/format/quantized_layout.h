@@ -40,11 +40,10 @@ std::string ScaleTensorName(absl::string_view module);
 std::string ZeroPointTensorName(absl::string_view module);
 std::string ShapeTensorName(absl::string_view module);
 std::string BlocksTensorName(absl::string_view module);
-// Of fp8_e4m3, whose codes need no packing: module + ".weight".
-std::string Fp8TensorName(absl::string_view module);
-// With the scheme's `inputs` other than kNone, the first instead of packed
-// codes; with kStatic, the second besides.
-std::string BytesTensorName(absl::string_view module);  // that of the original
+// Codes that need no packing, of fp8_e4m3 and where `inputs` is not kNone, have
+// the name of the original weight.
+std::string BytesTensorName(absl::string_view module);
+// With InputCodes::kStatic.
 std::string InputScaleTensorName(absl::string_view module);
 
 // Sizes of a quantized matrix of [rows, cols] = [out features, in features].

@@ -348,7 +348,7 @@ absl::Status DecodeCodebook(const QuantizedMatrix& matrix, int64_t row_begin,
       std::vector<uint8_t> codes(cols);
       UnpackCodebookRow(rows, row, absl::MakeSpan(codes));
       return InvalidInputError(
-          rows.codebook == Codebook::kF8E4M3 ? Fp8TensorName(matrix.module)
+          rows.codebook == Codebook::kF8E4M3 ? BytesTensorName(matrix.module)
                                              : PackedTensorName(matrix.module),
           ": row ", row, ", column ", c, ": expected a finite value, found ",
           to[c], ", code ", int{codes[c]});

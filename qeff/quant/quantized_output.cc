@@ -77,7 +77,7 @@ absl::Status WriteQuantizedRows(const PlannedTensor& tensor, int64_t begin,
                 SignedBytes(shape, rows.packed));
   }
   QEFF_RETURN_IF_ERROR(sink(tensor.scheme.codebook == Codebook::kF8E4M3
-                                ? Fp8TensorName(tensor.module)
+                                ? BytesTensorName(tensor.module)
                                 : PackedTensorName(tensor.module),
                             static_cast<uint64_t>(begin * shape.row_bytes),
                             rows.packed));

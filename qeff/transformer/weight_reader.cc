@@ -17,7 +17,7 @@ namespace {
 std::vector<std::string> QuantizedNames(const LinearModule& module) {
   return {PackedTensorName(module.module),    ScaleTensorName(module.module),
           ZeroPointTensorName(module.module), ShapeTensorName(module.module),
-          BlocksTensorName(module.module),    Fp8TensorName(module.module)};
+          BlocksTensorName(module.module),    BytesTensorName(module.module)};
 }
 
 // Elements [first, first + out.size()) of `tensor`.
