@@ -211,6 +211,7 @@ class Run {
                                      journal_.get(), &Solver(), walk, pool_));
     QEFF_RETURN_IF_ERROR(CopyKept());
     result_.layers = solver_.reports();
+    result_.solver = solver_.work();
     if (autoround_.has_value()) result_.blocks = autoround_->reports();
     const Checkpoint& checkpoint = model_.checkpoint();
     QEFF_ASSIGN_OR_RETURN(const auto files, ReadOtherFiles(checkpoint));

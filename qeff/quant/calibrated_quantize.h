@@ -68,6 +68,7 @@ struct CalibratedQuantizeResult {
   std::vector<BlockReport> blocks;  // the same, with autoround
   CalibratedQuantizeEstimate estimate;
   WalkTimes times;  // of this run
+  SolverWork solver;
   // An earlier run had finished everything; nothing else is set.
   bool was_complete = false;
 };

@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/quant/gap_correction.h"
@@ -35,6 +37,32 @@ absl::Status CheckFinite(const PlannedTensor& tensor, int64_t begin,
   }
   return absl::OkStatus();
 }
+
+// Times rows * cols^2. Rounding and propagating are half a product each, since
+// factors are triangles; refining is five.
+constexpr double kCodesProducts = 11;
+
+double Cube(int64_t n) {
+  return static_cast<double>(n) * static_cast<double>(n) *
+         static_cast<double>(n);
+}
+
+// Adds to a part's work when it ends.
+class PartWatch {
+ public:
+  PartWatch(double flops, SolverWork::Part* part) : part_(part) {
+    part->flops += flops;
+  }
+  ~PartWatch() {
+    part_->seconds += absl::ToDoubleSeconds(absl::Now() - start_);
+  }
+  PartWatch(const PartWatch&) = delete;
+  PartWatch& operator=(const PartWatch&) = delete;
+
+ private:
+  SolverWork::Part* part_;
+  const absl::Time start_ = absl::Now();
+};
 
 }  // namespace
 
@@ -83,9 +111,8 @@ double GptqSolver::Flops() const {
   double flops = 0;
   for (const auto& tensor : tensors_) {
     const double cols = static_cast<double>(tensor.second->cols);
-    // Rounding, propagating with two sets of groups are one each with
-    // triangles; the correction is two, refining five.
-    flops += 15 * cols * cols * static_cast<double>(tensor.second->rows);
+    flops += (4 + kCodesProducts) * cols * cols *
+             static_cast<double>(tensor.second->rows);
   }
   return flops;
 }
@@ -131,13 +158,18 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                                    const Inputs& inputs, LayerTotals* totals) {
   const GptqOptions options = Options(tensor);
   QEFF_RETURN_IF_ERROR(CheckFinite(tensor, begin, weights));
+  const double product_flops = static_cast<double>(weights.rows()) *
+                               static_cast<double>(weights.cols()) *
+                               static_cast<double>(weights.cols());
   if (inputs.hessian.usable() && options_.propagate) {
+    const PartWatch watch(4 * product_flops, &work_.correction);
     CorrectForGaps(inputs.hessian, inputs.gap.view(),
                    inputs.residual_gap.empty()
                        ? MatrixView<const float>()
                        : inputs.residual_gap.view().Rows(begin, weights.rows()),
                    weights, pool_);
   }
+  const PartWatch watch(kCodesProducts * product_flops, &work_.codes);
   Matrix<float> before;
   if (Keeps(tensor)) {
     before = Matrix<float>(weights.rows(), weights.cols());
@@ -202,8 +234,11 @@ GptqSolver::Inputs GptqSolver::TakeInputs(const PlannedTensor& first,
     inputs.input_scale =
         ObservedScale(statistics->magnitudes(), options_.observer);
   }
-  inputs.hessian =
-      FactorHessian(statistics->TakeHessian(), Options(first), pool_);
+  {
+    const PartWatch watch(Cube(first.cols) / 3, &work_.factor);
+    inputs.hessian =
+        FactorHessian(statistics->TakeHessian(), Options(first), pool_);
+  }
   inputs.gap = statistics->TakeInputGap();
   inputs.residual_gap = statistics->TakeResidualGap();
   return inputs;

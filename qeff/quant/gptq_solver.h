@@ -48,6 +48,18 @@ struct GptqSolverOptions {
   double damping = 0.1;
 };
 
+// Where a solver's time goes: seconds, and multiplications and additions
+// counted as two.
+struct SolverWork {
+  struct Part {
+    double seconds = 0;
+    double flops = 0;
+  };
+  Part factor;      // Hessians: their Cholesky factors
+  Part correction;  // weights for gaps
+  Part codes;       // passes over the columns, refining, writing
+};
+
 // Borrows its arguments. Not thread-safe.
 class GptqSolver : public LayerSolver {
  public:
@@ -83,6 +95,9 @@ class GptqSolver : public LayerSolver {
 
   // Multiplications and additions, counted as two, of factors and products.
   double Flops() const;
+
+  // Of what it has solved itself.
+  const SolverWork& work() const { return work_; }
 
   // Whether it writes tensor `name`, one that the plan keeps.
   bool Writes(const std::string& name) const {
@@ -146,6 +161,7 @@ class GptqSolver : public LayerSolver {
   const PlannedTensor* lm_head_ = nullptr;
   absl::optional<AwqFolds> folds_;
   BlockWeights norms_;  // of the block at hand, changed; with folds_
+  SolverWork work_;
   std::vector<LayerReport> reports_;
   std::vector<const PlannedTensor*> step_;  // solved since FinishStep
 };

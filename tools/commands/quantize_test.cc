@@ -80,6 +80,7 @@ TEST_F(QuantizeCommandTest, EveryAlgorithm) {
                 HasSubstr("calibration: 600 tokens; memory about"));
     EXPECT_THAT(outcome.out, HasSubstr("model.layers.1.mlp.down_proj"));
     EXPECT_THAT(outcome.out, HasSubstr("time: "));
+    EXPECT_THAT(outcome.out, HasSubstr("(Cholesky "));
     ASSERT_EQ(outcome.json["layers"].size(), 14u);
     const bool tunes = algorithm == "gptq,autoround";
     ASSERT_EQ(outcome.json["blocks"].size(), tunes ? 2u : 0u);

@@ -125,8 +125,15 @@ std::string FormatTimes(const CalibratedQuantizeResult& result) {
       part("forward", times.forward, whole ? estimate.walk.forward_flops : 0),
       ", ",
       part("Hessians", times.hessian, whole ? estimate.walk.hessian_flops : 0),
-      ", ", part("solver", times.solve, whole ? estimate.solver_flops : 0),
-      ", ", part("tuning", times.tune, whole ? estimate.tune_flops : 0), ", ",
+      ", ", part("solver", times.solve, 0), " (",
+      part("Cholesky", result.solver.factor.seconds,
+           result.solver.factor.flops),
+      ", ",
+      part("gaps", result.solver.correction.seconds,
+           result.solver.correction.flops),
+      ", ",
+      part("codes", result.solver.codes.seconds, result.solver.codes.flops),
+      "), ", part("tuning", times.tune, whole ? estimate.tune_flops : 0), ", ",
       part("saving", times.save, 0), "\n");
 }
 
@@ -141,10 +148,15 @@ void AddResult(const CalibratedQuantizeResult& result, Json* json) {
     blocks.push_back(block.ToJson());
   }
   (*json)["blocks"] = std::move(blocks);
-  (*json)["seconds"] = {
-      {"weights", result.times.load},     {"forward", result.times.forward},
-      {"hessians", result.times.hessian}, {"solver", result.times.solve},
-      {"tuning", result.times.tune},      {"saving", result.times.save}};
+  (*json)["seconds"] = {{"weights", result.times.load},
+                        {"forward", result.times.forward},
+                        {"hessians", result.times.hessian},
+                        {"solver", result.times.solve},
+                        {"cholesky", result.solver.factor.seconds},
+                        {"gaps", result.solver.correction.seconds},
+                        {"codes", result.solver.codes.seconds},
+                        {"tuning", result.times.tune},
+                        {"saving", result.times.save}};
   (*json)["warning"] = result.estimate.warning;
 }
 
