@@ -133,19 +133,38 @@ class Groups {
   std::vector<GroupParams> params_;  // [rows, groups]
 };
 
-// H with rows and columns in `order`, above the diagonal, and `added` on it.
+// Sets what is below the diagonal to what is above.
+void Symmetrize(Matrix<float>* h, ThreadPool& pool) {
+  constexpr int64_t kTile = 32;
+  const int64_t n = h->rows();
+  pool.ParallelFor(n, kTile, [&](int64_t begin, int64_t end, int /*thread*/) {
+    for (int64_t first = 0; first < end; first += kTile) {
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t last = std::min(r, first + kTile);
+        for (int64_t c = first; c < last; ++c) {
+          h->row(r)[c] = h->row(c)[r];
+        }
+      }
+    }
+  });
+}
+
+// The symmetric H with rows and columns in `order`, above the diagonal, and
+// `added` on it.
 Matrix<float> Ordered(const Matrix<float>& h, const std::vector<int64_t>& order,
-                      float added) {
+                      float added, ThreadPool& pool) {
+  constexpr int64_t kRowsOfTask = 16;
   const int64_t n = h.rows();
   Matrix<float> out(n, n);
-  for (int64_t r = 0; r < n; ++r) {
-    for (int64_t c = r; c < n; ++c) {
-      const int64_t i = order[static_cast<size_t>(r)];
-      const int64_t j = order[static_cast<size_t>(c)];
-      out.data()[r * n + c] = h.data()[std::min(i, j) * n + std::max(i, j)];
+  pool.ParallelFor(n, kRowsOfTask, [&](int64_t r, int64_t end, int /*thread*/) {
+    for (; r < end; ++r) {
+      const float* from = h.row(order[static_cast<size_t>(r)]);
+      for (int64_t c = r; c < n; ++c) {
+        out.row(r)[c] = from[order[static_cast<size_t>(c)]];
+      }
+      out.row(r)[r] += added;
     }
-    out.data()[r * n + r] += added;
-  }
+  });
   return out;
 }
 
@@ -193,20 +212,20 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
   const double mean_energy = MeanEnergy(hessian);
   result.dead_inputs = ReviveDeadInputs(&hessian);
   if (!std::isfinite(mean_energy)) return result;
+  Symmetrize(&hessian, pool);
   std::vector<int64_t> order = OrderOf(hessian, options.order_by_energy);
   for (int64_t i = 0; i < hessian.rows(); ++i) {
     result.energy.push_back(hessian.row(i)[i]);
   }
   for (const double step : kDampingSteps) {
     const double added = step * options.damping * mean_energy;
-    result.factor = Ordered(hessian, order, static_cast<float>(added));
+    result.factor = Ordered(hessian, order, static_cast<float>(added), pool);
     if (!FactorUpper(result.factor.view(), pool)) continue;
     result.damping = added;
     result.order = std::move(order);
     if (options.refine) {
       for (int64_t r = 0; r < hessian.rows(); ++r) {
         hessian.row(r)[r] += static_cast<float>(added);
-        for (int64_t c = 0; c < r; ++c) hessian.row(r)[c] = hessian.row(c)[r];
       }
       result.damped = std::move(hessian);
     }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -234,10 +235,10 @@ GptqSolver::Inputs GptqSolver::TakeInputs(const PlannedTensor& first,
     inputs.input_scale =
         ObservedScale(statistics->magnitudes(), options_.observer);
   }
+  Matrix<float> hessian = statistics->TakeHessian();
   {
     const PartWatch watch(Cube(first.cols) / 3, &work_.factor);
-    inputs.hessian =
-        FactorHessian(statistics->TakeHessian(), Options(first), pool_);
+    inputs.hessian = FactorHessian(std::move(hessian), Options(first), pool_);
   }
   inputs.gap = statistics->TakeInputGap();
   inputs.residual_gap = statistics->TakeResidualGap();
