@@ -102,7 +102,7 @@ void WriteTestCheckpoint(const std::string& folder,
 }
 
 void PoisonTestTensor(const std::string& folder, const std::string& name,
-                      int64_t index, DType dtype) {
+                      int64_t index, DType dtype, float value) {
   const std::string path = folder + "/model.safetensors";
   std::string bytes = ReadTestFile(path);
   uint64_t header = 0;
@@ -114,11 +114,11 @@ void PoisonTestTensor(const std::string& folder, const std::string& name,
   QEFF_CHECK(at < header);
   const uint64_t begin =
       std::strtoull(bytes.c_str() + at + kOffsets.size(), nullptr, 10);
-  std::string nan;
-  AppendElement(std::nanf(""), dtype, &nan);
+  std::string element;
+  AppendElement(value, dtype, &element);
   bytes.replace(sizeof(header) + header + begin +
                     static_cast<uint64_t>(index) * DTypeBytes(dtype),
-                nan.size(), nan);
+                element.size(), element);
   WriteTestFile(path, bytes);
 }
 

@@ -8,6 +8,7 @@
 #define QEFF_IO_IO_TESTUTIL_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -51,10 +52,11 @@ void WriteTestCheckpoint(const std::string& folder,
                          const std::vector<TestTensor>& tensors,
                          DType dtype = DType::kF32);
 
-// Makes element `index` of tensor `name`, of type `dtype`, in the
-// model.safetensors of `folder` NaN. Its header must hold no spaces.
+// Sets element `index` of tensor `name`, of type `dtype`, in the
+// model.safetensors of `folder`, whose header must hold no spaces.
 void PoisonTestTensor(const std::string& folder, const std::string& name,
-                      int64_t index, DType dtype = DType::kBF16);
+                      int64_t index, DType dtype = DType::kBF16,
+                      float value = std::numeric_limits<float>::quiet_NaN());
 
 }  // namespace qeff
 

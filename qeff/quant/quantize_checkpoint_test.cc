@@ -305,13 +305,15 @@ TEST(QuantizeCheckpoint, NanAndInfinityNameTensorAndIndexAndLeaveNothing) {
                         {NAN, "q4_0", Rounding::kRange},
                         {1e6f, "q4_0", Rounding::kRange},
                         {NAN, "mxfp4", Rounding::kRange}};
+  std::vector<float> gate;
+  const std::string folder = TinyLlama(kManyRows, &gate);
   for (const auto& [value, scheme, rounding] : cases) {
-    std::vector<float> gate;
-    TinyLlama(kManyRows, &gate);
     // In the last piece and the one before: the earlier one is reported.
-    gate[static_cast<size_t>(39'000 * 32 + 5)] = value;
-    gate[static_cast<size_t>(33'000 * 32 + 7)] = value;
-    const TestModel model(TinyLlama(kManyRows, &gate));
+    for (const int64_t index : {39'000 * 32 + 5, 33'000 * 32 + 7}) {
+      PoisonTestTensor(folder, "model.layers.0.mlp.gate_proj.weight", index,
+                       DType::kF32, value);
+    }
+    const TestModel model(folder);
     QuantizeOptions options = OptionsFor(scheme);
     options.rounding = rounding;
     const auto plan = model.Plan(options);
