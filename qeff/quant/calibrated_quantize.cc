@@ -78,18 +78,20 @@ std::string SampleWarning(const QuantizePlan& plan, const TokenSample& sample) {
 // Multiplications and additions in float32 a second, as fast as they go at
 // present: other work of a moment does not count.
 double MeasureFlops(ThreadPool& pool) {
-  constexpr int64_t kSize = 768;
+  constexpr int64_t kSize = 384;
   Matrix<float> a(kSize, kSize), b(kSize, kSize), c(kSize, kSize);
   SgemmArgs args;
   args.a = a.view();
   args.b = b.view();
   args.c = c.view();
-  double best = 1;
-  constexpr int kRuns = 12;
-  for (int i = 0; i < kRuns; ++i) {
+  constexpr double kSeconds = 0.05;
+  double best = 1, spent = 0;
+  while (spent < kSeconds) {
     const absl::Time start = absl::Now();
     Sgemm(args, pool);
-    best = std::min(best, absl::ToDoubleSeconds(absl::Now() - start));
+    const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    best = std::min(best, seconds);
+    spent += std::max(seconds, kSeconds / 100);
   }
   return 2.0 * kSize * kSize * kSize / std::max(best, 1e-6);
 }
