@@ -35,7 +35,7 @@ constexpr char kAutoround[] = "autoround";
 constexpr size_t kMostJournalBytes = size_t{64} << 20;
 
 // Changes with this code's results: work of another version is not resumed.
-constexpr int kJournalVersion = 3;
+constexpr int kJournalVersion = 4;
 
 std::string PlanFingerprint(const QuantizePlan& plan) {
   std::string text = plan.config.dump();

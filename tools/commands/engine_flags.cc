@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/types/optional.h"
 #include "qeff/calibration/cached_keys.h"
 #include "qeff/calibration/token_sampler.h"
 #include "qeff/util/status.h"
@@ -57,18 +55,14 @@ absl::Status EngineFlags::CalibrateKeys(
     const PortableTokenizer& tokenizer, ThreadPool* pool,
     CompileOptions* options) const {
   if (calibration_.empty()) return absl::OkStatus();
-  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> text,
-                        ReadTextTokens(calibration_, tokenizer));
-  QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
-                        LeadingToken(tokenizer));
-  SampleOptions sample;
-  sample.tokens = kCalibrationTokens;
-  sample.sequence_length =
+  SampleOptions sampling;
+  sampling.tokens = kCalibrationTokens;
+  sampling.sequence_length =
       std::min(model->spec().max_positions, kCalibrationLength);
-  QEFF_ASSIGN_OR_RETURN(const TokenSample tokens,
-                        SampleTokens(text, bos, sample), calibration_);
+  QEFF_ASSIGN_OR_RETURN(const TokenSample sample,
+                        SampleTextTokens(calibration_, tokenizer, sampling));
   QEFF_ASSIGN_OR_RETURN(options->cached_keys,
-                        CalibrateCachedKeys(std::move(model), tokens, *pool));
+                        CalibrateCachedKeys(std::move(model), sample, *pool));
   return absl::OkStatus();
 }
 

@@ -227,18 +227,12 @@ class QuantizeCommand : public Command {
   absl::StatusOr<TokenSample> Sample(const Transformer& model) const {
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           LoadTokenizer(model));
-    QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                          ReadTextTokens(calibration_, *tokenizer));
-    QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
-                          LeadingToken(*tokenizer));
     SampleOptions options = sample_;
     if (options.sequence_length == 0) {
       options.sequence_length =
           std::min(model.spec().max_positions, kDefaultSequenceLength);
     }
-    QEFF_ASSIGN_OR_RETURN(TokenSample sample,
-                          SampleTokens(tokens, bos, options), calibration_);
-    return sample;
+    return SampleTextTokens(calibration_, *tokenizer, options);
   }
 
   // Null where a plan is all that is wanted, which needs no weights.

@@ -27,19 +27,13 @@ std::string Gigabytes(uint64_t bytes) {
 
 std::string SchemeHelp() {
   return "intB with one scale a row, or intB_gN with one scale a group of N "
-         "weights "
-         "of a row: int8, int4_g128, int2_g32, ... B is 2 to 8, N a multiple "
-         "of 8 "
-         "up to 65536. w8a8 is int8 whose inputs are rounded to 8 bits, too, "
-         "with a "
-         "scale of each token; w8a8_static with one scale, which needs "
-         "--calibration. nf4, nf4_gN, fp8_e4m3, mxfp4, mxfp6 and mxint8 are "
-         "floats "
-         "of few bits and OCP's microscaling formats. q8_0, q4_0, q4_k, q5_k "
-         "and "
-         "q6_k are blocks of ggml, which export writes into a GGUF file as "
-         "they "
-         "are.";
+         "weights of a row: int8, int4_g128, int2_g32, ... B is 2 to 8, N a "
+         "multiple of 8 up to 65536. w8a8 is int8 whose inputs are rounded "
+         "to 8 bits, too, with a scale of each token; w8a8_static with one "
+         "scale, which needs --calibration. nf4, nf4_gN, fp8_e4m3, mxfp4, "
+         "mxfp6 and mxint8 are floats of few bits and OCP's microscaling "
+         "formats. q8_0, q4_0, q4_k, q5_k and q6_k are blocks of ggml, "
+         "which export writes into a GGUF file as they are.";
 }
 
 Json PlanJson(const QuantizePlan& plan) {

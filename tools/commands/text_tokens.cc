@@ -38,4 +38,16 @@ absl::StatusOr<std::vector<int32_t>> ReadTextTokens(
   return tokens;
 }
 
+absl::StatusOr<TokenSample> SampleTextTokens(const std::string& path,
+                                             const PortableTokenizer& tokenizer,
+                                             const SampleOptions& options) {
+  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                        ReadTextTokens(path, tokenizer));
+  QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
+                        LeadingToken(tokenizer));
+  QEFF_ASSIGN_OR_RETURN(TokenSample sample, SampleTokens(tokens, bos, options),
+                        path);
+  return sample;
+}
+
 }  // namespace qeff

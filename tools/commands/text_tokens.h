@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "qeff/calibration/token_sampler.h"
 #include "qeff/tokenizer/portable_tokenizer.h"
 
 namespace qeff {
@@ -24,6 +25,12 @@ absl::StatusOr<absl::optional<int32_t>> LeadingToken(
 // the tokenizer.
 absl::StatusOr<std::vector<int32_t>> ReadTextTokens(
     const std::string& path, const PortableTokenizer& tokenizer);
+
+// SampleTokens of that file, with the token that texts begin with. Errors:
+// those of both; the message names the file.
+absl::StatusOr<TokenSample> SampleTextTokens(const std::string& path,
+                                             const PortableTokenizer& tokenizer,
+                                             const SampleOptions& options);
 
 }  // namespace qeff
 
