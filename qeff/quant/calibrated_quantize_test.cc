@@ -170,7 +170,7 @@ TEST_F(CalibratedQuantizeTest, SameBytesForThreadsAndMemory) {
   CalibratedQuantizeOptions options;
   bool spilled = false;
   uint64_t needed = 0;
-  options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
+  options.planned = [&](const RunEstimate& estimate) {
     spilled = estimate.walk.spill;
     needed = estimate.walk.peak_bytes;
   };
@@ -311,7 +311,7 @@ TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
     int64_t done = -1;
     options = Resuming();
     options.solver.folds = FoldSearch::kAwq;
-    options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
+    options.planned = [&](const RunEstimate& estimate) {
       done = estimate.steps_done;
     };
     const auto result = Quantize(output, options);
@@ -506,7 +506,7 @@ TEST_F(CalibratedQuantizeTest, SkipsBadTensors) {
                         "finite; --skip_bad_tensors"));
 
   CalibratedQuantizeOptions options;
-  options.skip_bad_inputs = true;
+  options.allow_bad_inputs = true;
   int checks = 0, last = 0;
   options.check = [&]() -> absl::Status {
     return ++checks == last ? absl::CancelledError("stop") : absl::OkStatus();

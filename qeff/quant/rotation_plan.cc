@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "qeff/quant/hadamard.h"
-#include "qeff/quant/model_fingerprint.h"
+#include "qeff/io/model_fingerprint.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/util/status.h"
 

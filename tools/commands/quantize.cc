@@ -253,7 +253,7 @@ class QuantizeCommand : public Command {
   // But for the steps.
   CalibratedQuantizeOptions RunOptions() const {
     CalibratedQuantizeOptions options;
-    options.skip_bad_inputs = skip_bad_tensors_;
+    options.allow_bad_inputs = skip_bad_tensors_;
     options.memory_limit_bytes = memory_limit_;
     options.unfinished = resume_    ? PartialWork::kResume
                          : restart_ ? PartialWork::kRestart
@@ -283,7 +283,7 @@ class QuantizeCommand : public Command {
     // AddChoice has checked the name.
     QEFF_ASSIGN_OR_RETURN(options.solver.observer, ParseObserver(observer_));
     options.check = [&] { return interrupt.Check(); };
-    options.planned = [&](const CalibratedQuantizeEstimate& estimate) {
+    options.planned = [&](const RunEstimate& estimate) {
       std::fprintf(env.out, "%s",
                    FormatEstimate(estimate, sample.tokens).c_str());
       std::fflush(env.out);

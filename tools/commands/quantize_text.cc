@@ -83,8 +83,7 @@ std::string BadInputsWarning(const std::vector<LayerReport>& layers) {
                       "rounded without them\n");
 }
 
-std::string FormatEstimate(const CalibratedQuantizeEstimate& estimate,
-                           int64_t tokens) {
+std::string FormatEstimate(const RunEstimate& estimate, int64_t tokens) {
   const WalkPlan& walk = estimate.walk;
   std::string text = absl::StrCat(
       "calibration: ", tokens, " tokens; memory about ",
@@ -111,7 +110,7 @@ std::string FormatTimes(const CalibratedQuantizeResult& result) {
     }
     return text;
   };
-  const CalibratedQuantizeEstimate& estimate = result.estimate;
+  const RunEstimate& estimate = result.estimate;
   // Rates are of whole runs.
   const bool whole = estimate.steps_done == 0;
   return absl::StrCat(

@@ -30,8 +30,7 @@ std::string SkippedWarning(const QuantizePlan& plan);
 std::string BadInputsWarning(const std::vector<LayerReport>& layers);
 
 // What a run on `tokens` tokens will take.
-std::string FormatEstimate(const CalibratedQuantizeEstimate& estimate,
-                           int64_t tokens);
+std::string FormatEstimate(const RunEstimate& estimate, int64_t tokens);
 
 // What its parts took, and their rates.
 std::string FormatTimes(const CalibratedQuantizeResult& result);

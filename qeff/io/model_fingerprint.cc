@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "qeff/quant/model_fingerprint.h"
+#include "qeff/io/model_fingerprint.h"
 
 #include <algorithm>
 

@@ -2,8 +2,8 @@
 //
 // Telling models apart without reading them: for work that is resumed.
 
-#ifndef QEFF_QUANT_MODEL_FINGERPRINT_H_
-#define QEFF_QUANT_MODEL_FINGERPRINT_H_
+#ifndef QEFF_IO_MODEL_FINGERPRINT_H_
+#define QEFF_IO_MODEL_FINGERPRINT_H_
 
 #include <string>
 
@@ -22,4 +22,4 @@ absl::StatusOr<std::string> ModelFingerprint(const Checkpoint& checkpoint);
 
 }  // namespace qeff
 
-#endif  // QEFF_QUANT_MODEL_FINGERPRINT_H_
+#endif  // QEFF_IO_MODEL_FINGERPRINT_H_
