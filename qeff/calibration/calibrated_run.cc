@@ -22,9 +22,6 @@
 namespace qeff {
 namespace {
 
-// Of a kept tensor that are copied at a time.
-constexpr size_t kCopyBytes = size_t{4} << 20;
-
 constexpr size_t kMostJournalBytes = size_t{64} << 20;
 
 std::string SampleFingerprint(const TokenSample& sample) {
@@ -148,7 +145,8 @@ class Run {
         result_.times, WalkBlocks(model_, sample_, result_.estimate.walk,
                                   journal_.get(), work_.solver, walk, pool_));
     for (const std::string& name : work_.copied) {
-      QEFF_RETURN_IF_ERROR(Copy(name));
+      QEFF_RETURN_IF_ERROR(CopyTensor(model_.checkpoint(), name, options_.check,
+                                      writer_.get()));
     }
     const Checkpoint& checkpoint = model_.checkpoint();
     QEFF_ASSIGN_OR_RETURN(const auto files, ReadOtherFiles(checkpoint));
@@ -172,18 +170,6 @@ class Run {
     const double steps = static_cast<double>(model_.spec().num_layers +
                                              (estimate.walk.lm_head ? 1 : 0));
     estimate.seconds *= 1 - static_cast<double>(estimate.steps_done) / steps;
-  }
-
-  absl::Status Copy(const std::string& name) {
-    QEFF_ASSIGN_OR_RETURN(const TensorView view, model_.checkpoint().Get(name));
-    for (size_t begin = 0; begin < view.bytes.size(); begin += kCopyBytes) {
-      if (options_.check) QEFF_RETURN_IF_ERROR(options_.check());
-      TensorView part = view;
-      part.bytes = view.bytes.subspan(begin, kCopyBytes);
-      QEFF_RETURN_IF_ERROR(writer_->Write(name, begin, part.bytes));
-      model_.checkpoint().Release(part);
-    }
-    return absl::OkStatus();
   }
 
   const Transformer& model_;

@@ -40,6 +40,7 @@ InputStatistics::InputStatistics(int64_t features,
     : features_(features),
       hessian_(options.hessian),
       abs_sums_(static_cast<size_t>(features)),
+      square_sums_(static_cast<size_t>(features)),
       abs_maxima_(static_cast<size_t>(features)) {
   if (options.magnitudes) magnitudes_.emplace();
   if (options.sampled_rows > 0) {
@@ -60,7 +61,9 @@ void InputStatistics::Add(MatrixView<const float> rows, ThreadPool& pool) {
                        for (int64_t j = begin; j < end; ++j) {
                          const float magnitude = std::abs(x[j]);
                          const size_t i = static_cast<size_t>(j);
-                         abs_sums_[i] += static_cast<double>(magnitude);
+                         const double value = static_cast<double>(magnitude);
+                         abs_sums_[i] += value;
+                         square_sums_[i] += value * value;
                          abs_maxima_[i] = std::max(abs_maxima_[i], magnitude);
                        }
                      }

@@ -39,8 +39,10 @@ class InputStatistics {
   // Whether all values were finite.
   bool finite() const { return finite_; }
 
-  // Of feature j: sum of |x_j|, and the largest |x_j|; 0 without rows.
+  // Of feature j: sums of |x_j| and of x_j^2, and the largest |x_j|; 0 without
+  // rows.
   const std::vector<double>& abs_sums() const { return abs_sums_; }
+  const std::vector<double>& square_sums() const { return square_sums_; }
   const std::vector<float>& abs_maxima() const { return abs_maxima_; }
 
   // Preconditions (checked): counted.
@@ -80,6 +82,7 @@ class InputStatistics {
   int64_t rows_ = 0;
   bool finite_ = true;
   std::vector<double> abs_sums_;
+  std::vector<double> square_sums_;
   std::vector<float> abs_maxima_;
   absl::optional<MagnitudeHistogram> magnitudes_;
   absl::optional<RowSample> sample_;

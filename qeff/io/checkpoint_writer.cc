@@ -21,6 +21,9 @@
 namespace qeff {
 namespace {
 
+// Of a tensor that are copied at a time.
+constexpr size_t kCopyBytes = size_t{4} << 20;
+
 constexpr uint64_t kMaxOtherFileBytes = uint64_t{256} << 20;
 
 // Where a tensor lies, and how much of it has arrived.
@@ -250,6 +253,20 @@ absl::StatusOr<std::unique_ptr<CheckpointWriter>> CheckpointWriter::CreateIn(
       std::move(folder), std::move(tensors), std::move(layout), options);
   QEFF_RETURN_IF_ERROR(writer->Reserve());
   return std::unique_ptr<CheckpointWriter>(std::move(writer));
+}
+
+absl::Status CopyTensor(const Checkpoint& checkpoint, const std::string& name,
+                        const std::function<absl::Status()>& check,
+                        CheckpointWriter* writer) {
+  QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint.Get(name));
+  for (size_t begin = 0; begin < view.bytes.size(); begin += kCopyBytes) {
+    if (check) QEFF_RETURN_IF_ERROR(check());
+    TensorView part = view;
+    part.bytes = view.bytes.subspan(begin, kCopyBytes);
+    QEFF_RETURN_IF_ERROR(writer->Write(name, begin, part.bytes));
+    checkpoint.Release(part);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<CheckpointWriter::ExtraFile>> ReadOtherFiles(

@@ -101,6 +101,13 @@ class CheckpointWriter {
                               const std::vector<ExtraFile>& extra) = 0;
 };
 
+// Copies tensor `name` of `checkpoint` as it is, in pieces, and lets go of its
+// pages. `check` is called before each piece, and its error returned; may be
+// null. Errors: those of Checkpoint::Get and CheckpointWriter::Write.
+absl::Status CopyTensor(const Checkpoint& checkpoint, const std::string& name,
+                        const std::function<absl::Status()>& check,
+                        CheckpointWriter* writer);
+
 // Reads the other files of `checkpoint` (tokenizer etc., at most 256 MiB each)
 // to hand them on to a writer.
 absl::StatusOr<std::vector<CheckpointWriter::ExtraFile>> ReadOtherFiles(

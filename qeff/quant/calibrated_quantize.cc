@@ -109,6 +109,9 @@ class Work {
         {"propagate", options_.solver.propagate},
         {"damping", options_.solver.damping},
         {kAutoround, options_.autoround_iterations}};
+    if (options_.solver.pruner.has_value()) {
+      description["pruner"] = options_.solver.pruner->name;
+    }
     if (options_.allow_bad_inputs) description["skip_bad_inputs"] = true;
     return description;
   }

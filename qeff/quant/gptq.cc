@@ -182,14 +182,28 @@ int64_t ReviveDeadInputs(Matrix<float>* h) {
   return dead;
 }
 
-std::vector<int64_t> OrderOf(const Matrix<float>& h, bool by_energy) {
+std::vector<int64_t> OrderOf(const Matrix<float>& h,
+                             const GptqOptions& options) {
   const int64_t n = h.rows();
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  if (by_energy) {
-    std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t j) {
-      return h.data()[i * n + i] > h.data()[j * n + j];
+  const int64_t size = options.order_group;
+  const int64_t count = (n + size - 1) / size;
+  std::vector<int64_t> groups(static_cast<size_t>(count));
+  std::iota(groups.begin(), groups.end(), int64_t{0});
+  if (options.order_by_energy) {
+    // Of the last, which may be shorter, what it has.
+    std::vector<double> energy(groups.size());
+    for (int64_t i = 0; i < n; ++i) {
+      energy[static_cast<size_t>(i / size)] += h.data()[i * n + i];
+    }
+    std::stable_sort(groups.begin(), groups.end(), [&](int64_t i, int64_t j) {
+      return energy[static_cast<size_t>(i)] > energy[static_cast<size_t>(j)];
     });
+  }
+  std::vector<int64_t> order;
+  order.reserve(static_cast<size_t>(n));
+  for (const int64_t group : groups) {
+    const int64_t end = std::min(n, (group + 1) * size);
+    for (int64_t i = group * size; i < end; ++i) order.push_back(i);
   }
   return order;
 }
@@ -213,7 +227,7 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
   result.dead_inputs = ReviveDeadInputs(&hessian);
   if (!std::isfinite(mean_energy)) return result;
   Symmetrize(&hessian, pool);
-  std::vector<int64_t> order = OrderOf(hessian, options.order_by_energy);
+  std::vector<int64_t> order = OrderOf(hessian, options);
   for (int64_t i = 0; i < hessian.rows(); ++i) {
     result.energy.push_back(hessian.row(i)[i]);
   }

@@ -35,6 +35,9 @@ struct GptqOptions {
   // Columns in falling order of their inputs' energy; else as they come. Small
   // models need it: without, they end up worse than rounding.
   bool order_by_energy = true;
+  // Columns [i * order_group, (i + 1) * order_group) stay together, in their
+  // order.
+  int order_group = 1;
   // False: rounding to nearest, for which the Hessian says what it loses.
   bool propagate = true;
   // Tries SearchGroupParams with the Hessian's diagonal beside the parameters
@@ -79,7 +82,8 @@ struct GptqResult : GptqLosses {
 absl::Status CheckFinite(MatrixView<const float> weights);
 
 // Codes of `weights` [rows, cols] = [out, in features], which may be some rows
-// of a matrix. Errors: kDataLoss naming the first weight that is NaN or
+// of a matrix. Weights that are exactly 0 were removed by pruning and stay 0.
+// Errors: kDataLoss naming the first weight that is NaN or
 // infinite. Precondition (checked): the sizes.
 //
 // With H = R R^T (FactorUpper) the loss is the sum over columns j of

@@ -136,7 +136,9 @@ class GptqRefiner {
       for (const int64_t c : order_) {
         const auto& group = params[c / groups.group_elems()];
         const float value = weights[c] - left[c];
-        const float wanted = value + slope[c] / hessian_.row(c)[c];
+        // What was removed stays so.
+        const float wanted =
+            weights[c] == 0 ? 0 : value + slope[c] / hessian_.row(c)[c];
         const uint8_t code = groups.Code(wanted, group);
         saturated += groups.Saturates(wanted, code, group);
         if (code == codes[c]) continue;

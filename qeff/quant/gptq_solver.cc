@@ -12,6 +12,7 @@
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/quant/gap_correction.h"
+#include "qeff/quant/kept_zeros.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/quant/solve_rows.h"
 #include "qeff/util/check.h"
@@ -109,10 +110,12 @@ uint64_t GptqSolver::MemoryBytes() const {
 }
 
 double GptqSolver::Flops() const {
+  const double pruning =
+      options_.pruner.has_value() ? options_.pruner->products : 0;
   double flops = 0;
   for (const auto& tensor : tensors_) {
     const double cols = static_cast<double>(tensor.second->cols);
-    flops += (4 + kCodesProducts) * cols * cols *
+    flops += (4 + kCodesProducts + pruning) * cols * cols *
              static_cast<double>(tensor.second->rows);
   }
   return flops;
@@ -136,6 +139,9 @@ GptqOptions GptqSolver::Options(const PlannedTensor& tensor) const {
   options.scale_dtype = tensor.scale_dtype();
   options.damping = options_.damping;
   options.propagate = options_.propagate;
+  if (options_.pruner.has_value()) {
+    options.order_group = options_.pruner->order_group;
+  }
   return options;
 }
 
@@ -154,6 +160,26 @@ absl::Status GptqSolver::WriteRows(const PlannedTensor& tensor, int64_t begin,
       });
 }
 
+void GptqSolver::Correct(const PlannedTensor& tensor, int64_t begin,
+                         MatrixView<float> weights, const Inputs& inputs) {
+  const double product_flops = static_cast<double>(weights.rows()) *
+                               static_cast<double>(weights.cols()) *
+                               static_cast<double>(weights.cols());
+  const double products =
+      4 + (options_.pruner.has_value() ? options_.pruner->products : 0);
+  const PartWatch watch(products * product_flops, &work_.correction);
+  const KeptZeros zeros(weights);
+  CorrectForGaps(inputs.hessian, inputs.gap.view(),
+                 inputs.residual_gap.empty()
+                     ? MatrixView<const float>()
+                     : inputs.residual_gap.view().Rows(begin, weights.rows()),
+                 weights, pool_);
+  zeros.Restore(inputs.hessian.damped.view(), weights, pool_);
+  if (options_.pruner.has_value()) {
+    options_.pruner->prune(tensor, inputs.hessian, weights);
+  }
+}
+
 absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                                    MatrixView<float> weights,
                                    const Inputs& inputs, LayerTotals* totals) {
@@ -163,12 +189,7 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                                static_cast<double>(weights.cols()) *
                                static_cast<double>(weights.cols());
   if (inputs.hessian.usable() && options_.propagate) {
-    const PartWatch watch(4 * product_flops, &work_.correction);
-    CorrectForGaps(inputs.hessian, inputs.gap.view(),
-                   inputs.residual_gap.empty()
-                       ? MatrixView<const float>()
-                       : inputs.residual_gap.view().Rows(begin, weights.rows()),
-                   weights, pool_);
+    Correct(tensor, begin, weights, inputs);
   }
   const PartWatch watch(kCodesProducts * product_flops, &work_.codes);
   Matrix<float> before;

@@ -34,6 +34,20 @@
 
 namespace qeff {
 
+// Removes weights of a layer before what is left is quantized.
+struct RowPruner {
+  // What it does, for the run's description.
+  std::string name;
+  // GptqOptions::order_group, and what it takes, times rows cols^2 of a layer.
+  int order_group = 1;
+  double products = 0;
+  // Sets some of `weights` [rows, cols] to 0, and may change the others. The
+  // Hessian is usable.
+  std::function<void(const PlannedTensor& tensor,
+                     const FactoredHessian& hessian, MatrixView<float> weights)>
+      prune;
+};
+
 struct GptqSolverOptions {
   // Scales that are folded in first (awq_folds.h).
   absl::optional<FoldSearch> folds;
@@ -46,6 +60,9 @@ struct GptqSolverOptions {
   // and the refined codes from fitting the sample. 0.1 and 0.2 measured alike,
   // 0.02 worse.
   double damping = 0.1;
+  // Prunes as well; needs `propagate`. A layer without a usable Hessian stays
+  // dense.
+  absl::optional<RowPruner> pruner;
 };
 
 // Where a solver's time goes: seconds, and multiplications and additions
@@ -137,6 +154,9 @@ class GptqSolver : public LayerSolver {
   absl::Status SolveRows(const PlannedTensor& tensor, int64_t begin,
                          MatrixView<float> weights, const Inputs& inputs,
                          LayerTotals* totals);
+  // Makes up for gaps and prunes. Weights that are 0 stay 0.
+  void Correct(const PlannedTensor& tensor, int64_t begin,
+               MatrixView<float> weights, const Inputs& inputs);
   // Writes what no row has, and reports.
   absl::Status Finish(const PlannedTensor& tensor, const Inputs& inputs,
                       const LayerTotals& totals);

@@ -77,7 +77,8 @@ class GptqLayer {
   }
 
   // Losses are not finite when a sum overflowed. `propagate`: GPTQ, else
-  // rounding to nearest.
+  // rounding to nearest. Weights that are exactly 0 are always rounded: they
+  // were removed, and stay so where the groups have a 0.
   template <class Groups>
   GptqSweep Quantize(const Groups& groups, bool propagate) {
     const size_t rows = static_cast<size_t>(weights_.rows());
@@ -130,7 +131,8 @@ class GptqLayer {
       const float* factor = factor_.row(begin + j) + begin;
       const float w = weights[j];
       const typename Groups::Params& params = row_groups[group_[position]];
-      const float wanted = propagate ? w + carried[j] * inverse_[position] : w;
+      const float wanted =
+          propagate && w != 0 ? w + carried[j] * inverse_[position] : w;
       const uint8_t code = groups.Code(wanted, params);
       const float d = w - groups.Value(code, params);
       codes[j] = code;

@@ -64,12 +64,12 @@ double SquaredError(MatrixView<const float> x, MatrixView<const float> d,
 class Measurement {
  public:
   Measurement(std::shared_ptr<const Transformer> model,
-              absl::Span<const QuantScheme> schemes, const TokenSample& sample,
+              const LayerChange& change, const TokenSample& sample,
               const SensitivityOptions& options,
               std::vector<LayerGroup>* groups, ThreadPool& pool)
       : model_(std::move(model)),
         spec_(model_->spec()),
-        schemes_(schemes),
+        change_(change),
         sample_(sample),
         options_(options),
         groups_(*groups),
@@ -190,7 +190,8 @@ class Measurement {
       QEFF_ASSIGN_OR_RETURN(LinearWeights weights,
                             model_->LoadLinear(module.block, module.role));
       AddErrors(*group.tensors[m], weights.weight, &group);
-      Round(*group.tensors[m], Measured(group), weights.weight.view());
+      change_(*group.tensors[m], Measured(group).scheme, InputsOf(group),
+              weights.weight.view());
       QEFF_RETURN_IF_ERROR(block->SetLinear(module, weights, pool_));
     }
     const int64_t row = static_cast<int64_t>(index) * x_.rows();
@@ -211,10 +212,8 @@ class Measurement {
     return group.choices[group.measured];
   }
 
-  void Round(const PlannedTensor& tensor, const LayerGroup::Choice& choice,
-             MatrixView<float> weights) {
-    const QuantScheme& scheme = schemes_[choice.scheme];
-    RoundWeights(scheme, ScaleDType(scheme, tensor.dtype), weights, pool_);
+  MatrixView<const float> InputsOf(const LayerGroup& group) const {
+    return inputs_[static_cast<size_t>(group.inputs)].view();
   }
 
   void AddErrors(const PlannedTensor& tensor, const Matrix<float>& weights,
@@ -223,13 +222,12 @@ class Measurement {
     const Matrix<float> sample = SampleRows(weights.view(), rows);
     for (LayerGroup::Choice& choice : group->choices) {
       Matrix<float> left = Copy(sample.view());
-      Round(tensor, choice, left.view());
+      change_(tensor, choice.scheme, InputsOf(*group), left.view());
       for (size_t i = 0; i < left.span().size(); ++i) {
         left.data()[i] -= sample.data()[i];
       }
       choice.error +=
-          SquaredError(inputs_[static_cast<size_t>(group->inputs)].view(),
-                       left.view(), pool_) *
+          SquaredError(InputsOf(*group), left.view(), pool_) *
           static_cast<double>(weights.rows()) / static_cast<double>(rows);
     }
   }
@@ -298,7 +296,7 @@ class Measurement {
 
   std::shared_ptr<const Transformer> model_;
   const TransformerSpec& spec_;
-  absl::Span<const QuantScheme> schemes_;
+  const LayerChange& change_;
   const TokenSample& sample_;
   const SensitivityOptions& options_;
   std::vector<LayerGroup>& groups_;
@@ -336,20 +334,34 @@ TokenSample SensitivitySample(const Transformer& model,
   return some;
 }
 
+absl::Status MeasureChanges(std::shared_ptr<const Transformer> model,
+                            const LayerChange& change,
+                            const TokenSample& sample,
+                            const SensitivityOptions& options,
+                            std::vector<LayerGroup>* groups, ThreadPool& pool) {
+  QEFF_CHECK(model != nullptr && !sample.sequences.empty());
+  for (const std::vector<int32_t>& sequence : sample.sequences) {
+    QEFF_RETURN_IF_ERROR(model->CheckTokens(sequence));
+  }
+  return GuardMemory([&] {
+    return Measurement(std::move(model), change, sample, options, groups, pool)
+        .Run();
+  });
+}
+
 absl::Status MeasureSensitivities(std::shared_ptr<const Transformer> model,
                                   absl::Span<const QuantScheme> schemes,
                                   const TokenSample& sample,
                                   const SensitivityOptions& options,
                                   std::vector<LayerGroup>* groups,
                                   ThreadPool& pool) {
-  QEFF_CHECK(model != nullptr && !sample.sequences.empty());
-  for (const std::vector<int32_t>& sequence : sample.sequences) {
-    QEFF_RETURN_IF_ERROR(model->CheckTokens(sequence));
-  }
-  return GuardMemory([&] {
-    return Measurement(std::move(model), schemes, sample, options, groups, pool)
-        .Run();
-  });
+  const LayerChange round = [&](const PlannedTensor& tensor, size_t scheme,
+                                MatrixView<const float> /*inputs*/,
+                                MatrixView<float> weights) {
+    RoundWeights(schemes[scheme], ScaleDType(schemes[scheme], tensor.dtype),
+                 weights, pool);
+  };
+  return MeasureChanges(std::move(model), round, sample, options, groups, pool);
 }
 
 }  // namespace qeff

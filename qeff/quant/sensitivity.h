@@ -50,12 +50,26 @@ inline constexpr uint64_t kSensitivityBytes = uint64_t{512} << 20;
 TokenSample SensitivitySample(const Transformer& model,
                               const TokenSample& sample);
 
+// Changes `weights` [out, in], all rows of a layer or some of them, to what
+// choice `scheme` makes of them. `inputs` [tokens, in] are the layer's in the
+// original model.
+using LayerChange = std::function<void(
+    const PlannedTensor& tensor, size_t scheme, MatrixView<const float> inputs,
+    MatrixView<float> weights)>;
+
 // Fills in errors, costs and divergences of `groups` (FindLayerGroups). One
 // block is in memory at a time; every set of hidden states goes through it, so
 // that reading and packing weights costs no more than one forward. The same
 // bits for any number of threads. Errors: kDataLoss when a cost is not finite,
 // naming the layer; those of reading the model, of options.check and of scratch
 // files.
+absl::Status MeasureChanges(std::shared_ptr<const Transformer> model,
+                            const LayerChange& change,
+                            const TokenSample& sample,
+                            const SensitivityOptions& options,
+                            std::vector<LayerGroup>* groups, ThreadPool& pool);
+
+// The same, where a choice is one of `schemes` to round to (RoundWeights).
 absl::Status MeasureSensitivities(std::shared_ptr<const Transformer> model,
                                   absl::Span<const QuantScheme> schemes,
                                   const TokenSample& sample,

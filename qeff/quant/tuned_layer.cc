@@ -37,7 +37,8 @@ QEFF_VECTOR_CLONES void RenderGroup(const float* steps, int64_t count,
 }
 
 // Moves the steps, between 0 and `most` rounded, and returns the gradient in
-// the scale before.
+// the scale before. A step that is exactly that of 0 is a weight that was
+// removed, and stays.
 QEFF_VECTOR_CLONES float MoveGroup(const float* gradient, int64_t count,
                                    float zero, float most, float rate,
                                    float* steps) {
@@ -46,10 +47,12 @@ QEFF_VECTOR_CLONES float MoveGroup(const float* gradient, int64_t count,
   const auto move = [&](int64_t c, int64_t lane) {
     const float g = gradient[c];
     float step = steps[c];
+    const bool removed = step == zero;
     sums[lane] += g * (((step + kRound) - kRound) - zero);
     step -= g > 0 ? rate : g < 0 ? -rate : 0.0f;
     step = step < -0.49f ? -0.49f : step;
-    steps[c] = step > most ? most : step;
+    step = step > most ? most : step;
+    steps[c] = removed ? zero : step;
   };
   int64_t c = 0;
   for (; c + kLanes <= count; c += kLanes) {

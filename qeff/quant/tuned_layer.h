@@ -47,7 +47,8 @@ class TunedLayer {
   // What row `row` stands for, as a reader of the file computes it.
   void Render(int64_t row, float* weights) const;
 
-  // Steps move by `code_rate` against the sign of their gradients, scales by
+  // But for weights that are exactly 0, which stay so, steps move by
+  // `code_rate` against the sign of their gradients, scales by
   // `scale_rate` times what they began with, neither through 0 nor to less
   // than a quarter of that. `gradient`: of a loss in the row's weights.
   void Update(int64_t row, const float* gradient, float code_rate,

@@ -18,6 +18,7 @@ std::unique_ptr<Command> MakeEmbedCommand();
 std::unique_ptr<Command> MakeLogitsCommand();
 std::unique_ptr<Command> MakeGenerateCommand();
 std::unique_ptr<Command> MakeEvalCommand();
+std::unique_ptr<Command> MakePruneCommand();
 std::unique_ptr<Command> MakeQuantizeCommand();
 std::unique_ptr<Command> MakeCompileCommand();
 std::unique_ptr<Command> MakeExportCommand();

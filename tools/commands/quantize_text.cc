@@ -130,6 +130,12 @@ std::string FormatTimes(const CalibratedQuantizeResult& result) {
       part("saving", times.save, 0), "\n");
 }
 
+Json TimesJson(const WalkTimes& times) {
+  return {{"weights", times.load},     {"forward", times.forward},
+          {"hessians", times.hessian}, {"solver", times.solve},
+          {"tuning", times.tune},      {"saving", times.save}};
+}
+
 void AddResult(const CalibratedQuantizeResult& result, Json* json) {
   Json layers = Json::array();
   for (const LayerReport& layer : result.layers) {
@@ -141,15 +147,11 @@ void AddResult(const CalibratedQuantizeResult& result, Json* json) {
     blocks.push_back(block.ToJson());
   }
   (*json)["blocks"] = std::move(blocks);
-  (*json)["seconds"] = {{"weights", result.times.load},
-                        {"forward", result.times.forward},
-                        {"hessians", result.times.hessian},
-                        {"solver", result.times.solve},
-                        {"cholesky", result.solver.factor.seconds},
-                        {"gaps", result.solver.correction.seconds},
-                        {"codes", result.solver.codes.seconds},
-                        {"tuning", result.times.tune},
-                        {"saving", result.times.save}};
+  Json seconds = TimesJson(result.times);
+  seconds["cholesky"] = result.solver.factor.seconds;
+  seconds["gaps"] = result.solver.correction.seconds;
+  seconds["codes"] = result.solver.codes.seconds;
+  (*json)["seconds"] = std::move(seconds);
   (*json)["warning"] = result.estimate.warning;
 }
 

@@ -35,6 +35,9 @@ std::string FormatEstimate(const RunEstimate& estimate, int64_t tokens);
 // What its parts took, and their rates.
 std::string FormatTimes(const CalibratedQuantizeResult& result);
 
+// Seconds of the parts of a walk.
+Json TimesJson(const WalkTimes& times);
+
 // Adds layers, times and warnings.
 void AddResult(const CalibratedQuantizeResult& result, Json* json);
 
