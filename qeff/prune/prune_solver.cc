@@ -58,10 +58,10 @@ SparseGptLosses PruneRowsBySparseGpt(const SparsityPattern& pattern,
     Matrix<float> other = CopyOf(weights);
     RemoveLowest(pattern, ScoreScope::kRow, {}, other.view(), pool);
     losses.magnitude_loss =
-        Sum(FitSurvivors(before.view(), damped, 0, other.view(), pool));
+        Sum(FitSurvivors(before.view(), damped, {0, 0}, other.view(), pool));
     std::fill_n(other.data(), other.rows() * other.cols(), 0.0f);
     losses.energy =
-        Sum(FitSurvivors(before.view(), damped, 0, other.view(), pool));
+        Sum(FitSurvivors(before.view(), damped, {0, 0}, other.view(), pool));
   }
   losses.loss = PruneSparseGpt(pattern, hessian, fit_passes, weights, pool);
   return losses;

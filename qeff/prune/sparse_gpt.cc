@@ -199,6 +199,9 @@ GptqOptions SparseGptFactorOptions(const SparsityPattern& pattern,
 double PruneSparseGpt(const SparsityPattern& pattern,
                       const FactoredHessian& hessian, int fit_passes,
                       MatrixView<float> weights, ThreadPool& pool) {
+  SurvivorFitOptions fit;
+  fit.passes = fit_passes;
+  fit.swap_group = pattern.grouped() ? pattern.group : kFitBlock;
   QEFF_CHECK(hessian.usable() && hessian.factor.rows() == weights.cols());
   Matrix<float> wanted(weights.rows(), weights.cols());
   for (int64_t r = 0; r < weights.rows(); ++r) {
@@ -206,8 +209,8 @@ double PruneSparseGpt(const SparsityPattern& pattern,
   }
   Sweep(pattern, hessian, wanted.view(), pool).Go(weights);
   double loss = 0;
-  for (const double row : FitSurvivors(wanted.view(), hessian.damped.view(),
-                                       fit_passes, weights, pool)) {
+  for (const double row :
+       FitSurvivors(wanted.view(), hessian.damped.view(), fit, weights, pool)) {
     loss += row;
   }
   return loss;

@@ -242,7 +242,7 @@ TEST_F(SparseGptTest, MoreKnowledgeLosesLess) {
     const double swept_loss =
         PruneSparseGpt(pattern, factored, 0, swept.view(), *pool_);
     const double fitted_loss =
-        PruneSparseGpt(pattern, factored, kFitPasses, fitted.view(), *pool_);
+        PruneSparseGpt(pattern, factored, 6, fitted.view(), *pool_);
     EXPECT_LT(Loss(weights, wanda, h), Loss(weights, magnitude, h));
     EXPECT_LT(Loss(weights, swept, h), 0.8 * Loss(weights, wanda, h));
     EXPECT_LT(fitted_loss, 0.97 * swept_loss);
@@ -259,7 +259,7 @@ TEST_F(SparseGptTest, SurvivorsAreTheBestThereAre) {
   Matrix<float> fitted = Normal(3, n, 9);
   RemoveLowest(Pattern("0.5"), ScoreScope::kRow, {}, fitted.view(), *pool_);
   const std::vector<double> losses = FitSurvivors(
-      wanted.view(), factored.damped.view(), 40, fitted.view(), *pool_);
+      wanted.view(), factored.damped.view(), {40, 0}, fitted.view(), *pool_);
   for (int64_t r = 0; r < 3; ++r) {
     std::vector<int64_t> kept;
     for (int64_t c = 0; c < n; ++c) {

@@ -35,7 +35,7 @@ void KeptZeros::Restore(MatrixView<const float> hessian,
       if (zero_[static_cast<size_t>(r * cols + c)]) weights.row(r)[c] = 0;
     }
   }
-  if (masked) FitSurvivors(wanted.view(), hessian, kFitPasses, weights, pool);
+  if (masked) FitSurvivors(wanted.view(), hessian, {}, weights, pool);
 }
 
 }  // namespace qeff

@@ -93,7 +93,7 @@ class Measurement {
   }
 
   absl::Status Run() {
-    const int64_t tokens = sample_.tokens;
+    const int64_t tokens = options_.inputs_only ? 0 : sample_.tokens;
     const int64_t rows = tokens * static_cast<int64_t>(groups_.size());
     if (options_.scratch_path.empty()) {
       streams_.emplace(rows, spec_.hidden_size);
@@ -111,6 +111,7 @@ class Measurement {
       begin = end;
       if (options_.progress) options_.progress(b + 1, spec_.num_layers + 1);
     }
+    if (options_.inputs_only) return absl::OkStatus();
     QEFF_RETURN_IF_ERROR(MeasureDivergences());
     if (options_.progress) {
       options_.progress(spec_.num_layers + 1, spec_.num_layers + 1);
@@ -138,7 +139,7 @@ class Measurement {
   absl::Status RunBlock(int64_t index, size_t begin, size_t end) {
     QEFF_ASSIGN_OR_RETURN(HostBlock block,
                           HostBlock::Load(*model_, index, pool_));
-    for (size_t part = 0; part < begin; ++part) {
+    for (size_t part = 0; !options_.inputs_only && part < begin; ++part) {
       QEFF_RETURN_IF_ERROR(Check());
       QEFF_ASSIGN_OR_RETURN(
           const auto x,
@@ -189,11 +190,15 @@ class Measurement {
       const LinearModule& module = *group.modules[m];
       QEFF_ASSIGN_OR_RETURN(LinearWeights weights,
                             model_->LoadLinear(module.block, module.role));
-      AddErrors(*group.tensors[m], weights.weight, &group);
+      if (!options_.inputs_only) {
+        AddErrors(*group.tensors[m], weights.weight, &group);
+      }
       change_(*group.tensors[m], Measured(group).scheme, InputsOf(group),
               weights.weight.view());
+      if (options_.inputs_only) continue;
       QEFF_RETURN_IF_ERROR(block->SetLinear(module, weights, pool_));
     }
+    if (options_.inputs_only) return absl::OkStatus();
     const int64_t row = static_cast<int64_t>(index) * x_.rows();
     QEFF_RETURN_IF_ERROR(streams_->Write(row, before.view()));
     QEFF_ASSIGN_OR_RETURN(const auto x, streams_->Read(row, x_.rows()));
@@ -226,9 +231,9 @@ class Measurement {
       for (size_t i = 0; i < left.span().size(); ++i) {
         left.data()[i] -= sample.data()[i];
       }
-      choice.error +=
-          SquaredError(InputsOf(*group), left.view(), pool_) *
-          static_cast<double>(weights.rows()) / static_cast<double>(rows);
+      choice.error += SquaredError(InputsOf(*group), left.view(), pool_) *
+                      static_cast<double>(weights.rows()) /
+                      static_cast<double>(rows);
     }
   }
 

@@ -33,6 +33,9 @@
 namespace qeff {
 
 struct SensitivityOptions {
+  // Calls the change of each layer with its inputs, once for all of its rows,
+  // and measures nothing.
+  bool inputs_only = false;
   // A path beside which files with hidden states may be made, or empty: they
   // stay in memory, up to kSensitivityBytes.
   std::string scratch_path;

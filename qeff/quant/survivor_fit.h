@@ -15,20 +15,31 @@
 
 namespace qeff {
 
-// Passes over the columns that FitSurvivors takes by default: more gain less
-// than one percent of what is lost (README.md of qeff/prune).
-inline constexpr int kFitPasses = 6;
+struct SurvivorFitOptions {
+  // Over the columns. More than this gain less than one percent of what is
+  // lost (README.md of qeff/prune).
+  int passes = 6;
+  // 0: what is 0 stays 0. Else masks get better, too: within groups of so many
+  // consecutive columns of a row, at most kFitBlock, a weight that is 0 takes
+  // the place of one that is not where that loses less, as long as it is wanted
+  // to be other than 0; the number of zeros of a group stays.
+  int64_t swap_group = 0;
+};
+
+// Columns that are gone through at a time.
+inline constexpr int64_t kFitBlock = 128;
 
 // Lowers trace((W - Q) H (W - Q)^T) over the elements of `pruned` Q [rows,
 // cols] that are not 0, for `wanted` W of that size and `hessian` H
 // [cols, cols], symmetric and damped (FactoredHessian::damped): coordinate
-// descent, block by block of columns, `passes` times. It never rises but for
-// rounding. Returns it, by row. Cost: 2 (passes + 1) rows cols^2
-// multiplications and additions as products of blocks, a little more for
-// descents. Memory: two matrices of up to 512 rows. The same bits for any
-// number of threads. Preconditions (checked): the sizes. Throws std::bad_alloc.
+// descent, block by block of columns. It never rises but for rounding. Returns
+// it, by row. Cost: 2 (passes + 1) rows cols^2 multiplications and additions as
+// products of blocks, a little more for descents. Memory: two matrices of up to
+// 512 rows. The same bits for any number of threads. Preconditions (checked):
+// the sizes. Throws std::bad_alloc.
 std::vector<double> FitSurvivors(MatrixView<const float> wanted,
-                                 MatrixView<const float> hessian, int passes,
+                                 MatrixView<const float> hessian,
+                                 const SurvivorFitOptions& options,
                                  MatrixView<float> pruned, ThreadPool& pool);
 
 }  // namespace qeff

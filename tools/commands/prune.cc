@@ -11,6 +11,7 @@
 #include "qeff/calibration/calibrated_run.h"
 #include "qeff/calibration/token_sampler.h"
 #include "qeff/format/quant_scheme.h"
+#include "qeff/prune/allocation.h"
 #include "qeff/prune/prune_model.h"
 #include "qeff/prune/prune_plan.h"
 #include "qeff/prune/prune_report.h"
@@ -88,6 +89,11 @@ class PruneCommand : public Command {
                "Share of the weights that go, in [0, 1).");
     flags->Add("pattern", &pattern_, "N:M",
                "Instead: N of each M consecutive inputs are kept.");
+    flags->AddChoice(
+        "allocation", &allocation_, {"uniform", "owl", "budget"},
+        "How much each layer gives with --sparsity: the same; less "
+        "where a block's weights have outliers; or so that all "
+        "together lose least, which is measured.");
     flags->Add("scheme", &scheme_, "SCHEME",
                "Quantizes what is left in the same run; with sparsegpt. "
                "Schemes are those of quantize.");
@@ -119,6 +125,7 @@ class PruneCommand : public Command {
     if (!calibration_.empty()) {
       QEFF_ASSIGN_OR_RETURN(sample, Sample(*model));
     }
+    QEFF_RETURN_IF_ERROR(Allocate(model, sample, env, &plan));
     std::fprintf(env.out, "%s", FormatPrunePlan(plan).c_str());
     std::fflush(env.out);
     Json json = {{"method", std::string(PruneMethodName(plan.method))},
@@ -164,16 +171,26 @@ class PruneCommand : public Command {
       const absl::Status status = NamePattern::Compile(ignore_).status();
       if (!status.ok()) return FlagError("ignore", status);
     }
+    const bool allocates = allocation_ != "uniform";
+    if (allocates && pattern->grouped()) {
+      return UsageError(absl::StrCat("--allocation=", allocation_,
+                                     ": every layer gives the same with "
+                                     "--pattern"));
+    }
+    if (allocates && calibration_.empty()) {
+      return UsageError(
+          absl::StrCat("--allocation=", allocation_, " needs --calibration"));
+    }
     const bool calibrates = options.method != PruneMethod::kMagnitude;
     if (calibrates && calibration_.empty() && !dry_run_) {
       return UsageError(
           absl::StrCat("--method=", method_, " needs --calibration"));
     }
-    if (!calibrates &&
-        (!calibration_.empty() || resume_ || restart_ || memory_limit_ != 0)) {
+    if (!calibrates && ((!calibration_.empty() && !allocates) || resume_ ||
+                        restart_ || memory_limit_ != 0)) {
       return UsageError(
-          "--calibration, --memory_limit, --resume and --restart have no "
-          "meaning with --method=magnitude");
+          "--memory_limit, --resume and --restart have no meaning with "
+          "--method=magnitude, and --calibration only with --allocation");
     }
     if (!scheme_.empty() && options.method != PruneMethod::kSparseGpt) {
       return UsageError(
@@ -195,6 +212,26 @@ class PruneCommand : public Command {
           std::min(model.spec().max_positions, kDefaultSequenceLength);
     }
     return SampleTextTokens(calibration_, *tokenizer, options);
+  }
+
+  absl::Status Allocate(const std::shared_ptr<const Transformer>& model,
+                        const absl::optional<TokenSample>& sample,
+                        const CommandEnv& env, PrunePlan* plan) const {
+    // AddChoice has checked the name.
+    QEFF_ASSIGN_OR_RETURN(const SparsityAllocation allocation,
+                          ParseSparsityAllocation(allocation_));
+    if (allocation == SparsityAllocation::kUniform) return absl::OkStatus();
+    const InterruptScope interrupt;
+    absl::optional<Progress> progress;
+    SensitivityOptions options;
+    if (memory_limit_ != 0) options.scratch_path = output_ + ".scratch";
+    options.check = [&] { return interrupt.Check(); };
+    options.progress = [&](int64_t done, int64_t total) {
+      if (!progress.has_value()) progress.emplace("allocate", total);
+      progress->Advance(done - progress->done());
+    };
+    return AllocateSparsity(model, allocation, *sample, options, plan,
+                            *env.pool);
   }
 
   // What all runs have in common; `progress` must outlive the run.
@@ -283,6 +320,7 @@ class PruneCommand : public Command {
   std::string method_ = "sparsegpt";
   std::string sparsity_;
   std::string pattern_;
+  std::string allocation_ = "uniform";
   std::string scheme_;
   std::string calibration_;
   SampleOptions sample_ = DefaultSample();
