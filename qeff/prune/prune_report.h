@@ -19,7 +19,7 @@ struct PruneReport {
   std::string pattern;
   double zeros = 0;    // share of the weights that are 0 now
   int64_t tokens = 0;  // that the layer has seen; 0 without calibration
-  // The squared error of the outputs, a token, relative to that of no layer at
+  // The squared error of some outputs, a token, relative to that of no layer at
   // all: SparseGPT only, damping included. Of the method, and of removing the
   // same share of each row, or of each group, by magnitude.
   double loss = 0;

@@ -23,10 +23,26 @@ namespace {
 
 constexpr int64_t kWriteBytes = 4 << 20;
 
+// Of a piece of a layer, spread evenly: what losses are counted of.
+constexpr int64_t kSampledRows = 128;
+
 Matrix<float> CopyOf(MatrixView<const float> from) {
   Matrix<float> to(from.rows(), from.cols());
   for (int64_t r = 0; r < from.rows(); ++r) {
     std::copy_n(from.row(r), from.cols(), to.row(r));
+  }
+  return to;
+}
+
+// Of `rows`, the r-th that losses are counted of.
+int64_t SampledRow(int64_t r, int64_t rows) {
+  return r * rows / std::min(rows, kSampledRows);
+}
+
+Matrix<float> SampleRows(MatrixView<const float> from) {
+  Matrix<float> to(std::min(from.rows(), kSampledRows), from.cols());
+  for (int64_t r = 0; r < to.rows(); ++r) {
+    std::copy_n(from.row(SampledRow(r, from.rows())), from.cols(), to.row(r));
   }
   return to;
 }
@@ -46,26 +62,6 @@ struct PruneSolver::Inputs {
   Matrix<float> gap;
   Matrix<float> residual_gap;  // may be empty
 };
-
-SparseGptLosses PruneRowsBySparseGpt(const SparsityPattern& pattern,
-                                     const FactoredHessian& hessian,
-                                     int fit_passes, MatrixView<float> weights,
-                                     ThreadPool& pool) {
-  SparseGptLosses losses;
-  const MatrixView<const float> damped = hessian.damped.view();
-  const Matrix<float> before = CopyOf(weights);
-  {
-    Matrix<float> other = CopyOf(weights);
-    RemoveLowest(pattern, ScoreScope::kRow, {}, other.view(), pool);
-    losses.magnitude_loss =
-        Sum(FitSurvivors(before.view(), damped, {0, 0}, other.view(), pool));
-    std::fill_n(other.data(), other.rows() * other.cols(), 0.0f);
-    losses.energy =
-        Sum(FitSurvivors(before.view(), damped, {0, 0}, other.view(), pool));
-  }
-  losses.loss = PruneSparseGpt(pattern, hessian, fit_passes, weights, pool);
-  return losses;
-}
 
 PruneSolver::PruneSolver(const PrunePlan& plan,
                          const PruneSolverOptions& options, ThreadPool& pool)
@@ -94,8 +90,8 @@ uint64_t PruneSolver::MemoryBytes() const {
 double PruneSolver::Flops() const {
   if (!sparse_gpt()) return 0;
   // Times rows cols^2: the correction, the sweep, the losses, and the fit.
-  const double products = (options_.correct_gaps ? 4 : 0) + 1 + 2 * 2 +
-                          2 * (options_.fit_passes + 1);
+  const double products =
+      (options_.correct_gaps ? 4 : 0) + 1 + 2 * (options_.fit_passes + 1);
   double flops = 0;
   for (const PrunedLayer& layer : plan_.layers) {
     const double cols = static_cast<double>(layer.cols);
@@ -149,11 +145,27 @@ void PruneSolver::SolveRows(const PrunedLayer& layer, int64_t begin,
                    weights, pool_);
     zeros.Restore(inputs.hessian.damped.view(), weights, pool_);
   }
-  const SparseGptLosses losses = PruneRowsBySparseGpt(
+  const Matrix<float> sample = SampleRows(weights);
+  const std::vector<double> losses = PruneSparseGpt(
       layer.pattern, inputs.hessian, options_.fit_passes, weights, pool_);
-  report->loss += losses.loss;
-  report->magnitude_loss += losses.magnitude_loss;
-  report->energy += losses.energy;
+  for (int64_t r = 0; r < sample.rows(); ++r) {
+    report->loss += losses[static_cast<size_t>(SampledRow(r, weights.rows()))];
+  }
+  AddOtherLosses(layer.pattern, inputs.hessian, sample, report);
+}
+
+void PruneSolver::AddOtherLosses(const SparsityPattern& pattern,
+                                 const FactoredHessian& hessian,
+                                 const Matrix<float>& sample,
+                                 PruneReport* report) {
+  const SurvivorFitOptions as_it_is{0, 0};
+  Matrix<float> other = CopyOf(sample.view());
+  RemoveLowest(pattern, ScoreScope::kRow, {}, other.view(), pool_);
+  report->magnitude_loss += Sum(FitSurvivors(
+      sample.view(), hessian.damped.view(), as_it_is, other.view(), pool_));
+  std::fill_n(other.data(), other.rows() * other.cols(), 0.0f);
+  report->energy += Sum(FitSurvivors(sample.view(), hessian.damped.view(),
+                                     as_it_is, other.view(), pool_));
 }
 
 absl::Status PruneSolver::Write(const PrunedLayer& layer,

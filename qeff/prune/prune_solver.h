@@ -32,7 +32,7 @@ struct PruneSolverOptions {
   // paper's, as for GPTQ (GptqSolverOptions::damping).
   double damping = 0.1;
   // FitSurvivors after it.
-  int fit_passes = 6;
+  int fit_passes = 4;
   // Whether SparseGPT corrects for the layers before.
   bool correct_gaps = true;
 };
@@ -77,6 +77,11 @@ class PruneSolver : public LayerSolver {
   // Prunes rows [begin, begin + weights.rows()) and adds losses.
   void SolveRows(const PrunedLayer& layer, int64_t begin, const Inputs& inputs,
                  MatrixView<float> weights, PruneReport* report);
+  // Adds what magnitude would lose on `sample`, rows of a layer, and its
+  // energy.
+  void AddOtherLosses(const SparsityPattern& pattern,
+                      const FactoredHessian& hessian,
+                      const Matrix<float>& sample, PruneReport* report);
   // Replaces `weights` by what is written of them.
   absl::Status Write(const PrunedLayer& layer, MatrixView<float> weights);
   absl::StatusOr<std::string> ChecksumOf(const PrunedLayer& layer) const;
@@ -89,19 +94,6 @@ class PruneSolver : public LayerSolver {
   std::vector<PruneReport> reports_;
   size_t reported_ = 0;  // by FinishStep
 };
-
-// How SparseGPT prunes rows of a layer and says what that lost, relative to
-// what the layer's outputs are: also for a quantizer that prunes as it goes
-// (RowPruner).
-struct SparseGptLosses {
-  double loss = 0;
-  double magnitude_loss = 0;
-  double energy = 0;  // what both are of
-};
-SparseGptLosses PruneRowsBySparseGpt(const SparsityPattern& pattern,
-                                     const FactoredHessian& hessian,
-                                     int fit_passes, MatrixView<float> weights,
-                                     ThreadPool& pool);
 
 }  // namespace qeff
 

@@ -86,7 +86,7 @@ class Sweep {
     args.a = left_.view().Cols(0, begin);
     args.b = factor_.Rows(0, begin).Cols(begin, size);
     args.c = carried_.view().Cols(0, size);
-    Sgemm(args, pool_);
+    Sgemm(args, pool_, scratch_);
   }
 
   // What removing column `begin` + j would cost if all columns of [first, j)
@@ -179,6 +179,7 @@ class Sweep {
   const std::vector<int64_t>& order_;
   const MatrixView<const float> factor_;
   ThreadPool& pool_;
+  SgemmScratch scratch_;
   const int64_t block_;
   Matrix<float> weights_;         // columns in the order
   Matrix<float> left_;            // d, in that order
@@ -196,24 +197,20 @@ GptqOptions SparseGptFactorOptions(const SparsityPattern& pattern,
   return options;
 }
 
-double PruneSparseGpt(const SparsityPattern& pattern,
-                      const FactoredHessian& hessian, int fit_passes,
-                      MatrixView<float> weights, ThreadPool& pool) {
+std::vector<double> PruneSparseGpt(const SparsityPattern& pattern,
+                                   const FactoredHessian& hessian,
+                                   int fit_passes, MatrixView<float> weights,
+                                   ThreadPool& pool) {
+  QEFF_CHECK(hessian.usable() && hessian.factor.rows() == weights.cols());
   SurvivorFitOptions fit;
   fit.passes = fit_passes;
   fit.swap_group = pattern.grouped() ? pattern.group : kFitBlock;
-  QEFF_CHECK(hessian.usable() && hessian.factor.rows() == weights.cols());
   Matrix<float> wanted(weights.rows(), weights.cols());
   for (int64_t r = 0; r < weights.rows(); ++r) {
     std::copy_n(weights.row(r), weights.cols(), wanted.row(r));
   }
   Sweep(pattern, hessian, wanted.view(), pool).Go(weights);
-  double loss = 0;
-  for (const double row :
-       FitSurvivors(wanted.view(), hessian.damped.view(), fit, weights, pool)) {
-    loss += row;
-  }
-  return loss;
+  return FitSurvivors(wanted.view(), hessian.damped.view(), fit, weights, pool);
 }
 
 }  // namespace qeff

@@ -14,6 +14,7 @@
 #define QEFF_PRUNE_SPARSE_GPT_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/prune/sparsity_pattern.h"
@@ -26,9 +27,9 @@ namespace qeff {
 GptqOptions SparseGptFactorOptions(const SparsityPattern& pattern,
                                    double damping);
 
-// Prunes `weights` [rows, cols] = [out, in features]. Weights that are 0 before
-// stay 0 and count as removed. Returns trace((W - Q) H (W - Q)^T) with the
-// damped Hessian.
+// Prunes `weights` W [rows, cols] = [out, in features] to Q. Weights that are 0
+// before stay 0 and count as removed. Returns, by row, (W - Q) H (W - Q)^T with
+// the damped Hessian.
 //
 // With H = R R^T (FactorUpper) the loss is the sum over columns j of (sum over
 // i <= j of d_i R_ij)^2, d being what is taken away: a column that is kept
@@ -43,9 +44,10 @@ GptqOptions SparseGptFactorOptions(const SparsityPattern& pattern,
 // those of FitSurvivors. Memory: three matrices of the weights' size. The same
 // bits for any number of threads. Preconditions (checked): hessian.usable(),
 // with its damped matrix if there are passes; the sizes. Throws std::bad_alloc.
-double PruneSparseGpt(const SparsityPattern& pattern,
-                      const FactoredHessian& hessian, int fit_passes,
-                      MatrixView<float> weights, ThreadPool& pool);
+std::vector<double> PruneSparseGpt(const SparsityPattern& pattern,
+                                   const FactoredHessian& hessian,
+                                   int fit_passes, MatrixView<float> weights,
+                                   ThreadPool& pool);
 
 }  // namespace qeff
 

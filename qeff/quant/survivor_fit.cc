@@ -20,14 +20,15 @@ constexpr int kDescents = 2;
 constexpr int kCandidates = 8;
 // Swaps in a group, a pass.
 constexpr int kMostSwaps = 16;
-constexpr int64_t kPieceRows = 512;
+constexpr int64_t kPieceRows = 2048;
 constexpr int64_t kRowsOfTask = 8;
 
 // Rows of the matrices, fitted together.
 class Piece {
  public:
   Piece(MatrixView<const float> wanted, MatrixView<const float> hessian,
-        int64_t swap_group, MatrixView<float> pruned, ThreadPool& pool)
+        int64_t swap_group, MatrixView<float> pruned, ThreadPool& pool,
+        SgemmScratch& scratch)
       : wanted_(wanted),
         hessian_(hessian),
         pruned_(pruned),
@@ -35,6 +36,7 @@ class Piece {
         block_(swap_group > 0 ? kFitBlock / swap_group * swap_group
                               : kFitBlock),
         pool_(pool),
+        scratch_(scratch),
         left_(wanted.rows(), wanted.cols()),
         slope_(wanted.rows(), std::min(block_, wanted.cols())) {
     ForRows([&](int64_t r) {
@@ -72,7 +74,7 @@ class Piece {
     args.a = left_.view();
     args.b = hessian_.Cols(begin, size);
     args.c = slope_.view().Cols(0, size);
-    Sgemm(args, pool_);
+    Sgemm(args, pool_, scratch_);
   }
 
   // The row of a block that is at hand.
@@ -190,6 +192,7 @@ class Piece {
   const int64_t swap_group_;
   const int64_t block_;
   ThreadPool& pool_;
+  SgemmScratch& scratch_;
   Matrix<float> left_;   // W - Q
   Matrix<float> slope_;  // of a block
 };
@@ -205,10 +208,11 @@ std::vector<double> FitSurvivors(MatrixView<const float> wanted,
              hessian.cols() == wanted.cols() && options.swap_group >= 0 &&
              options.swap_group <= kFitBlock);
   std::vector<double> losses(static_cast<size_t>(wanted.rows()));
+  SgemmScratch scratch;
   for (int64_t begin = 0; begin < wanted.rows(); begin += kPieceRows) {
     const int64_t rows = std::min(kPieceRows, wanted.rows() - begin);
     Piece piece(wanted.Rows(begin, rows), hessian, options.swap_group,
-                pruned.Rows(begin, rows), pool);
+                pruned.Rows(begin, rows), pool, scratch);
     for (int pass = 0; pass < options.passes; ++pass) piece.Pass();
     piece.AddLosses(losses.data() + begin);
   }

@@ -18,7 +18,7 @@ namespace qeff {
 struct SurvivorFitOptions {
   // Over the columns. More than this gain less than one percent of what is
   // lost (README.md of qeff/prune).
-  int passes = 6;
+  int passes = 4;
   // 0: what is 0 stays 0. Else masks get better, too: within groups of so many
   // consecutive columns of a row, at most kFitBlock, a weight that is 0 takes
   // the place of one that is not where that loses less, as long as it is wanted
@@ -35,7 +35,7 @@ inline constexpr int64_t kFitBlock = 128;
 // descent, block by block of columns. It never rises but for rounding. Returns
 // it, by row. Cost: 2 (passes + 1) rows cols^2 multiplications and additions as
 // products of blocks, a little more for descents. Memory: two matrices of up to
-// 512 rows. The same bits for any number of threads. Preconditions (checked):
+// 2048 rows. The same bits for any number of threads. Preconditions (checked):
 // the sizes. Throws std::bad_alloc.
 std::vector<double> FitSurvivors(MatrixView<const float> wanted,
                                  MatrixView<const float> hessian,
