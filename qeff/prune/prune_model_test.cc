@@ -23,6 +23,7 @@
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/prune/allocation.h"
 #include "qeff/prune/prune_plan.h"
+#include "qeff/prune/prune_transform.h"
 #include "qeff/quant/calibrated_quantize.h"
 #include "qeff/quant/quant_testutil.h"
 #include "qeff/quant/quantize_checkpoint.h"
@@ -360,6 +361,28 @@ TEST_F(PruneModelTest, AllocationsKeepTheSum) {
                              &plan_, *pool)
                 .code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(PruneModelTest, Transform) {
+  Begin("tiny", PruneMethod::kSparseGpt, "2:4");
+  const auto pool = CreateThreadPool(2).value();
+  PruneOptions options;
+  options.pattern = plan_.pattern;
+  PruneTransform transform(options, sample_);
+  EXPECT_EQ(transform.name(), "prune(sparsegpt,2:4)");
+  const auto report = transform.Apply(*model_, output_, *pool);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->applied);
+  EXPECT_EQ(report->tensors, static_cast<int64_t>(plan_.layers.size()));
+  ExpectPruned(output_);
+  // An error leaves nothing.
+  TokenSample bad = sample_;
+  bad.sequences[0][0] = -1;
+  EXPECT_FALSE(
+      PruneTransform(options, bad).Apply(*model_, output_ + "2", *pool).ok());
+  EXPECT_FALSE(
+      PruneTransform(options).Apply(*model_, output_ + "2", *pool).ok());
+  EXPECT_THAT(ListTestFolder(folder_), ::testing::ElementsAre("out"));
 }
 
 TEST_F(PruneModelTest, BadInput) {
