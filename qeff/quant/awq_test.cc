@@ -9,19 +9,10 @@
 
 #include "gtest/gtest.h"
 #include "qeff/parallel/thread_pool.h"
-#include "qeff/util/random.h"
+#include "qeff/quant/layer_testutil.h"
 
 namespace qeff {
 namespace {
-
-Matrix<float> Normal(int64_t rows, int64_t cols, uint64_t seed) {
-  Matrix<float> m(rows, cols);
-  const Random random(seed);
-  for (int64_t i = 0; i < rows * cols; ++i) {
-    m.data()[i] = random.NormalAt(static_cast<uint64_t>(i));
-  }
-  return m;
-}
 
 // Independent inputs, of which every eighth is 20 times as large.
 class AwqTest : public ::testing::Test {
@@ -45,7 +36,8 @@ class AwqTest : public ::testing::Test {
                            channel_of, channels, options_, *pool);
   }
 
-  const Matrix<float> q_ = Normal(40, kIn, 1), k_ = Normal(24, kIn, 2);
+  const Matrix<float> q_ = NormalMatrix(40, kIn, 1),
+                      k_ = NormalMatrix(24, kIn, 2);
   Matrix<float> hessian_;
   std::vector<double> magnitudes_;
   AwqOptions options_;

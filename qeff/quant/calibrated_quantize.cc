@@ -23,7 +23,7 @@ namespace {
 constexpr char kAutoround[] = "autoround";
 
 // Changes with this code's results: work of another version is not resumed.
-constexpr int kJournalVersion = 4;
+constexpr int kJournalVersion = 5;
 
 std::string PlanFingerprint(const QuantizePlan& plan) {
   std::string text = plan.config.dump();

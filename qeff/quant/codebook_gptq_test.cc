@@ -14,21 +14,12 @@
 #include "gtest/gtest.h"
 #include "qeff/format/codebook_rows.h"
 #include "qeff/quant/codebook_search.h"
-#include "qeff/util/random.h"
+#include "qeff/quant/layer_testutil.h"
 
 namespace qeff {
 namespace {
 
 constexpr int64_t kRows = 5, kCols = 140;
-
-Matrix<float> Normal(uint64_t seed) {
-  Matrix<float> out(kRows, kCols);
-  const Random random(seed);
-  for (int64_t i = 0; i < kRows * kCols; ++i) {
-    out.data()[i] = random.NormalAt(static_cast<uint64_t>(i));
-  }
-  return out;
-}
 
 GptqOptions OptionsFor(const std::string& name) {
   GptqOptions options;
@@ -37,17 +28,11 @@ GptqOptions OptionsFor(const std::string& name) {
   return options;
 }
 
-Matrix<float> Identity() {
-  Matrix<float> h(kCols, kCols);
-  for (int64_t i = 0; i < kCols; ++i) h.row(i)[i] = 1;
-  return h;
-}
-
 // Without a Hessian the result is what rounding a checkpoint writes; shorter
 // last groups, too.
 TEST(CodebookGptq, RoundsAsCheckpointsAreRounded) {
   const auto pool = CreateThreadPool(1).value();
-  const Matrix<float> weights = Normal(1);
+  const Matrix<float> weights = NormalMatrix(kRows, kCols, 1);
   for (const char* name : {"nf4", "nf4_g32", "fp8_e4m3", "mxfp4", "mxint8"}) {
     for (const ScaleRule rule : {ScaleRule::kSignedMax, ScaleRule::kAbsMax}) {
       SCOPED_TRACE(name);
@@ -83,8 +68,8 @@ TEST(CodebookGptq, CountsWhatSaturates) {
   options.scheme.scale_rule = ScaleRule::kAbsMax;
   options.search_groups = false;
   const auto result = QuantizeCodebookGptq(
-      weights.view(), FactorHessian(Identity(), options, *pool), options,
-      *pool);
+      weights.view(), FactorHessian(IdentityHessian(kCols), options, *pool),
+      options, *pool);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->saturated, 2);
   EXPECT_EQ(result->codes[1 * kCols + 3], 0x7);

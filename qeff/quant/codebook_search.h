@@ -2,7 +2,7 @@
 //
 // Scales of groups that are codes of a table (qeff/format/codebook.h) which
 // lose less than those of the definition, and codes for them. For integers see
-// group_search.h.
+// mse_search.h.
 
 #ifndef QEFF_QUANT_CODEBOOK_SEARCH_H_
 #define QEFF_QUANT_CODEBOOK_SEARCH_H_

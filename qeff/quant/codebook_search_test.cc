@@ -11,7 +11,7 @@
 #include "gtest/gtest.h"
 #include "qeff/format/codebook.h"
 #include "qeff/format/codebook_rows.h"
-#include "qeff/util/random.h"
+#include "qeff/quant/layer_testutil.h"
 
 namespace qeff {
 namespace {
@@ -23,13 +23,6 @@ constexpr DType kWeights = DType::kBF16;
 
 QuantScheme Scheme(const std::string& name) {
   return ParseQuantScheme(name).value();
-}
-
-std::vector<float> Normal(size_t count, uint64_t seed) {
-  const Random random(seed);
-  std::vector<float> values(count);
-  for (size_t i = 0; i < count; ++i) values[i] = random.NormalAt(i);
-  return values;
 }
 
 double Loss(const QuantScheme& scheme, const std::vector<float>& weights,
@@ -54,8 +47,8 @@ TEST(CodebookSearch, IsNeverWorseThanTheDefinition) {
     double found = 0, defined = 0;
     for (uint64_t seed = 0; seed < 200; ++seed) {
       // Of any length, for the ends of vectors.
-      const std::vector<float> weights = Normal(1 + seed % 70, seed);
-      std::vector<float> importance = Normal(weights.size(), seed + 1000);
+      const std::vector<float> weights = NormalValues(1 + seed % 70, seed);
+      std::vector<float> importance = NormalValues(weights.size(), seed + 1000);
       for (float& a : importance) a *= a;
       const float scale =
           SearchCodebookScale(scheme, weights, importance, dtype);
@@ -76,7 +69,7 @@ TEST(CodebookSearch, FindsTheBestPowerOfTwo) {
     SCOPED_TRACE(name);
     const QuantScheme scheme = Scheme(name);
     for (uint64_t seed = 0; seed < 200; ++seed) {
-      const std::vector<float> weights = Normal(32, seed);
+      const std::vector<float> weights = NormalValues(32, seed);
       const float scale = SearchCodebookScale(scheme, weights, {}, DType::kU8);
       const double loss = Loss(scheme, weights, {}, scale);
       for (const float factor : {0.5f, 2.0f}) {
@@ -90,7 +83,7 @@ TEST(CodebookSearch, ScaleRules) {
   QuantScheme scheme = Scheme("nf4");
   int negative = 0;
   for (uint64_t seed = 0; seed < 20; ++seed) {
-    const std::vector<float> weights = Normal(64, seed);
+    const std::vector<float> weights = NormalValues(64, seed);
     scheme.scale_rule = ScaleRule::kSignedMax;
     negative += RoundingScale(scheme, weights, kWeights) < 0;
     scheme.scale_rule = ScaleRule::kAbsMax;
@@ -145,7 +138,7 @@ TEST_P(CodebookError, IsAsMeasured) {
     scheme.scale_rule = rule;
     double error = 0, power = 0;
     for (uint64_t r = 0; r < 64; ++r) {
-      const std::vector<float> row = Normal(kCols, r);
+      const std::vector<float> row = NormalValues(kCols, r);
       std::vector<uint8_t> codes(kCols);
       std::vector<uint8_t> scales(kCols / group_elems * DTypeBytes(dtype));
       RoundCodebookRow(scheme, row, dtype, absl::MakeSpan(codes),

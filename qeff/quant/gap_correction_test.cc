@@ -9,20 +9,10 @@
 #include "qeff/calibration/input_statistics.h"
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/parallel/thread_pool.h"
-#include "qeff/util/random.h"
+#include "qeff/quant/layer_testutil.h"
 
 namespace qeff {
 namespace {
-
-Matrix<float> Normal(int64_t rows, int64_t cols, uint64_t seed,
-                     float scale = 1) {
-  Matrix<float> m(rows, cols);
-  const Random random(seed);
-  for (int64_t i = 0; i < rows * cols; ++i) {
-    m.data()[i] = scale * random.NormalAt(static_cast<uint64_t>(i));
-  }
-  return m;
-}
 
 // x W^T + r.
 Matrix<float> Outputs(const Matrix<float>& x, const Matrix<float>& weights,
@@ -74,7 +64,7 @@ class GapCorrectionTest : public ::testing::Test {
     const FactoredHessian hessian =
         FactorHessian(inputs.TakeHessian(), options, pool);
     EXPECT_TRUE(hessian.usable());
-    Matrix<float> weights = Normal(kOut, kIn, 1);
+    Matrix<float> weights = NormalMatrix(kOut, kIn, 1);
     const Matrix<float> input_gap = inputs.TakeInputGap();
     const Matrix<float> mean_residual_gap = inputs.TakeResidualGap();
     CorrectForGaps(hessian, input_gap.view(), mean_residual_gap.view(),
@@ -86,26 +76,26 @@ class GapCorrectionTest : public ::testing::Test {
   double LossOf(const Matrix<float>& weights) {
     return SquaredDistance(
         Outputs(x_, weights, r_, *pool_),
-        Outputs(original_x_, Normal(kOut, kIn, 1), original_r_, *pool_));
+        Outputs(original_x_, NormalMatrix(kOut, kIn, 1), original_r_, *pool_));
   }
 
-  const Matrix<float> original_x_ = Normal(kTokens, kIn, 2);
+  const Matrix<float> original_x_ = NormalMatrix(kTokens, kIn, 2);
   const Matrix<float> x_ =
-      Minus(original_x_, Normal(kTokens, kIn, 3, /*scale=*/0.1f));
-  const Matrix<float> original_r_ = Normal(kTokens, kOut, 4);
+      Minus(original_x_, NormalMatrix(kTokens, kIn, 3, /*scale=*/0.1f));
+  const Matrix<float> original_r_ = NormalMatrix(kTokens, kOut, 4);
   const Matrix<float> r_ =
-      Minus(original_r_, Normal(kTokens, kOut, 5, /*scale=*/0.3f));
+      Minus(original_r_, NormalMatrix(kTokens, kOut, 5, /*scale=*/0.3f));
   std::unique_ptr<ThreadPool> pool_ = CreateThreadPool(2).value();
 };
 
 TEST_F(GapCorrectionTest, IsTheLeastSquaresSolution) {
   const Matrix<float> weights = Correct(1e-6, *pool_, /*residual=*/true);
   const double loss = LossOf(weights);
-  EXPECT_LT(loss, 0.8 * LossOf(Normal(kOut, kIn, 1)));
+  EXPECT_LT(loss, 0.8 * LossOf(NormalMatrix(kOut, kIn, 1)));
   // No small step in any of some directions is better.
   for (uint64_t seed = 10; seed < 20; ++seed) {
     for (const float step : {1e-2f, -1e-2f}) {
-      Matrix<float> moved = Normal(kOut, kIn, seed, step);
+      Matrix<float> moved = NormalMatrix(kOut, kIn, seed, step);
       for (int64_t i = 0; i < kOut * kIn; ++i) {
         moved.data()[i] += weights.data()[i];
       }
@@ -117,7 +107,7 @@ TEST_F(GapCorrectionTest, IsTheLeastSquaresSolution) {
 TEST_F(GapCorrectionTest, WithoutResiduals) {
   const double with = LossOf(Correct(1e-2, *pool_, /*residual=*/true));
   const double without = LossOf(Correct(1e-2, *pool_, /*residual=*/false));
-  const double original = LossOf(Normal(kOut, kIn, 1));
+  const double original = LossOf(NormalMatrix(kOut, kIn, 1));
   EXPECT_LT(with, without);
   EXPECT_LT(without, original);
 }

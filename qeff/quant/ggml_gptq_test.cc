@@ -14,35 +14,13 @@
 #include "qeff/format/ggml_block_params.h"
 #include "qeff/format/ggml_codec.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/layer_testutil.h"
 #include "qeff/tensor/tensor.h"
-#include "qeff/util/random.h"
 
 namespace qeff {
 namespace {
 
 constexpr int64_t kRows = 21, kCols = 512;
-
-Matrix<float> Normal(int64_t rows, int64_t cols, uint64_t seed) {
-  Matrix<float> out(rows, cols);
-  const Random random(seed);
-  for (int64_t i = 0; i < rows * cols; ++i) {
-    out.data()[i] = random.NormalAt(static_cast<uint64_t>(i));
-  }
-  return out;
-}
-
-// Of inputs that depend on their neighbours and have different energies.
-Matrix<float> Hessian() {
-  Matrix<float> h(kCols, kCols);
-  const auto energy = [](int64_t i) { return 1.0f + 0.2f * float(i * 7 % 11); };
-  for (int64_t i = 0; i < kCols; ++i) {
-    for (int64_t j = 0; j < kCols; ++j) {
-      h.row(i)[j] = energy(i) * energy(j) *
-                    std::pow(0.8f, static_cast<float>(std::abs(i - j)));
-    }
-  }
-  return h;
-}
 
 class GgmlGptqTest : public ::testing::TestWithParam<GgmlType> {
  protected:
@@ -75,31 +53,13 @@ class GgmlGptqTest : public ::testing::TestWithParam<GgmlType> {
   bool propagate_ = true;
 };
 
-// trace(D H D^T) with the damping on the diagonal.
-double Loss(const Matrix<float>& weights, const Matrix<float>& values,
-            const Matrix<float>& h, double damping) {
-  double loss = 0;
-  for (int64_t r = 0; r < weights.rows(); ++r) {
-    for (int64_t i = 0; i < kCols; ++i) {
-      const double d = double(weights.row(r)[i]) - double(values.row(r)[i]);
-      double sum = damping * d;
-      for (int64_t j = 0; j < kCols; ++j) {
-        sum += h.row(i)[j] *
-               (double(weights.row(r)[j]) - double(values.row(r)[j]));
-      }
-      loss += d * sum;
-    }
-  }
-  return loss;
-}
-
 TEST_P(GgmlGptqTest, LossIsThatOfTheBlocksAndLessThanOfRounding) {
-  const Matrix<float> weights = Normal(kRows, kCols, 1);
-  const FactoredHessian hessian = Factor(Hessian());
+  const Matrix<float> weights = NormalMatrix(kRows, kCols, 1);
+  const FactoredHessian hessian = Factor(NeighbourHessian(kCols));
   const auto result = Solve(weights.view(), hessian, *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
-  const double loss =
-      Loss(weights, Decode(*result, kRows), Hessian(), hessian.damping);
+  const double loss = LossOf(weights, Decode(*result, kRows),
+                             NeighbourHessian(kCols), hessian.damping);
   EXPECT_NEAR(result->loss, loss, 1e-3 * loss);
   EXPECT_LT(result->loss, 0.6 * result->rounding_loss);
   EXPECT_EQ(result->rounded_rows, 0);
@@ -108,19 +68,19 @@ TEST_P(GgmlGptqTest, LossIsThatOfTheBlocksAndLessThanOfRounding) {
 // Of rounding, the better of two choices of parameters.
 TEST_P(GgmlGptqTest, WithoutPropagation) {
   propagate_ = false;
-  const Matrix<float> weights = Normal(kRows, kCols, 1);
-  const FactoredHessian hessian = Factor(Hessian());
+  const Matrix<float> weights = NormalMatrix(kRows, kCols, 1);
+  const FactoredHessian hessian = Factor(NeighbourHessian(kCols));
   const auto result = Solve(weights.view(), hessian, *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
-  const double loss =
-      Loss(weights, Decode(*result, kRows), Hessian(), hessian.damping);
+  const double loss = LossOf(weights, Decode(*result, kRows),
+                             NeighbourHessian(kCols), hessian.damping);
   EXPECT_NEAR(result->loss, loss, 1e-3 * loss);
   EXPECT_LE(result->loss, result->rounding_loss);
 }
 
 TEST_P(GgmlGptqTest, RowsAreIndependentAndThreadsDoNotMatter) {
-  const Matrix<float> weights = Normal(kRows, kCols, 2);
-  const FactoredHessian hessian = Factor(Hessian());
+  const Matrix<float> weights = NormalMatrix(kRows, kCols, 2);
+  const FactoredHessian hessian = Factor(NeighbourHessian(kCols));
   const auto all = Solve(weights.view(), hessian, *pool_);
   const auto one_thread = *CreateThreadPool(1);
   const auto some = Solve(weights.view().Rows(3, 5), hessian, *one_thread);
@@ -134,7 +94,7 @@ TEST_P(GgmlGptqTest, RowsAreIndependentAndThreadsDoNotMatter) {
 // Where inputs are independent and equal, or nothing is known of them, codes
 // are the nearest.
 TEST_P(GgmlGptqTest, RoundsWhereNothingIsToBeGained) {
-  const Matrix<float> weights = Normal(kRows, kCols, 3);
+  const Matrix<float> weights = NormalMatrix(kRows, kCols, 3);
   Matrix<float> identity(kCols, kCols), bad(kCols, kCols);
   for (int64_t i = 0; i < kCols; ++i) identity.row(i)[i] = 1;
   bad.row(0)[0] = std::numeric_limits<float>::infinity();
@@ -164,7 +124,8 @@ TEST_P(GgmlGptqTest, RoundsWhereNothingIsToBeGained) {
 
 TEST_P(GgmlGptqTest, ZerosStayZero) {
   const Matrix<float> weights(2, kCols);
-  const auto result = Solve(weights.view(), Factor(Hessian()), *pool_);
+  const auto result =
+      Solve(weights.view(), Factor(NeighbourHessian(kCols)), *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
   const Matrix<float> values = Decode(*result, 2);
   for (const float v : values.span()) EXPECT_EQ(v, 0);
@@ -173,9 +134,10 @@ TEST_P(GgmlGptqTest, ZerosStayZero) {
 
 TEST_P(GgmlGptqTest, NamesWhatDoesNotFit) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), 1e30f}) {
-    Matrix<float> weights = Normal(3, kCols, 4);
+    Matrix<float> weights = NormalMatrix(3, kCols, 4);
     weights.row(2)[300] = bad;
-    const auto result = Solve(weights.view(), Factor(Hessian()), *pool_);
+    const auto result =
+        Solve(weights.view(), Factor(NeighbourHessian(kCols)), *pool_);
     EXPECT_EQ(result.status().code(), absl::StatusCode::kDataLoss);
     EXPECT_NE(result.status().message().find("element [2, 300]"),
               absl::string_view::npos)

@@ -14,7 +14,7 @@
 #include "absl/types/span.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/quant/gptq_choice.h"
-#include "qeff/quant/group_search.h"
+#include "qeff/quant/mse_search.h"
 #include "qeff/quant/upper_factor.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
@@ -119,7 +119,7 @@ class Groups {
         params = ComputeGroupParams(options.scheme, *range.first, *range.second,
                                     options.scale_dtype);
       } else {
-        params = SearchGroupParams(
+        params = LeastErrorParams(
             options.scheme, group,
             absl::MakeSpan(energy).subspan(static_cast<size_t>(begin), size),
             options.scale_dtype);

@@ -40,7 +40,7 @@ struct GptqOptions {
   int order_group = 1;
   // False: rounding to nearest, for which the Hessian says what it loses.
   bool propagate = true;
-  // Tries SearchGroupParams with the Hessian's diagonal beside the parameters
+  // Tries LeastErrorParams with the Hessian's diagonal beside the parameters
   // of ranges, and keeps, row by row, what loses less.
   bool search_groups = true;
   // Then improves codes and scales in turns (gptq_refine.h).

@@ -16,25 +16,16 @@
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/quantize/quantize.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/layer_testutil.h"
 #include "qeff/tensor/tensor.h"
-#include "qeff/util/random.h"
 
 namespace qeff {
 namespace {
 
-Matrix<float> Normal(int64_t rows, int64_t cols, uint64_t seed) {
-  Matrix<float> out(rows, cols);
-  const Random random(seed);
-  for (int64_t i = 0; i < rows * cols; ++i) {
-    out.data()[i] = random.NormalAt(static_cast<uint64_t>(i));
-  }
-  return out;
-}
-
 // Of inputs that depend on each other and have different energies.
 Matrix<float> CorrelatedHessian(int64_t n, uint64_t seed) {
   const int64_t tokens = 3 * n;
-  Matrix<float> x = Normal(tokens, n, seed);
+  Matrix<float> x = NormalMatrix(tokens, n, seed);
   for (int64_t t = 0; t < tokens; ++t) {
     float* row = x.data() + t * n;
     for (int64_t i = 1; i < n; ++i) {
@@ -52,12 +43,6 @@ Matrix<float> CorrelatedHessian(int64_t n, uint64_t seed) {
       h.data()[i * n + j] = static_cast<float>(sum / double(tokens));
     }
   }
-  return h;
-}
-
-Matrix<float> Identity(int64_t n) {
-  Matrix<float> h(n, n);
-  for (int64_t i = 0; i < n; ++i) h.data()[i * n + i] = 1;
   return h;
 }
 
@@ -99,21 +84,13 @@ double ProxyLoss(const Matrix<float>& weights, const Matrix<float>& h,
                  const GptqOptions& options, const OneLayer& result) {
   const int64_t rows = weights.rows(), cols = weights.cols();
   const QuantizedShape shape(options.scheme, rows, cols);
-  double loss = 0;
+  Matrix<float> values(rows, cols);
   for (int64_t r = 0; r < rows; ++r) {
-    std::vector<double> d;
     for (int64_t c = 0; c < cols; ++c) {
-      d.push_back(weights.row(r)[c] -
-                  ValueOf(result, shape, options.scheme.bits, r, c));
-    }
-    for (int64_t i = 0; i < cols; ++i) {
-      for (int64_t j = 0; j < cols; ++j) {
-        const double damped = h.row(i)[j] + (i == j ? result.damping : 0.0);
-        loss += d[size_t(i)] * damped * d[size_t(j)];
-      }
+      values.row(r)[c] = ValueOf(result, shape, options.scheme.bits, r, c);
     }
   }
-  return loss;
+  return LossOf(weights, values, h, result.damping);
 }
 
 // The paper's algorithm as it stands: H^-1 in double, one column at a time.
@@ -237,16 +214,17 @@ class GptqTest : public ::testing::TestWithParam<const char*> {
 
 // Nothing to gain where inputs are independent.
 TEST_P(GptqTest, IdentityRounds) {
-  const Matrix<float> weights = Normal(5, 200, 1);
+  const Matrix<float> weights = NormalMatrix(5, 200, 1);
   const auto result =
-      Quantize(weights.view(), Identity(200), Options(), *pool_);
+      Quantize(weights.view(), IdentityHessian(200), Options(), *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->codes, RoundedCodes(weights, Options().scheme));
   EXPECT_EQ(result->loss, result->rounding_loss);
 }
 
 TEST_P(GptqTest, CodesOfThePaper) {
-  const Matrix<float> weights = Normal(12, 96, 2), h = CorrelatedHessian(96, 3);
+  const Matrix<float> weights = NormalMatrix(12, 96, 2),
+                      h = CorrelatedHessian(96, 3);
   const auto result = Quantize(weights.view(), Copy(h), Options(), *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rounded_rows, 0);
@@ -265,7 +243,7 @@ TEST_P(GptqTest, CodesOfThePaper) {
 // More than one block, and the loss is what it is said to be.
 TEST_P(GptqTest, LossIsTheProxyAndLessThanOfRounding) {
   constexpr int64_t kCols = 300, kRows = 20;
-  const Matrix<float> weights = Normal(kRows, kCols, 4),
+  const Matrix<float> weights = NormalMatrix(kRows, kCols, 4),
                       h = CorrelatedHessian(kCols, 5);
   const auto result = Quantize(weights.view(), Copy(h), Options(), *pool_);
   ASSERT_TRUE(result.ok()) << result.status();
@@ -275,7 +253,7 @@ TEST_P(GptqTest, LossIsTheProxyAndLessThanOfRounding) {
 }
 
 TEST_P(GptqTest, RowsAreIndependentAndThreadsDoNotMatter) {
-  const Matrix<float> weights = Normal(40, 150, 6),
+  const Matrix<float> weights = NormalMatrix(40, 150, 6),
                       h = CorrelatedHessian(150, 7);
   const auto all = Quantize(weights.view(), Copy(h), Options(), *pool_);
   ASSERT_TRUE(all.ok());
@@ -288,7 +266,7 @@ TEST_P(GptqTest, RowsAreIndependentAndThreadsDoNotMatter) {
 }
 
 TEST_P(GptqTest, DeadInputsAreRounded) {
-  const Matrix<float> weights = Normal(6, 64, 8);
+  const Matrix<float> weights = NormalMatrix(6, 64, 8);
   Matrix<float> h = CorrelatedHessian(64, 9);
   for (int64_t i = 0; i < 64; ++i) {
     h.data()[i * 64 + 10] = h.data()[10 * 64 + i] = 0;
@@ -304,7 +282,7 @@ TEST_P(GptqTest, DeadInputsAreRounded) {
 
 // Fewer tokens than inputs: only damping makes it definite.
 TEST_P(GptqTest, SingularHessian) {
-  const Matrix<float> weights = Normal(6, 40, 10);
+  const Matrix<float> weights = NormalMatrix(6, 40, 10);
   Matrix<float> h(40, 40);
   for (int64_t i = 0; i < 1600; ++i) h.data()[i] = 1;
   const auto result = Quantize(weights.view(), std::move(h), Options(), *pool_);
@@ -314,7 +292,7 @@ TEST_P(GptqTest, SingularHessian) {
 }
 
 TEST_P(GptqTest, HessianThatCannotBeUsedRounds) {
-  const Matrix<float> weights = Normal(6, 40, 11);
+  const Matrix<float> weights = NormalMatrix(6, 40, 11);
   for (float value : {-100.0f, std::numeric_limits<float>::quiet_NaN(),
                       std::numeric_limits<float>::infinity()}) {
     Matrix<float> h = CorrelatedHessian(40, 12);
@@ -331,18 +309,20 @@ TEST_P(GptqTest, HessianThatCannotBeUsedRounds) {
 TEST_P(GptqTest, AsymmetricCodes) {
   GptqOptions options = Options();
   options.scheme.symmetric = false;
-  const Matrix<float> weights = Normal(8, 96, 13),
+  const Matrix<float> weights = NormalMatrix(8, 96, 13),
                       h = CorrelatedHessian(96, 14);
   const auto result = Quantize(weights.view(), Copy(h), options, *pool_);
   ASSERT_TRUE(result.ok());
   EXPECT_LT(result->loss, result->rounding_loss);
-  const auto rounded = Quantize(weights.view(), Identity(96), options, *pool_);
+  const auto rounded =
+      Quantize(weights.view(), IdentityHessian(96), options, *pool_);
   EXPECT_EQ(rounded->codes, RoundedCodes(weights, options.scheme));
 }
 
 // Better below 8 bits, but for groups so small that ranges are as good.
 TEST_P(GptqTest, SearchedGroupsLoseLess) {
-  const Matrix<float> weights = Normal(40, 96, 2), h = CorrelatedHessian(96, 3);
+  const Matrix<float> weights = NormalMatrix(40, 96, 2),
+                      h = CorrelatedHessian(96, 3);
   GptqOptions options = Options();
   const auto ranges = Quantize(weights.view(), Copy(h), options, *pool_);
   options.search_groups = true;
@@ -358,7 +338,8 @@ TEST_P(GptqTest, SearchedGroupsLoseLess) {
 
 // Better than the sweep, by what the loss is said to be.
 TEST_P(GptqTest, RefinedCodesLoseLess) {
-  const Matrix<float> weights = Normal(40, 96, 2), h = CorrelatedHessian(96, 3);
+  const Matrix<float> weights = NormalMatrix(40, 96, 2),
+                      h = CorrelatedHessian(96, 3);
   GptqOptions options = Options();
   const auto sweep = Quantize(weights.view(), Copy(h), options, *pool_);
   options.refine = true;
@@ -373,10 +354,11 @@ TEST_P(GptqTest, RefinedCodesLoseLess) {
 
 // Weights that their code is farther from than half a step.
 TEST_P(GptqTest, CountsSaturation) {
-  const Matrix<float> weights = Normal(12, 96, 2);
+  const Matrix<float> weights = NormalMatrix(12, 96, 2);
   const QuantScheme scheme = Options().scheme;
   const QuantizedShape shape(scheme, 12, 96);
-  const auto result = Quantize(weights.view(), Identity(96), Options(), *pool_);
+  const auto result =
+      Quantize(weights.view(), IdentityHessian(96), Options(), *pool_);
   ASSERT_TRUE(result.ok());
   int64_t saturated = 0;
   for (int64_t r = 0; r < 12; ++r) {
@@ -396,9 +378,10 @@ TEST_P(GptqTest, CountsSaturation) {
 }
 
 TEST_P(GptqTest, NanInAWeightIsNamed) {
-  Matrix<float> weights = Normal(3, 16, 15);
+  Matrix<float> weights = NormalMatrix(3, 16, 15);
   weights.data()[2 * 16 + 7] = std::numeric_limits<float>::quiet_NaN();
-  const auto result = Quantize(weights.view(), Identity(16), Options(), *pool_);
+  const auto result =
+      Quantize(weights.view(), IdentityHessian(16), Options(), *pool_);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_NE(result.status().message().find("[2, 7]"), absl::string_view::npos);

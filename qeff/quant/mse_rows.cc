@@ -41,7 +41,8 @@ absl::optional<int64_t> QuantizeRowsByError(const QuantScheme& scheme,
       const size_t size =
           static_cast<size_t>(std::min(shape.group_elems, cols - begin));
       const GroupParams params = LeastErrorParams(
-          scheme, absl::MakeConstSpan(row).subspan(first, size), scale_dtype);
+          scheme, absl::MakeConstSpan(row).subspan(first, size), {},
+          scale_dtype);
       for (size_t i = first; i < first + size; ++i) {
         codes[i] = QuantizeValue(row[i], params, scheme.bits);
       }

@@ -66,7 +66,8 @@ TEST(QuantizeRowsByError, CodesOfLeastErrorParams) {
             absl::MakeConstSpan(weights).subspan(
                 r * kCols + begin,
                 std::min<size_t>(32, static_cast<size_t>(kCols) - begin));
-        const GroupParams params = LeastErrorParams(scheme, part, DType::kBF16);
+        const GroupParams params =
+            LeastErrorParams(scheme, part, {}, DType::kBF16);
         EXPECT_EQ(LoadScale(DType::kBF16, &rows.scales[group * 2]),
                   params.scale);
         if (!symmetric) {

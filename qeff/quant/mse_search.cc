@@ -20,17 +20,18 @@ constexpr size_t kLanes = 16;
 // In [2^23, 2^24) floats are whole numbers (QuantizeValue).
 constexpr float kRound = 12582912.0f;
 
-// With x the weights times a power of two:
+// With x the weights times a power of two, a their importance:
 struct Fits {
-  float loss[kLanes];  // sum (x - value)^2
-  float xc[kLanes];    // sum x c, c = code - zero
-  float cc[kLanes];    // sum c c
+  float loss[kLanes];  // sum a (x - value)^2
+  float xc[kLanes];    // sum a x c, c = code - zero
+  float cc[kLanes];    // sum a c c
 };
 
-// `lo`, `hi`: of c.
-QEFF_VECTOR_CLONES void FitScales(const float* weights, size_t count,
-                                  float unit, const float* scales, float lo,
-                                  float hi, Fits* fits) {
+// `stride`: of `importance`, 0 where all have the same. `lo`, `hi`: of c.
+QEFF_VECTOR_CLONES void FitScales(const float* weights, const float* importance,
+                                  size_t stride, size_t count, float unit,
+                                  const float* scales, float lo, float hi,
+                                  Fits* fits) {
   float loss[kLanes] = {}, xc[kLanes] = {}, cc[kLanes] = {};
   float inverse[kLanes], scale[kLanes];
   for (size_t lane = 0; lane < kLanes; ++lane) {
@@ -39,15 +40,17 @@ QEFF_VECTOR_CLONES void FitScales(const float* weights, size_t count,
   }
   for (size_t i = 0; i < count; ++i) {
     const float x = weights[i] * unit;
+    const float a = importance[i * stride];
+    const float ax = a * x;
     for (size_t lane = 0; lane < kLanes; ++lane) {
       float c = x * inverse[lane];
       c = c < lo ? lo : c;
       c = c > hi ? hi : c;
       c = (c + kRound) - kRound;
       const float error = x - c * scale[lane];
-      loss[lane] += error * error;
-      xc[lane] += x * c;
-      cc[lane] += c * c;
+      loss[lane] += (a * error) * error;
+      xc[lane] += ax * c;
+      cc[lane] += (a * c) * c;
     }
   }
   for (size_t lane = 0; lane < kLanes; ++lane) {
@@ -100,8 +103,11 @@ Factors FactorsOf(const QuantScheme& scheme) {
 class Search {
  public:
   Search(const QuantScheme& scheme, absl::Span<const float> weights,
-         DType scale_dtype)
-      : scheme_(scheme), weights_(weights), scale_dtype_(scale_dtype) {
+         absl::Span<const float> importance, DType scale_dtype)
+      : scheme_(scheme),
+        weights_(weights),
+        importance_(importance),
+        scale_dtype_(scale_dtype) {
     const auto range = std::minmax_element(weights.begin(), weights.end());
     const float absmax = std::max(std::abs(*range.first), *range.second);
     // Squares of what is this large are far from both ends of float32.
@@ -131,7 +137,10 @@ class Search {
  private:
   Fits Fit(int zero, const float* scales) const {
     Fits fits;
-    FitScales(weights_.data(), weights_.size(), unit_, scales,
+    static constexpr float kOne = 1;
+    const bool equal = importance_.empty();
+    FitScales(weights_.data(), equal ? &kOne : importance_.data(),
+              equal ? 0 : 1, weights_.size(), unit_, scales,
               static_cast<float>(-zero),
               static_cast<float>((1 << scheme_.bits) - 1 - zero), &fits);
     return fits;
@@ -213,6 +222,7 @@ class Search {
 
   const QuantScheme& scheme_;
   const absl::Span<const float> weights_;
+  const absl::Span<const float> importance_;
   const DType scale_dtype_;
   float unit_ = 1;
   GroupParams plain_, best_;
@@ -223,9 +233,11 @@ class Search {
 
 GroupParams LeastErrorParams(const QuantScheme& scheme,
                              absl::Span<const float> weights,
+                             absl::Span<const float> importance,
                              DType scale_dtype) {
-  QEFF_CHECK(scheme.integers() && !weights.empty());
-  return Search(scheme, weights, scale_dtype).Run();
+  QEFF_CHECK(scheme.integers() && !weights.empty() &&
+             (importance.empty() || importance.size() == weights.size()));
+  return Search(scheme, weights, importance, scale_dtype).Run();
 }
 
 }  // namespace qeff

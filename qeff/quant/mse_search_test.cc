@@ -9,29 +9,24 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "qeff/util/random.h"
+#include "qeff/quant/layer_testutil.h"
 
 namespace qeff {
 namespace {
 
+// `importance` may be empty, as LeastErrorParams takes it.
 double Loss(const std::vector<float>& weights, const GroupParams& params,
-            int bits) {
+            int bits, const std::vector<float>& importance = {}) {
   double sum = 0;
-  for (const float weight : weights) {
-    const uint8_t code = QuantizeValue(weight, params, bits);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const uint8_t code = QuantizeValue(weights[i], params, bits);
     const double error =
-        static_cast<double>(weight) -
+        static_cast<double>(weights[i]) -
         static_cast<double>(DequantizeValue(code, params.zero, params.scale));
-    sum += error * error;
+    sum += (importance.empty() ? 1.0 : static_cast<double>(importance[i])) *
+           error * error;
   }
   return sum;
-}
-
-std::vector<float> Normal(size_t count, uint64_t seed) {
-  std::vector<float> values(count);
-  const Random random(seed);
-  for (size_t i = 0; i < count; ++i) values[i] = random.NormalAt(i);
-  return values;
 }
 
 GroupParams Plain(const QuantScheme& scheme, const std::vector<float>& weights,
@@ -42,10 +37,10 @@ GroupParams Plain(const QuantScheme& scheme, const std::vector<float>& weights,
 
 // The least loss of all BF16 scales from a quarter to one and a half of that of
 // the range, with all zero points.
-double BruteForce(const QuantScheme& scheme,
-                  const std::vector<float>& weights) {
+double BruteForce(const QuantScheme& scheme, const std::vector<float>& weights,
+                  const std::vector<float>& importance) {
   const GroupParams plain = Plain(scheme, weights, DType::kBF16);
-  double least = Loss(weights, plain, scheme.bits);
+  double least = Loss(weights, plain, scheme.bits, importance);
   const uint16_t first = FloatToBF16(std::abs(plain.scale) * 0.25f);
   const uint16_t last = FloatToBF16(std::abs(plain.scale) * 1.5f);
   for (uint16_t bits = first; bits <= last; ++bits) {
@@ -53,7 +48,7 @@ double BruteForce(const QuantScheme& scheme,
     const auto consider = [&](float signed_scale, int zero) {
       least = std::min(least,
                        Loss(weights, {signed_scale, 1.0f / signed_scale, zero},
-                            scheme.bits));
+                            scheme.bits, importance));
     };
     if (scheme.symmetric) {
       consider(scale, plain.zero);
@@ -76,36 +71,57 @@ struct Case {
   double most_of_best;   // and over that of brute force
 };
 
-class MseSearchTest : public testing::TestWithParam<Case> {};
+class MseSearchTest : public testing::TestWithParam<Case> {
+ protected:
+  // Means over groups of normal weights, whose importance is that of inputs of
+  // many sizes if `weighted`.
+  void Search(bool weighted);
 
-TEST_P(MseSearchTest, NearlyTheBestThereIs) {
+  double plain_ = 0, found_ = 0, best_ = 0;
+};
+
+void MseSearchTest::Search(bool weighted) {
   const Case& c = GetParam();
   QuantScheme scheme;
   scheme.bits = c.bits;
   scheme.symmetric = c.symmetric;
   scheme.scale_rule = c.rule;
-  double plain = 0, found = 0, best = 0;
   for (uint64_t seed = 0; seed < 40; ++seed) {
-    std::vector<float> weights = Normal(c.count, seed);
+    std::vector<float> weights = NormalValues(c.count, seed);
     // Some that lie to one side of 0.
     if (seed % 8 == 7) {
       for (float& weight : weights) weight += 1.5f;
     }
-    const GroupParams params = LeastErrorParams(scheme, weights, DType::kBF16);
+    std::vector<float> importance;
+    if (weighted) importance = NormalValues(c.count, seed + 1000);
+    for (float& value : importance) value = std::exp(value);
+    const GroupParams params =
+        LeastErrorParams(scheme, weights, importance, DType::kBF16);
     EXPECT_EQ(BF16ToFloat(FloatToBF16(params.scale)), params.scale);
     EXPECT_EQ(params.inverse, 1.0f / params.scale);
     EXPECT_TRUE(params.scale > 0 || c.rule == ScaleRule::kSignedMax);
-    const double one =
-        Loss(weights, Plain(scheme, weights, DType::kBF16), scheme.bits);
-    const double other = Loss(weights, params, scheme.bits);
+    const double one = Loss(weights, Plain(scheme, weights, DType::kBF16),
+                            scheme.bits, importance);
+    const double other = Loss(weights, params, scheme.bits, importance);
     // Sums of `count` squares in float32.
     EXPECT_LE(other, one * (1 + 6e-8 * static_cast<double>(c.count))) << seed;
-    plain += one;
-    found += other;
-    best += BruteForce(scheme, weights);
+    plain_ += one;
+    found_ += other;
+    best_ += BruteForce(scheme, weights, importance);
   }
-  EXPECT_LE(found / plain, c.most_of_plain);
-  EXPECT_LE(found / best, c.most_of_best);
+}
+
+TEST_P(MseSearchTest, NearlyTheBestThereIs) {
+  Search(/*weighted=*/false);
+  EXPECT_LE(found_ / plain_, GetParam().most_of_plain);
+  EXPECT_LE(found_ / best_, GetParam().most_of_best);
+}
+
+// A little farther from the best, most where there are zero points.
+TEST_P(MseSearchTest, ByImportance) {
+  Search(/*weighted=*/true);
+  EXPECT_LE(found_ / plain_, GetParam().most_of_plain);
+  EXPECT_LE(found_ / best_, GetParam().most_of_best + .025);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -126,15 +142,16 @@ INSTANTIATE_TEST_SUITE_P(
 
 // Whatever the unit of the weights is, the result is the same.
 TEST(MseSearch, AnyMagnitudes) {
-  const std::vector<float> weights = Normal(45, 3);
+  const std::vector<float> weights = NormalValues(45, 3);
   for (const bool symmetric : {true, false}) {
     QuantScheme scheme;
     scheme.symmetric = symmetric;
-    const GroupParams one = LeastErrorParams(scheme, weights, DType::kBF16);
+    const GroupParams one = LeastErrorParams(scheme, weights, {}, DType::kBF16);
     for (const int exponent : {-110, -60, 60, 125}) {
       std::vector<float> scaled = weights;
       for (float& weight : scaled) weight = std::ldexp(weight, exponent);
-      const GroupParams other = LeastErrorParams(scheme, scaled, DType::kBF16);
+      const GroupParams other =
+          LeastErrorParams(scheme, scaled, {}, DType::kBF16);
       EXPECT_EQ(other.scale, std::ldexp(one.scale, exponent)) << exponent;
       EXPECT_EQ(other.zero, one.zero);
     }
@@ -165,7 +182,8 @@ TEST(MseSearch, HostileValues) {
         for (const std::vector<float>& weights : groups) {
           const GroupParams plain = Plain(scheme, weights, dtype);
           if (!std::isfinite(plain.scale)) continue;  // not of an F16 model
-          const GroupParams params = LeastErrorParams(scheme, weights, dtype);
+          const GroupParams params =
+              LeastErrorParams(scheme, weights, {}, dtype);
           EXPECT_TRUE(std::isfinite(params.scale) && params.scale != 0);
           EXPECT_TRUE(std::isfinite(params.inverse));
           EXPECT_GE(params.zero, 0);
@@ -178,14 +196,26 @@ TEST(MseSearch, HostileValues) {
   }
 }
 
+TEST(MseSearch, UnimportantWeights) {
+  QuantScheme scheme;
+  const std::vector<float> weights = NormalValues(32, 3), zeros(32);
+  std::vector<float> importance(32, 1.0f);
+  EXPECT_EQ(LeastErrorParams(scheme, zeros, importance, DType::kBF16).scale,
+            1.0f);
+  EXPECT_EQ(LeastErrorParams(scheme, weights, importance, DType::kBF16).scale,
+            LeastErrorParams(scheme, weights, {}, DType::kBF16).scale);
+  EXPECT_EQ(LeastErrorParams(scheme, weights, zeros, DType::kBF16).scale,
+            Plain(scheme, weights, DType::kBF16).scale);
+}
+
 // In F16 and F32 as in BF16.
 TEST(MseSearch, TypesOfScales) {
   QuantScheme scheme;
-  const std::vector<float> weights = Normal(64, 5);
+  const std::vector<float> weights = NormalValues(64, 5);
   const double coarse =
-      Loss(weights, LeastErrorParams(scheme, weights, DType::kBF16), 4);
+      Loss(weights, LeastErrorParams(scheme, weights, {}, DType::kBF16), 4);
   for (const DType dtype : {DType::kF16, DType::kF32}) {
-    const GroupParams params = LeastErrorParams(scheme, weights, dtype);
+    const GroupParams params = LeastErrorParams(scheme, weights, {}, dtype);
     uint8_t stored[sizeof(float)];
     StoreScale(params.scale, dtype, stored);
     EXPECT_EQ(LoadScale(dtype, stored), params.scale);

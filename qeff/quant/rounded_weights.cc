@@ -12,7 +12,7 @@
 #include "qeff/format/ggml_codec.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/quant/codebook_search.h"
-#include "qeff/quant/group_search.h"
+#include "qeff/quant/mse_search.h"
 #include "qeff/util/check.h"
 
 namespace qeff {
@@ -42,7 +42,7 @@ void RoundIntegers(const QuantScheme& scheme, const QuantizedShape& shape,
     const size_t size =
         static_cast<size_t>(std::min(shape.group_elems, shape.cols - begin));
     const absl::Span<float> group(row + begin, size);
-    const GroupParams params = SearchGroupParams(
+    const GroupParams params = LeastErrorParams(
         scheme, group, importance.subspan(0, size), scale_dtype);
     for (float& weight : group) {
       weight = DequantizeValue(QuantizeValue(weight, params, scheme.bits),

@@ -13,7 +13,7 @@
 namespace qeff {
 
 // Replaces `weights` [out, in] by their values in `scheme`, with the parameters
-// of SearchGroupParams, ChooseGgmlParams or RoundingScale, all columns being
+// of LeastErrorParams, ChooseGgmlParams or RoundingScale, all columns being
 // equally important. Preconditions (checked): WhyNotQuantized is empty. Weights
 // that are not finite, or too large for the scheme, become anything. The same
 // bits for any number of threads. Thread-safe; throws std::bad_alloc.

@@ -3,7 +3,6 @@
 #include "qeff/quant/solve_rows.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -13,53 +12,13 @@
 
 #include "gtest/gtest.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/layer_testutil.h"
 #include "qeff/tensor/tensor.h"
-#include "qeff/util/random.h"
 
 namespace qeff {
 namespace {
 
 constexpr int64_t kRows = 21, kCols = 256;
-
-Matrix<float> Normal(int64_t rows, int64_t cols, uint64_t seed) {
-  Matrix<float> out(rows, cols);
-  const Random random(seed);
-  for (int64_t i = 0; i < rows * cols; ++i) {
-    out.data()[i] = random.NormalAt(static_cast<uint64_t>(i));
-  }
-  return out;
-}
-
-// Of inputs that depend on their neighbours and have different energies.
-Matrix<float> Hessian() {
-  Matrix<float> h(kCols, kCols);
-  const auto energy = [](int64_t i) { return 1.0f + 0.2f * float(i * 7 % 11); };
-  for (int64_t i = 0; i < kCols; ++i) {
-    for (int64_t j = 0; j < kCols; ++j) {
-      h.row(i)[j] = energy(i) * energy(j) *
-                    std::pow(0.8f, static_cast<float>(std::abs(i - j)));
-    }
-  }
-  return h;
-}
-
-// trace(D H D^T) with the damping on the diagonal.
-double Loss(const Matrix<float>& weights, const Matrix<float>& values,
-            const Matrix<float>& h, double damping) {
-  double loss = 0;
-  for (int64_t r = 0; r < weights.rows(); ++r) {
-    for (int64_t i = 0; i < kCols; ++i) {
-      const double d = double(weights.row(r)[i]) - double(values.row(r)[i]);
-      double sum = damping * d;
-      for (int64_t j = 0; j < kCols; ++j) {
-        sum += double(h.row(i)[j]) *
-               (double(weights.row(r)[j]) - double(values.row(r)[j]));
-      }
-      loss += d * sum;
-    }
-  }
-  return loss;
-}
 
 // Every scheme, whatever stores it.
 class SolveRowsTest : public ::testing::TestWithParam<const char*> {
@@ -78,14 +37,15 @@ class SolveRowsTest : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(SolveRowsTest, LossIsThatOfTheValuesAndNotAboveRounding) {
-  const Matrix<float> weights = Normal(kRows, kCols, 1);
-  const FactoredHessian hessian = Factor(Hessian());
+  const Matrix<float> weights = NormalMatrix(kRows, kCols, 1);
+  const FactoredHessian hessian = Factor(NeighbourHessian(kCols));
   for (const bool propagate : {true, false}) {
     options_.propagate = propagate;
-    Matrix<float> values = Normal(kRows, kCols, 1);
+    Matrix<float> values = NormalMatrix(kRows, kCols, 1);
     const auto solved = SolveRows(values.view(), hessian, options_, *pool_);
     ASSERT_TRUE(solved.ok()) << solved.status();
-    const double loss = Loss(weights, values, Hessian(), hessian.damping);
+    const double loss =
+        LossOf(weights, values, NeighbourHessian(kCols), hessian.damping);
     EXPECT_NEAR(solved->loss, loss, 1e-3 * loss);
     EXPECT_LE(solved->loss, solved->rounding_loss);
     if (propagate) {
@@ -95,9 +55,9 @@ TEST_P(SolveRowsTest, LossIsThatOfTheValuesAndNotAboveRounding) {
 }
 
 TEST_P(SolveRowsTest, RowsAreIndependentAndThreadsDoNotMatter) {
-  Matrix<float> all = Normal(kRows, kCols, 2);
-  Matrix<float> weights = Normal(kRows, kCols, 2);
-  const FactoredHessian hessian = Factor(Hessian());
+  Matrix<float> all = NormalMatrix(kRows, kCols, 2);
+  Matrix<float> weights = NormalMatrix(kRows, kCols, 2);
+  const FactoredHessian hessian = Factor(NeighbourHessian(kCols));
   const auto one_thread = *CreateThreadPool(1);
   const auto whole = SolveRows(all.view(), hessian, options_, *pool_);
   const auto some =
@@ -122,7 +82,8 @@ TEST_P(SolveRowsTest, RoundsWhereNothingIsToBeGained) {
   for (int64_t i = 0; i < kCols; ++i) identity.row(i)[i] = 1;
   bad.row(0)[0] = std::numeric_limits<float>::infinity();
   options_.search_groups = options_.refine = false;
-  Matrix<float> a = Normal(kRows, kCols, 3), b = Normal(kRows, kCols, 3);
+  Matrix<float> a = NormalMatrix(kRows, kCols, 3),
+                b = NormalMatrix(kRows, kCols, 3);
   const auto independent =
       SolveRows(a.view(), Factor(std::move(identity)), options_, *pool_);
   const auto unusable =
@@ -137,15 +98,15 @@ TEST_P(SolveRowsTest, RoundsWhereNothingIsToBeGained) {
 
 TEST_P(SolveRowsTest, ZerosStayZeroAndWhatIsNotFiniteIsNamed) {
   Matrix<float> zeros(2, kCols);
-  const auto solved =
-      SolveRows(zeros.view(), Factor(Hessian()), options_, *pool_);
+  const auto solved = SolveRows(zeros.view(), Factor(NeighbourHessian(kCols)),
+                                options_, *pool_);
   ASSERT_TRUE(solved.ok()) << solved.status();
   for (const float v : zeros.span()) EXPECT_EQ(v, 0);
   EXPECT_EQ(solved->loss, 0);
-  Matrix<float> bad = Normal(3, kCols, 4);
+  Matrix<float> bad = NormalMatrix(3, kCols, 4);
   bad.row(2)[100] = std::numeric_limits<float>::quiet_NaN();
   const auto refused =
-      SolveRows(bad.view(), Factor(Hessian()), options_, *pool_);
+      SolveRows(bad.view(), Factor(NeighbourHessian(kCols)), options_, *pool_);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_NE(refused.status().message().find("element [2, 100]"),
             absl::string_view::npos)
