@@ -347,7 +347,9 @@ class Walk {
     QEFF_ASSIGN_OR_RETURN(changed_.block, HostBlock::LoadNorms(model_, index));
     for (const InputStatistics* part :
          {&inputs.qkv, &inputs.o, &inputs.ffn, &inputs.down}) {
-      if (!part->finite()) return NumericalError("its inputs are not finite");
+      if (part->finite() || options_.allow_bad_inputs) continue;
+      return NumericalError(
+          "its inputs are not finite; --skip_bad_tensors leaves its scales");
     }
     const Stopwatch watch(&times_.solve);
     return solver_.Prepare(index, &inputs, &changed_.block->norms());

@@ -37,8 +37,8 @@ struct WalkOptions {
   // Called when a step is finished, with the number of those that are. May be
   // null.
   std::function<void(int64_t steps_done, int64_t steps)> progress;
-  // Solve gets inputs that are not finite, too, and says what it did. Prepare
-  // does not: the walk ends there all the same.
+  // Prepare and Solve get inputs that are not finite, too, and say what they
+  // did.
   bool allow_bad_inputs = false;
 };
 

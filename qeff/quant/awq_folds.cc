@@ -92,11 +92,19 @@ const LinearModule* AwqFolds::Find(LinearRole role) const {
   return nullptr;
 }
 
-// Empty where one of the layers is not quantized: it is to stay as it is.
+// Empty where one of the layers is not quantized: it is to stay as it is. Or
+// where the inputs are not finite.
 absl::StatusOr<std::vector<float>> AwqFolds::SearchPair(
     const std::vector<LinearRole>& consumers,
     const std::vector<int64_t>& channel_of, int64_t channels,
-    InputStatistics* inputs) const {
+    InputStatistics* inputs) {
+  if (!inputs->finite()) {
+    for (const LinearRole role : consumers) {
+      const LinearModule* module = Find(role);
+      if (module != nullptr) skipped_.insert(module->module);
+    }
+    return std::vector<float>();
+  }
   const PlannedTensor* planned = nullptr;
   std::vector<LinearWeights> weights;
   std::vector<MatrixView<const float>> views;
@@ -158,6 +166,7 @@ absl::Status AwqFolds::Search(int64_t block, BlockInputs* inputs,
   const TransformerSpec& spec = model_.spec();
   const BlockNames& names = model_.map().blocks[static_cast<size_t>(block)];
   block_ = block;
+  skipped_.clear();
   factors_.clear();
   biases_.clear();
   const auto quantized = [&](LinearRole role) {

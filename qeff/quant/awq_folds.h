@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "qeff/calibration/input_statistics.h"
@@ -49,8 +50,14 @@ class AwqFolds {
   // Searches the scales of block `block`, whose inputs are `inputs`, and
   // divides `norms` by theirs, rounded to the type that they are stored in: the
   // scales follow, so that the fold is exact but for float32's rounding. Takes
-  // the Hessians, if it wants them. Errors: those of reading the model.
+  // the Hessians, if it wants them. A pair whose inputs are not finite is left
+  // alone. Errors: those of reading the model.
   absl::Status Search(int64_t block, BlockInputs* inputs, BlockWeights* norms);
+
+  // Whether `module`, of that block, was left alone because of its inputs.
+  bool Skipped(const std::string& module) const {
+    return skipped_.contains(module);
+  }
 
   // Multiplies the columns of `layer`, of that block, and divides its rows and
   // bias.
@@ -84,7 +91,7 @@ class AwqFolds {
   absl::StatusOr<std::vector<float>> SearchPair(
       const std::vector<LinearRole>& consumers,
       const std::vector<int64_t>& channel_of, int64_t channels,
-      InputStatistics* inputs) const;
+      InputStatistics* inputs);
   void FoldNorm(const std::string& name, std::vector<float>* scales,
                 NormWeights* norm) const;
   const LinearModule* Find(LinearRole role) const;
@@ -97,6 +104,7 @@ class AwqFolds {
   absl::flat_hash_map<std::string, const PlannedTensor*> planned_;  // by module
   absl::flat_hash_map<std::string, int64_t> changes_;  // tensor -> block
   int64_t block_ = -1;
+  absl::flat_hash_set<std::string> skipped_;  // modules of the block
   absl::flat_hash_map<LinearRole, Factors> factors_;
   mutable absl::flat_hash_map<std::string, std::vector<float>> biases_;
 };

@@ -3,6 +3,7 @@
 #include "qeff/quant/awq_folds.h"
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -60,6 +61,7 @@ class AwqFoldsTest : public ::testing::TestWithParam<Case> {
     }
   }
 
+  // With `bad_ffn_` those of gate and up are not finite.
   BlockInputs SomeInputs(const StatisticsOptions& wanted) {
     const TransformerSpec& spec = model_->spec();
     BlockInputs inputs{InputStatistics(spec.hidden_size, wanted),
@@ -69,7 +71,11 @@ class AwqFoldsTest : public ::testing::TestWithParam<Case> {
     uint64_t seed = 10;
     for (InputStatistics* part :
          {&inputs.qkv, &inputs.o, &inputs.ffn, &inputs.down}) {
-      part->Add(Inputs(part->features(), seed++).view(), *pool_);
+      Matrix<float> rows = Inputs(part->features(), seed++);
+      if (bad_ffn_ && part == &inputs.ffn) {
+        rows.row(7)[3] = std::numeric_limits<float>::infinity();
+      }
+      part->Add(rows.view(), *pool_);
     }
     return inputs;
   }
@@ -112,6 +118,7 @@ class AwqFoldsTest : public ::testing::TestWithParam<Case> {
   RopeTable rope_;
   std::vector<float> alibi_;
   int changed_ = 0;  // layers
+  bool bad_ffn_ = false;
 };
 
 // The block computes the same to float32's rounding, whatever type its norms
@@ -161,6 +168,22 @@ TEST_P(AwqFoldsTest, IgnoredLayersStay) {
   RunBlock(&folds, &norms);
   EXPECT_EQ(norms.attention_norm.weight, original.attention_norm.weight);
   EXPECT_NE(norms.ffn_norm.weight, original.ffn_norm.weight);
+}
+
+TEST_P(AwqFoldsTest, InputsThatAreNotFiniteStay) {
+  Load("");
+  AwqFolds folds(*model_, plan_, *pool_, FoldOptions{GetParam().search});
+  BlockWeights original, norms;
+  RunBlock(nullptr, &original);
+  bad_ffn_ = true;
+  RunBlock(&folds, &norms);
+  EXPECT_EQ(norms.ffn_norm.weight, original.ffn_norm.weight);
+  EXPECT_NE(norms.attention_norm.weight, original.attention_norm.weight);
+  for (const LinearModule& module : model_->map().blocks[1].linears) {
+    EXPECT_EQ(folds.Skipped(module.module), module.role == LinearRole::kGate ||
+                                                module.role == LinearRole::kUp)
+        << module.module;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, AwqFoldsTest,

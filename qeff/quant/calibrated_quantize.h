@@ -30,9 +30,9 @@
 
 namespace qeff {
 
-// With allow_bad_inputs, layers whose inputs are not finite are rounded
-// (kBadInputs) instead of ending the run. Not with folds or autoround, which
-// look at all inputs of a block. For weights see
+// With allow_bad_inputs, layers whose inputs are not finite are rounded and get
+// no folds (kBadInputs, kNotScaled) instead of ending the run. Not with
+// autoround, which looks at all inputs of a block. For weights see
 // QuantizeOptions::skip_bad_tensors.
 struct CalibratedQuantizeOptions : CalibratedRunOptions {
   GptqSolverOptions solver;  // the algorithms

@@ -483,8 +483,8 @@ TEST_F(CalibratedQuantizeTest, BlocksOfGgml) {
   }
 }
 
-// A bad weight keeps its layer, and what it spoils is rounded; the same when
-// the run is interrupted.
+// A bad weight keeps its layer, and what it spoils is rounded, with no scales
+// folded in; the same when the run is interrupted.
 TEST_F(CalibratedQuantizeTest, SkipsBadTensors) {
   const std::string model = SynthModel("tiny");
   PoisonTestTensor(model, "model.layers.0.self_attn.q_proj.weight", 130);
@@ -505,31 +505,43 @@ TEST_F(CalibratedQuantizeTest, SkipsBadTensors) {
               HasSubstr("the inputs of model.layers.0.self_attn.o_proj are not "
                         "finite; --skip_bad_tensors"));
 
-  CalibratedQuantizeOptions options;
-  options.allow_bad_inputs = true;
-  int checks = 0, last = 0;
-  options.check = [&]() -> absl::Status {
-    return ++checks == last ? absl::CancelledError("stop") : absl::OkStatus();
-  };
-  const auto result = Quantize(output_, options);
-  ASSERT_TRUE(result.ok()) << result.status();
-  ASSERT_EQ(result->layers.size(), 14u);  // q is kept, lm_head comes last
-  for (const LayerReport& layer : result->layers) {
-    const bool before = layer.module == "model.layers.0.self_attn.k_proj" ||
-                        layer.module == "model.layers.0.self_attn.v_proj";
-    EXPECT_EQ(layer.fallback == kBadInputs, !before) << layer.module;
-  }
-  LoadModel(output_);
+  const std::pair<const char*, absl::optional<FoldSearch>> searches[] = {
+      {"none", absl::nullopt},
+      {"awq", FoldSearch::kAwq},
+      {"smoothquant", FoldSearch::kSmoothQuant}};
+  for (const auto& [name, folds] : searches) {
+    SCOPED_TRACE(name);
+    CalibratedQuantizeOptions options;
+    options.allow_bad_inputs = true;
+    options.solver.folds = folds;
+    int checks = 0, last = 0;
+    options.check = [&]() -> absl::Status {
+      return ++checks == last ? absl::CancelledError("stop") : absl::OkStatus();
+    };
+    const std::string output = output_ + name;
+    const auto result = Quantize(output, options);
+    ASSERT_TRUE(result.ok()) << result.status();
+    ASSERT_EQ(result->layers.size(), 14u);  // q is kept, lm_head comes last
+    for (const LayerReport& layer : result->layers) {
+      const bool before = layer.module == "model.layers.0.self_attn.k_proj" ||
+                          layer.module == "model.layers.0.self_attn.v_proj";
+      const bool scaled = folds.has_value() && layer.module != "lm_head";
+      const std::string bad =
+          absl::StrCat(kBadInputs, scaled ? kNotScaled : "");
+      EXPECT_EQ(layer.fallback == bad, !before) << layer.module;
+    }
+    LoadModel(output);
 
-  last = checks * 3 / 4;
-  checks = 0;
-  const std::string again = folder_ + "/again";
-  EXPECT_TRUE(absl::IsCancelled(Quantize(again, options, 1).status()));
-  EXPECT_EQ(UnfinishedRunTunes(again), false);
-  EXPECT_EQ(UnfinishedRunTunes(output_), absl::nullopt);
-  options.unfinished = PartialWork::kResume;
-  ASSERT_TRUE(Quantize(again, options, 1).ok());
-  EXPECT_EQ(Fingerprint(again), Fingerprint(output_));
+    last = checks * 3 / 4;
+    checks = 0;
+    const std::string again = folder_ + "/again" + name;
+    EXPECT_TRUE(absl::IsCancelled(Quantize(again, options, 1).status()));
+    EXPECT_EQ(UnfinishedRunTunes(again), false);
+    EXPECT_EQ(UnfinishedRunTunes(output), absl::nullopt);
+    options.unfinished = PartialWork::kResume;
+    ASSERT_TRUE(Quantize(again, options, 1).ok());
+    EXPECT_EQ(Fingerprint(again), Fingerprint(output));
+  }
 }
 
 }  // namespace

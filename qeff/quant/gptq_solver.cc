@@ -242,6 +242,9 @@ absl::Status GptqSolver::Finish(const PlannedTensor& tensor,
     report.fallback = absl::StrCat(totals.rounded_rows, " of ", tensor.rows,
                                    " rows are better rounded");
   }
+  if (folds_.has_value() && folds_->Skipped(tensor.module)) {
+    absl::StrAppend(&report.fallback, kNotScaled);
+  }
   reports_.push_back(std::move(report));
   step_.push_back(&tensor);
   return absl::OkStatus();

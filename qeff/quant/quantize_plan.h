@@ -84,7 +84,12 @@ struct PlannedTensor {
   bool quantized() const {
     return action == Action::kQuantize || action == Action::kAdd;
   }
-  DType scale_dtype() const { return ScaleDType(scheme, dtype); }
+  // Of a copy that holds `dtype` instead, as that of rotate does: the model's.
+  absl::optional<DType> original_dtype;
+
+  DType scale_dtype() const {
+    return ScaleDType(scheme, original_dtype.value_or(dtype));
+  }
   // Stored bits a weight after the run; of the copy with kAdd.
   double BitsPerWeight() const;
 };

@@ -17,6 +17,9 @@ namespace qeff {
 // LayerReport::fallback of a layer whose inputs are not finite.
 inline constexpr char kBadInputs[] = "its inputs are not finite: rounded";
 
+// What follows it where awq or smoothquant would have scaled these inputs.
+inline constexpr char kNotScaled[] = ", not scaled";
+
 struct LayerReport {
   std::string module;
   std::string scheme;

@@ -47,7 +47,13 @@ absl::StatusOr<std::unique_ptr<PartialFolder>> PartialFolder::Open(
   return result;
 }
 
-absl::Status PartialFolder::OpenLocked(PartialWork work) {
+absl::Status PartialFolder::Check(const std::string& path, PartialWork work) {
+  QEFF_ASSIGN_OR_RETURN(const auto parts, internal_atomic::SplitPath(path));
+  return PartialFolder(parts.first, parts.second).OpenParent(work);
+}
+
+// And checks what is there.
+absl::Status PartialFolder::OpenParent(PartialWork work) {
   const std::string target_path = absl::StrCat(parent_path_, "/", target_);
   parent_ = FileDescriptor(
       open(parent_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -55,9 +61,9 @@ absl::Status PartialFolder::OpenLocked(PartialWork work) {
     return OutputError(target_path,
                        absl::StrCat("open of folder ", parent_path_), errno);
   }
-  const bool exists = Exists(parent_.get(), target_);
+  exists_ = Exists(parent_.get(), target_);
   const bool partial = Exists(parent_.get(), name_);
-  if (exists && !(partial && work == PartialWork::kResume)) {
+  if (exists_ && !(partial && work == PartialWork::kResume)) {
     return absl::AlreadyExistsError(
         absl::StrCat(target_path, ": exists already; give a new path"));
   }
@@ -67,12 +73,18 @@ absl::Status PartialFolder::OpenLocked(PartialWork work) {
         ": holds the unfinished work of an earlier run; --resume goes "
         "on with it, --restart begins anew"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status PartialFolder::OpenLocked(PartialWork work) {
+  QEFF_RETURN_IF_ERROR(OpenParent(work));
   QEFF_RETURN_IF_ERROR(Lock(work));
-  if (!exists) return PrepareOutput(work);
+  if (!exists_) return PrepareOutput(work);
   if (Exists(folder_.get(), kOutput)) {
-    return absl::AlreadyExistsError(absl::StrCat(
-        target_path, ": exists already, beside unfinished work in ", path(),
-        "; move one of them away"));
+    return absl::AlreadyExistsError(
+        absl::StrCat(parent_path_, "/", target_,
+                     ": exists already, beside unfinished work in ", path(),
+                     "; move one of them away"));
   }
   Discard();
   was_complete_ = true;

@@ -43,6 +43,10 @@ class PartialFolder : public OutputFolder {
   static absl::StatusOr<std::unique_ptr<PartialFolder>> Open(
       const std::string& path, PartialWork work);
 
+  // What Open would refuse because of what is there now, without making or
+  // locking anything: for work that comes before. Errors: those of Open.
+  static absl::Status Check(const std::string& path, PartialWork work);
+
   PartialFolder(const PartialFolder&) = delete;
   PartialFolder& operator=(const PartialFolder&) = delete;
   ~PartialFolder() override = default;
@@ -71,6 +75,7 @@ class PartialFolder : public OutputFolder {
         target_(std::move(target)),
         name_(target_ + ".partial") {}
 
+  absl::Status OpenParent(PartialWork work);
   absl::Status OpenLocked(PartialWork work);
   absl::Status Lock(PartialWork work);
   absl::Status PrepareOutput(PartialWork work);
@@ -79,6 +84,7 @@ class PartialFolder : public OutputFolder {
   const std::string target_;  // OUTPUT, inside the parent
   const std::string name_;    // OUTPUT.partial, inside the parent
   FileDescriptor parent_;
+  bool exists_ = false;  // OUTPUT, when the parent was opened
   FileDescriptor folder_;  // OUTPUT.partial, locked
   FileDescriptor output_;  // OUTPUT.partial/output
   std::vector<std::unique_ptr<OutputFile>> files_;

@@ -70,6 +70,10 @@ TEST_F(PartialFolderTest, ResumesWhatWasLeft) {
   const auto refused = PartialFolder::Open(output_, PartialWork::kRefuse);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kAlreadyExists);
   EXPECT_THAT(refused.status().message(), HasSubstr("--resume"));
+  EXPECT_EQ(PartialFolder::Check(output_, PartialWork::kRefuse),
+            refused.status());
+  EXPECT_TRUE(PartialFolder::Check(output_, PartialWork::kResume).ok());
+  EXPECT_TRUE(PartialFolder::Check(output_, PartialWork::kRestart).ok());
   EXPECT_THAT(refused.status().message(), HasSubstr("--restart"));
 
   auto folder = PartialFolder::Open(output_, PartialWork::kResume);

@@ -22,6 +22,7 @@
 #include "qeff/quant/rotation_plan.h"
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/name_pattern.h"
+#include "qeff/util/partial_folder.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
@@ -121,6 +122,10 @@ class QuantizeCommand : public Command {
     QEFF_RETURN_IF_ERROR(CheckFlags());
     QEFF_ASSIGN_OR_RETURN(const std::vector<QuantScheme> schemes, Schemes());
     QEFF_ASSIGN_OR_RETURN(QuantizeOptions options, Options(schemes));
+    if (Calibrates(algorithm_) && !dry_run_) {
+      QEFF_RETURN_IF_ERROR(
+          PartialFolder::Check(output_, RunOptions().unfinished));
+    }
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> original,
                           LoadTransformer(model_));
     absl::optional<TokenSample> sample;

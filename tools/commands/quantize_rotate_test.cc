@@ -110,6 +110,22 @@ TEST_F(QuantizeRotateTest, RoundTrip) {
   EXPECT_EQ(generated.code, 0) << generated.err;
 }
 
+// Though the rotated copy holds what is quantized in float32.
+TEST_F(QuantizeRotateTest, ScalesHaveTheModelsType) {
+  Synth({"--shape=tiny", "--dtype=f16"});
+  for (const std::string algorithm : {"rtn", "gptq"}) {
+    SCOPED_TRACE(algorithm);
+    ASSERT_EQ(Quantize(algorithm, algorithm, {"--scheme=int4_g32"}).code, 0);
+    const auto written = Checkpoint::Open(Path(algorithm));
+    ASSERT_TRUE(written.ok()) << written.status();
+    for (const TensorInfo& info : (*written)->tensors()) {
+      EXPECT_FALSE(info.dtype == DType::kBF16 || info.dtype == DType::kF32)
+          << info.name;
+    }
+    EXPECT_LT(Kl("--model=" + Path(algorithm), "--executor=host"), 0.2);
+  }
+}
+
 TEST_F(QuantizeRotateTest, BeforeEveryAlgorithm) {
   Synth({"--shape=tiny-qwen3"});
   for (const std::string algorithm :
@@ -156,6 +172,14 @@ TEST_F(QuantizeRotateTest, PlansAndErrorsLeaveNothing) {
   EXPECT_EQ(exists.code, kExitInvalidInput);
   EXPECT_THAT(exists.err, HasSubstr("model: exists already"));
   EXPECT_FALSE(Exists("model.rotated"));
+
+  // What a calibrated run would refuse in the end.
+  ASSERT_EQ(mkdir(Path("begun.partial").c_str(), 0777), 0);
+  const CommandOutcome begun = Quantize("gptq", "begun", {"--scheme=int4"});
+  EXPECT_EQ(begun.code, kExitInvalidInput);
+  EXPECT_THAT(begun.err, HasSubstr("unfinished work of an earlier run"));
+  EXPECT_THAT(begun.out, Not(HasSubstr("rotation: writes")));
+  EXPECT_FALSE(Exists("begun.rotated"));
 
   const CommandOutcome failed = Quantize(
       "gptq", "small", {"--scheme=int4_g32", "--memory_limit=1000000"});

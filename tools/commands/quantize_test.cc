@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -119,7 +120,8 @@ TEST_F(QuantizeCommandTest, SkipsBadTensors) {
   const CommandOutcome refused = Quantize({});
   EXPECT_EQ(refused.code, 6);
   EXPECT_THAT(refused.err, HasSubstr("--skip_bad_tensors"));
-  for (const std::string algorithm : {"rtn", "gptq"}) {
+  for (const std::string algorithm :
+       {"rtn", "gptq", "awq,gptq", "smoothquant"}) {
     SCOPED_TRACE(algorithm);
     std::vector<std::string> flags = {"--skip_bad_tensors",
                                       "--algorithm=" + algorithm};
@@ -180,10 +182,51 @@ TEST_F(QuantizeCommandTest, TimeLimits) {
 
 // The choice of the beginning counts, whatever the limit is later.
 TEST_F(QuantizeCommandTest, TimeLimitsWhenResuming) {
+  const std::string model = folder_ + "/five";
+  ASSERT_EQ(
+      RunQeff({"synth", "--shape=tiny", "--layers=5", "--output=" + model})
+          .code,
+      0);
+  const auto run = [&](const std::string& output,
+                       const std::vector<std::string>& flags) {
+    std::vector<std::string> arguments = {"quantize",
+                                          "--model=" + model,
+                                          "--scheme=int2_g32",
+                                          "--algorithm=best",
+                                          "--calibration_tokens=300",
+                                          "--sequence_length=100",
+                                          "--iterations=4",
+                                          Calibration(),
+                                          "--output=" + folder_ + "/" + output};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return RunQeff(arguments);
+  };
+  const pid_t child = fork();
+  if (child == 0) {
+    run("again", {"--time_limit=1h"});
+    _exit(0);
+  }
+  for (int i = 0; i < 20000 && !Exists("again.partial/hidden_states.2"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  kill(child, SIGKILL);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  ASSERT_FALSE(Exists("again"));
+  const CommandOutcome whole = run("whole", {});
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  EXPECT_EQ(whole.json["blocks"].size(), 5u);
+  const CommandOutcome resumed = run("again", {"--time_limit=1ns", "--resume"});
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("resuming after"));
+  EXPECT_EQ(resumed.json["blocks"].size(), 5u);
+  EXPECT_EQ(ReadTestFile(folder_ + "/again/model.safetensors"),
+            ReadTestFile(folder_ + "/whole/model.safetensors"));
+}
+
+TEST_F(QuantizeCommandTest, TimeLimitsWhenAnotherRunIsResumed) {
   std::vector<std::string> flags = {
       "--scheme=int2_g32",        "--algorithm=best",      "--iterations=2",
       "--calibration_tokens=300", "--sequence_length=100", Calibration()};
-  EXPECT_EQ(Quantize(flags).code, 0);
   ASSERT_EQ(mkdir((folder_ + "/again.partial").c_str(), 0777), 0);
   WriteTestFile(folder_ + "/again.partial/journal", "{\"autoround\": 2}\n");
   flags.insert(flags.end(), {"--time_limit=1ns", "--resume"});

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
@@ -73,7 +74,7 @@ std::string BadInputsWarning(const std::vector<LayerReport>& layers) {
   int64_t count = 0;
   std::string first;
   for (const LayerReport& layer : layers) {
-    if (layer.fallback != kBadInputs) continue;
+    if (!absl::StartsWith(layer.fallback, kBadInputs)) continue;
     if (count++ == 0) first = layer.module;
   }
   if (count == 0) return "";

@@ -145,6 +145,7 @@ void RestoreOriginal(const Checkpoint& original, QuantizePlan* plan) {
     if (!tensor.quantized()) continue;
     const auto view = original.Get(tensor.name);
     tensor.bytes_before = view.ok() ? view->bytes.size() : 0;
+    if (view.ok()) tensor.original_dtype = view->dtype;
   }
 }
 
