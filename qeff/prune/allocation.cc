@@ -10,9 +10,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "qeff/calibration/input_statistics.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/prune/remove_lowest.h"
+#include "qeff/prune/sparse_gpt.h"
 #include "qeff/quant/bit_allocation.h"
+#include "qeff/quant/gptq.h"
 #include "qeff/quant/layer_groups.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/util/status.h"
@@ -48,6 +51,39 @@ std::vector<float> Norms(MatrixView<const float> inputs) {
   }
   return norms;
 }
+
+// SparseGPT without a fit, on inputs that several layers may share.
+class SharedPruner {
+ public:
+  explicit SharedPruner(ThreadPool& pool) : pool_(pool) {}
+
+  void Prune(const SparsityPattern& pattern, const PlannedTensor& tensor,
+             MatrixView<const float> inputs, MatrixView<float> weights) {
+    if (tensor.block != block_ || inputs.data() != inputs_) {
+      block_ = tensor.block;
+      inputs_ = inputs.data();
+      InputStatistics statistics(inputs.cols());
+      statistics.Add(inputs, pool_);
+      hessian_ =
+          FactorHessian(statistics.TakeHessian(),
+                        SparseGptFactorOptions(pattern, kDamping), pool_);
+    }
+    if (hessian_.usable()) {
+      PruneSparseGpt(pattern, hessian_, /*fit_passes=*/0, weights, pool_);
+    } else {
+      RemoveLowest(pattern, ScoreScope::kRow, {}, weights, pool_);
+    }
+  }
+
+ private:
+  static constexpr double kDamping = 0.1;
+
+  ThreadPool& pool_;
+  // What hessian_ is of.
+  int64_t block_ = -1;
+  const float* inputs_ = nullptr;
+  FactoredHessian hessian_;
+};
 
 SparsityPattern Share(double sparsity) {
   SparsityPattern pattern;
@@ -117,11 +153,11 @@ absl::Status AllocateBudget(std::shared_ptr<const Transformer> model,
       if (shares[i] == plan->pattern.sparsity) group.measured = i;
     }
   }
-  const LayerChange prune = [&](const PlannedTensor& /*tensor*/, size_t share,
+  SharedPruner pruner(pool);
+  const LayerChange prune = [&](const PlannedTensor& tensor, size_t share,
                                 MatrixView<const float> inputs,
                                 MatrixView<float> weights) {
-    RemoveLowest(Share(shares[share]), ScoreScope::kRow, Norms(inputs), weights,
-                 pool);
+    pruner.Prune(Share(shares[share]), tensor, inputs, weights);
   };
   QEFF_RETURN_IF_ERROR(
       MeasureChanges(std::move(model), prune, sample, options, &groups, pool));

@@ -27,7 +27,7 @@ enum class SparsityAllocation : uint8_t {
   // its lambda of 0.08 and outliers beyond 5 times a layer's mean.
   kOwl,
   // Each group of layers (q, k, v; o; gate, up; down) is pruned alone, by
-  // Wanda, at several shares, and what the whole model loses is measured
+  // SparseGPT, at several shares, and what the whole model loses is measured
   // (sensitivity.h); the shares with the least sum are found exactly
   // (bit_allocation.h).
   kBudget,
