@@ -62,6 +62,8 @@ struct WeightWord {
 };
 struct TokenWord {
   explicit HWY_INLINE TokenWord(int32_t word) : codes(hn::Set(I32(), word)) {}
+  // Another word in each lane.
+  explicit HWY_INLINE TokenWord(VI words) : codes(words) {}
   VI codes;
 };
 HWY_INLINE VI Dot(VI sum, const WeightWord& w, const TokenWord& x) {

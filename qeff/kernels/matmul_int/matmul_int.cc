@@ -11,8 +11,10 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "qeff/kernels/matmul_int/expand_part-inl.h"
 #include "qeff/kernels/matmul_int/multiply_part-inl.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
+#include "qeff/kernels/matmul_int/sparse_token-inl.h"
 #include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/util/check.h"
@@ -27,19 +29,27 @@ namespace HWY_NAMESPACE {
 // bytes are used again while they are in L1.
 constexpr int64_t kPartBytes = 1024;
 
-// Calls multiply(part) for parts of a panel, from left to right.
+// Sparse weights are expanded in parts of about this many bytes, for so many
+// tiles at once. Parts of 2 KiB took a third more time, for what is around
+// their loops.
+constexpr int64_t kExpandedBytes = 16384;
+constexpr int64_t kTilesAtOnce = 8;
+
+// Calls multiply(part) for parts of a panel, from left to right, of up to
+// `part_bytes` and the scales of a group.
 template <class Multiply>
-HWY_INLINE void ForEachPart(const Product& product, const Multiply& multiply) {
+HWY_INLINE void ForEachPart(const Product& product, int64_t part_bytes,
+                            const Multiply& multiply) {
   const int64_t group_bytes = product.GroupBytes();
-  if (group_bytes < kPartBytes) {
-    const int64_t at_once = kPartBytes / group_bytes;
+  if (group_bytes < part_bytes) {
+    const int64_t at_once = part_bytes / group_bytes;
     for (int64_t g = 0; g < product.groups; g += at_once) {
       multiply(
           {g, std::min(g + at_once, product.groups), 0, product.group_steps});
     }
     return;
   }
-  const int64_t at_once = kPartBytes / product.step_bytes;
+  const int64_t at_once = part_bytes / product.step_bytes;
   for (int64_t g = 0; g < product.groups; ++g) {
     // The last group may have fewer.
     const int64_t steps =
@@ -59,13 +69,17 @@ HWY_INLINE void MultiplyTile(const Product& product, const Tile& tile,
                              PanelState& state) {
   const uint8_t* w = product.weights + panel * product.panel_bytes;
   BeginPanel(product, tile, panel * kPanelRows, state);
+  const uint8_t* zeros =
+      product.zeros_offset > 0 ? w + product.zeros_offset : nullptr;
   const auto multiply = [&](const Part& part) {
-    MultiplyPanel<kBits>(product, tile, part, w, fetcher, state);
+    const uint8_t* steps = w + part.group_begin * product.GroupBytes() +
+                           part.step_begin * product.step_bytes;
+    MultiplyPanel<kBits>(product, tile, part, {steps, zeros}, fetcher, state);
   };
   if (kLanes == 16) {
     multiply({0, product.groups, 0, product.group_steps});
   } else {
-    ForEachPart(product, multiply);
+    ForEachPart(product, kPartBytes, multiply);
   }
   EndPanel(product, tile, panel * kPanelRows, state);
 }
@@ -99,8 +113,55 @@ void MultiplyBlockOf(const Product& product, int64_t panel_begin,
   }
 }
 
+// The same for sparse weights. Parts of a panel are expanded and then
+// multiplied while they are in L1; products are those of the dense panel, bit
+// by bit.
+template <int kBits>
+void MultiplySparseBlockOf(const Product& product, int64_t panel_begin,
+                           int64_t panel_end, int64_t tile_begin,
+                           int64_t tile_end) {
+  HWY_ALIGN uint8_t expanded[kExpandedBytes + kPanelRows * 4];
+  PanelState states[kTilesAtOnce];
+  SparseFetchers fetchers;
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    if (kMultipliesSparseToken && product.layout->tokens() == 1) {
+      const Tile tile = TileOf(product, 0);
+      BeginPanel(product, tile, panel * kPanelRows, states[0]);
+      MultiplySparseToken<kBits>(product, tile, panel, fetchers, states[0]);
+      EndPanel(product, tile, panel * kPanelRows, states[0]);
+      continue;
+    }
+    for (int64_t tile = tile_begin; tile < tile_end; tile += kTilesAtOnce) {
+      const int64_t tiles = std::min(kTilesAtOnce, tile_end - tile);
+      for (int64_t i = 0; i < tiles; ++i) {
+        BeginPanel(product, TileOf(product, tile + i), panel * kPanelRows,
+                   states[i]);
+      }
+      SparseCursor cursor(*product.sparse, product.weights, panel);
+      const auto multiply = [&](const Part& part) {
+        ExpandPart<kBits>(part, tile == tile_begin ? &fetchers : nullptr,
+                          cursor, expanded);
+        for (int64_t i = 0; i < tiles; ++i) {
+          MultiplyPanel<kBits>(product, TileOf(product, tile + i), part,
+                               {expanded, cursor.zeros}, nullptr, states[i]);
+        }
+      };
+      ForEachPart(product, kExpandedBytes, multiply);
+      for (int64_t i = 0; i < tiles; ++i) {
+        EndPanel(product, TileOf(product, tile + i), panel * kPanelRows,
+                 states[i]);
+      }
+    }
+  }
+}
+
 void MultiplyBlock(const Product& product, int64_t panel_begin,
                    int64_t panel_end, int64_t tile_begin, int64_t tile_end) {
+  if (product.sparse != nullptr) {
+    const auto multiply = product.bits == 8 ? &MultiplySparseBlockOf<8>
+                                            : &MultiplySparseBlockOf<4>;
+    return multiply(product, panel_begin, panel_end, tile_begin, tile_end);
+  }
   const auto multiply = [&](auto bits) {
     MultiplyBlockOf<decltype(bits)::value>(product, panel_begin, panel_end,
                                            tile_begin, tile_end);
@@ -159,6 +220,7 @@ Product MakeProduct(const IntProduct& of,
       layout.asymmetric() ? layout.panel_bytes() - layout.zeros_bytes() : 0;
   product.bits = layout.bits();
   product.scale_dtype = layout.scale_dtype();
+  product.sparse = layout.sparse() ? &layout : nullptr;
   product.layout = &activations.layout;
   product.activations = activations.bytes.data();
   product.y = of.y.data();

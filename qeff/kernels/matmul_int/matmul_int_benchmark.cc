@@ -25,7 +25,9 @@
 #include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/matmul_int/matmul_int.h"
 #include "qeff/kernels/matmul_int/matmul_int_peak.h"
+#include "qeff/kernels/matmul_int/matmul_int_testutil.h"
 #include "qeff/kernels/matmul_int/quantize_activations.h"
+#include "qeff/kernels/matmul_int/sparse_int_weights.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/util/aligned.h"
 #include "qeff/util/random.h"
@@ -37,12 +39,26 @@ struct Scheme {
   const char* name;
   int bits;
   int64_t group;
+  // Columns of each `of` consecutive ones of a row that are not 0, at random
+  // places (of 0: dense; of 1: half of all weights).
+  int kept = 0;
+  int of = 0;
 };
-constexpr Scheme kSchemes[] = {{"int8", 8, 0},        {"int8_g128", 8, 128},
-                               {"int8_g32", 8, 32},   {"int4", 4, 0},
-                               {"int4_g128", 4, 128}, {"int4_g64", 4, 64},
-                               {"int4_g32", 4, 32},   {"int3_g64", 3, 64},
-                               {"int3_g32", 3, 32},   {"int2_g64", 2, 64}};
+constexpr Scheme kSchemes[] = {{"int8", 8, 0},
+                               {"int8_g128", 8, 128},
+                               {"int8_g32", 8, 32},
+                               {"int4", 4, 0},
+                               {"int4_g128", 4, 128},
+                               {"int4_g64", 4, 64},
+                               {"int4_g32", 4, 32},
+                               {"int3_g64", 3, 64},
+                               {"int3_g32", 3, 32},
+                               {"int2_g64", 2, 64},
+                               {"int8_50%", 8, 0, 1, 1},
+                               {"int8_2:4", 8, 0, 2, 4},
+                               {"int4_g128_50%", 4, 128, 1, 1},
+                               {"int4_g128_2:4", 4, 128, 2, 4},
+                               {"int4_g32_2:4", 4, 32, 2, 4}};
 
 struct MatrixShape {
   int64_t rows;
@@ -73,10 +89,10 @@ class Bench {
     }
   }
 
-  Cell Measure(const Scheme& scheme, const MatrixShape& shape,
-               int64_t tokens) const {
-    const PackedIntLayout layout = *PackedIntLayout::Create(
+  Cell Measure(const Scheme& scheme, const MatrixShape& shape, int64_t tokens) {
+    PackedIntLayout layout = *PackedIntLayout::Create(
         scheme.bits, shape.rows, shape.cols, scheme.group, DType::kBF16);
+    if (scheme.of > 0) layout = FillSparse(scheme, layout);
     const int64_t bytes = layout.total_bytes();
     const bool decode = tokens <= kMostTokensOfDecode;
     const int64_t copies = decode ? kColdBytes / bytes : 1;
@@ -135,6 +151,29 @@ class Bench {
   }
 
  private:
+  // Copies of a sparse matrix instead of random bytes.
+  PackedIntLayout FillSparse(const Scheme& scheme,
+                             const PackedIntLayout& layout) {
+    RandomIntMatrix matrix(layout, 1);
+    const Random random(2);
+    matrix.Remove([&](int64_t row, int64_t col) {
+      const uint64_t draw = random.At(static_cast<uint64_t>(
+          row * layout.cols() + col / scheme.of * scheme.of));
+      if (scheme.of == 1) return draw >> 63 != 0;
+      return (static_cast<int>(draw >> 60) + col) % scheme.of >= scheme.kept;
+    });
+    const AlignedArray<uint8_t> packed = matrix.Pack();
+    const PackedIntLayout sparse =
+        *SparseLayoutOf(layout, packed.span(), pool_.get());
+    const size_t bytes = static_cast<size_t>(sparse.total_bytes());
+    CompressIntWeights(sparse, packed.span(), memory_.span().subspan(0, bytes),
+                       pool_.get());
+    for (size_t at = bytes; at + bytes <= memory_.size(); at += bytes) {
+      std::memcpy(memory_.data() + at, memory_.data(), bytes);
+    }
+    return sparse;
+  }
+
   double Peak() const {
     return PeakRate(*pool_, RunDotProducts, OperationsOfDotProducts());
   }
@@ -146,16 +185,16 @@ class Bench {
 };
 
 void PrintAll(int threads, double seconds, const char* only) {
-  const Bench bench(threads, seconds);
+  Bench bench(threads, seconds);
   bench.PrintLimits();
-  std::printf("%-10s %-12s %6s %9s %7s %7s %9s %9s\n", "scheme", "shape",
+  std::printf("%-14s %-12s %6s %9s %7s %7s %9s %9s\n", "scheme", "shape",
               "tokens", "GOP/s", "of peak", "GB/s", "of bandw.", "quantize");
   for (const Scheme& scheme : kSchemes) {
     if (only != nullptr && std::strcmp(only, scheme.name) != 0) continue;
     for (const MatrixShape& shape : kShapes) {
       for (const int64_t tokens : kTokens) {
         const Cell cell = bench.Measure(scheme, shape, tokens);
-        std::printf("%-10s %5dx%-6d %6d %9.1f %6.0f%% %7.1f %8.0f%% %8.1f%%\n",
+        std::printf("%-14s %5dx%-6d %6d %9.1f %6.0f%% %7.1f %8.0f%% %8.1f%%\n",
                     scheme.name, static_cast<int>(shape.rows),
                     static_cast<int>(shape.cols), static_cast<int>(tokens),
                     cell.gops, cell.of_peak * 100, cell.gbps,

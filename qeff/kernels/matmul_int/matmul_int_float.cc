@@ -12,6 +12,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "qeff/kernels/matmul_int/expand_part-inl.h"
 #include "qeff/kernels/matmul_int/multiply_part-inl.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
 #include "qeff/parallel/thread_pool.h"
@@ -28,6 +29,7 @@ struct FloatProduct {
   const FloatActivations* activations;
   float* y;
   int64_t stride_elems;
+  uint8_t* scratch;  // a panel for each thread, if weights are sparse
 };
 
 // Four codes are a word of a row; their columns have partial sums of their own.
@@ -111,16 +113,15 @@ HWY_INLINE void DotGroup(const uint8_t* w, VF zero, int64_t cols,
   }
 }
 
-// A vector of rows from row `row` of a panel on times tokens [token, token +
-// kTokens).
+// A vector of rows from row `row` of panel `panel`, whose bytes are at `begin`,
+// on times tokens [token, token + kTokens).
 template <int kBits, int kTokens>
 HWY_NOINLINE void MultiplyRowsFloat(const FloatProduct& product, int64_t panel,
-                                    int64_t row, int64_t token) {
+                                    const uint8_t* begin, int64_t row,
+                                    int64_t token) {
   const PackedIntLayout& layout = product.weights->layout;
   const FloatActivations& activations = *product.activations;
   const int64_t scale_bytes = layout.scales_bytes() / kPanelRows;
-  const uint8_t* begin =
-      product.weights->bytes.data() + panel * layout.panel_bytes();
   const uint8_t* zeros =
       begin + layout.panel_bytes() - layout.zeros_bytes() + row;
   const uint8_t* w = begin;
@@ -155,32 +156,55 @@ HWY_NOINLINE void MultiplyRowsFloat(const FloatProduct& product, int64_t panel,
   }
 }
 
+// The bytes of a panel; those of a sparse one in the scratch of the thread.
 template <int kBits>
-void MultiplyPanelFloat(const FloatProduct& product, int64_t panel) {
+const uint8_t* PanelBytes(const FloatProduct& product, int64_t panel,
+                          int thread) {
+  const PackedIntLayout& layout = product.weights->layout;
+  const uint8_t* bytes = product.weights->bytes.data();
+  const int64_t panel_bytes = layout.panel_bytes();
+  if (kBits < 4 || !layout.sparse()) return bytes + panel * panel_bytes;
+  uint8_t* expanded = product.scratch + thread * panel_bytes;
+  SparseCursor cursor(layout, bytes, panel);
+  if (layout.asymmetric()) {
+    const int64_t zeros_bytes = layout.zeros_bytes();
+    std::memcpy(expanded + panel_bytes - zeros_bytes, cursor.zeros,
+                static_cast<size_t>(zeros_bytes));
+  }
+  ExpandPart<kBits == 8 ? 8 : 4>({0, layout.groups(), 0, layout.GroupSteps(0)},
+                                 nullptr, cursor, expanded);
+  return expanded;
+}
+
+template <int kBits>
+void MultiplyPanelFloat(const FloatProduct& product, int64_t panel,
+                        int thread) {
+  const uint8_t* begin = PanelBytes<kBits>(product, panel, thread);
   const int64_t tokens = product.activations->tokens;
   const int64_t rows =
       std::min(kPanelRows, product.weights->layout.rows() - panel * kPanelRows);
   for (int64_t row = 0; row < rows; row += kLanes) {
     int64_t t = 0;
     for (; t + kFloatTokens <= tokens; t += kFloatTokens) {
-      MultiplyRowsFloat<kBits, kFloatTokens>(product, panel, row, t);
+      MultiplyRowsFloat<kBits, kFloatTokens>(product, panel, begin, row, t);
     }
     for (; t < tokens; ++t) {
-      MultiplyRowsFloat<kBits, 1>(product, panel, row, t);
+      MultiplyRowsFloat<kBits, 1>(product, panel, begin, row, t);
     }
   }
 }
 
-void MultiplyPanelFloatAny(const FloatProduct& product, int64_t panel) {
+void MultiplyPanelFloatAny(const FloatProduct& product, int64_t panel,
+                           int thread) {
   switch (product.weights->layout.bits()) {
     case 2:
-      return MultiplyPanelFloat<2>(product, panel);
+      return MultiplyPanelFloat<2>(product, panel, thread);
     case 3:
-      return MultiplyPanelFloat<3>(product, panel);
+      return MultiplyPanelFloat<3>(product, panel, thread);
     case 4:
-      return MultiplyPanelFloat<4>(product, panel);
+      return MultiplyPanelFloat<4>(product, panel, thread);
     default:
-      return MultiplyPanelFloat<8>(product, panel);
+      return MultiplyPanelFloat<8>(product, panel, thread);
   }
 }
 
@@ -196,14 +220,15 @@ HWY_EXPORT(MultiplyPanelFloatAny);
 
 // HWY_DYNAMIC_DISPATCH names a function of this namespace, also when the
 // target is chosen at compile time.
-void MultiplyFloat(const FloatProduct& product, int64_t panel) {
-  HWY_DYNAMIC_DISPATCH(MultiplyPanelFloatAny)(product, panel);
+void MultiplyFloat(const FloatProduct& product, int64_t panel, int thread) {
+  HWY_DYNAMIC_DISPATCH(MultiplyPanelFloatAny)(product, panel, thread);
 }
 }  // namespace internal_matmul_int
 
 void MatMulIntFloat(const PackedIntWeights& weights,
                     const FloatActivations& activations, absl::Span<float> y,
-                    int64_t stride_elems, ThreadPool& pool) {
+                    int64_t stride_elems, ThreadPool& pool,
+                    absl::Span<uint8_t> scratch) {
   const PackedIntLayout& layout = weights.layout;
   const int64_t before_last = activations.tokens - 1;
   QEFF_CHECK(static_cast<int64_t>(weights.bytes.size()) ==
@@ -216,15 +241,17 @@ void MatMulIntFloat(const PackedIntWeights& weights,
   QEFF_CHECK(stride_elems >= layout.rows() &&
              static_cast<int64_t>(y.size()) >=
                  before_last * stride_elems + layout.rows());
-  const internal_matmul_int::FloatProduct product{&weights, &activations,
-                                                  y.data(), stride_elems};
-  pool.ParallelFor(layout.panels(),
-                   BalancedGrain(layout.panels(), pool.num_threads(), 1),
-                   [&](int64_t begin, int64_t end, int /*thread*/) {
-                     for (int64_t panel = begin; panel < end; ++panel) {
-                       internal_matmul_int::MultiplyFloat(product, panel);
-                     }
-                   });
+  QEFF_CHECK(!layout.sparse() || static_cast<int64_t>(scratch.size()) >=
+                                     pool.num_threads() * layout.panel_bytes());
+  const internal_matmul_int::FloatProduct product{
+      &weights, &activations, y.data(), stride_elems, scratch.data()};
+  pool.ParallelFor(
+      layout.panels(), BalancedGrain(layout.panels(), pool.num_threads(), 1),
+      [&](int64_t begin, int64_t end, int thread) {
+        for (int64_t panel = begin; panel < end; ++panel) {
+          internal_matmul_int::MultiplyFloat(product, panel, thread);
+        }
+      });
 }
 
 }  // namespace qeff

@@ -27,9 +27,11 @@ struct FloatActivations {
 // for every token t and row r of the weights. Preconditions (checked): the size
 // and 64-byte alignment of the weights; tokens >= 1; activations.stride_elems
 // >= cols and x.size() >= (tokens - 1) * activations.stride_elems + cols;
-// stride_elems >= rows, y.size() >= (tokens - 1) * stride_elems + rows. `x` and
-// `y` have any alignment of floats; `y` overlaps nothing, and elements between
-// its rows are left alone. Thread-safe; works on `pool`. Allocates nothing.
+// stride_elems >= rows, y.size() >= (tokens - 1) * stride_elems + rows; for
+// sparse weights, `scratch` has panel_bytes() of them, 64-byte aligned, for
+// each thread of the pool. `x` and `y` have any alignment of floats; `y`
+// overlaps nothing, and elements between its rows are left alone. Thread-safe;
+// works on `pool`. Allocates nothing.
 //
 // Numerics, all float32 and rounded, without fused multiply-add: in a group,
 // (code - zero) * x of its column i is added to partial sum p_(i % 4) in the
@@ -42,7 +44,8 @@ struct FloatActivations {
 // within their token.
 void MatMulIntFloat(const PackedIntWeights& weights,
                     const FloatActivations& activations, absl::Span<float> y,
-                    int64_t stride_elems, ThreadPool& pool);
+                    int64_t stride_elems, ThreadPool& pool,
+                    absl::Span<uint8_t> scratch = {});
 
 }  // namespace qeff
 

@@ -17,8 +17,6 @@ RandomIntMatrix::RandomIntMatrix(const PackedIntLayout& layout, uint64_t seed)
   const Random random(seed);
   const int bits = layout.bits();
   const size_t cols = static_cast<size_t>(layout.cols());
-  const size_t row_bytes =
-      static_cast<size_t>(4 * PackedWords(bits, layout.cols()));
   codes_.resize(static_cast<size_t>(layout.rows()) * cols);
   for (size_t i = 0; i < codes_.size(); ++i) {
     codes_[i] = static_cast<uint8_t>(random.At(i) >> (64 - bits));
@@ -30,11 +28,7 @@ RandomIntMatrix::RandomIntMatrix(const PackedIntLayout& layout, uint64_t seed)
       zeros_[i] = static_cast<uint8_t>(zero_random.At(i) >> (64 - bits));
     }
   }
-  dense_.resize(static_cast<size_t>(layout.rows()) * row_bytes);
-  for (size_t r = 0; r < static_cast<size_t>(layout.rows()); ++r) {
-    PackCodes(bits, absl::MakeConstSpan(codes_).subspan(r * cols, cols),
-              absl::MakeSpan(dense_).subspan(r * row_bytes, row_bytes));
-  }
+  PackDense();
   const DType dtype = layout.scale_dtype();
   const size_t count = static_cast<size_t>(layout.rows() * layout.groups());
   scales_.resize(count * DTypeBytes(dtype));
@@ -45,6 +39,37 @@ RandomIntMatrix::RandomIntMatrix(const PackedIntLayout& layout, uint64_t seed)
     if (dtype == DType::kBF16) scale = BF16ToFloat(FloatToBF16(scale));
     StoreScale(scale, dtype, scales_.data() + i * DTypeBytes(dtype));
   }
+}
+
+void RandomIntMatrix::PackDense() {
+  const size_t rows = static_cast<size_t>(layout_.rows());
+  const size_t cols = static_cast<size_t>(layout_.cols());
+  const size_t row_bytes =
+      static_cast<size_t>(4 * PackedWords(layout_.bits(), layout_.cols()));
+  dense_.resize(rows * row_bytes);
+  for (size_t r = 0; r < rows; ++r) {
+    PackCodes(layout_.bits(),
+              absl::MakeConstSpan(codes_).subspan(r * cols, cols),
+              absl::MakeSpan(dense_).subspan(r * row_bytes, row_bytes));
+  }
+}
+
+int RandomIntMatrix::ZeroOf(int64_t row, int64_t col) const {
+  if (zeros_.empty()) return 1 << (layout_.bits() - 1);
+  return zeros_[static_cast<size_t>(row * layout_.groups() +
+                                    col / layout_.group_elems())];
+}
+
+void RandomIntMatrix::Remove(
+    const std::function<bool(int64_t, int64_t)>& removed) {
+  for (int64_t r = 0; r < layout_.rows(); ++r) {
+    for (int64_t c = 0; c < layout_.cols(); ++c) {
+      if (!removed(r, c)) continue;
+      codes_[static_cast<size_t>(r * layout_.cols() + c)] =
+          static_cast<uint8_t>(ZeroOf(r, c));
+    }
+  }
+  PackDense();
 }
 
 QuantizedRowsView RandomIntMatrix::view() const {
@@ -63,11 +88,8 @@ ReferenceRow RandomIntMatrix::Row(int64_t row) const {
   ReferenceRow result;
   result.group_elems = layout_.group_elems();
   for (int64_t c = 0; c < layout_.cols(); ++c) {
-    const size_t group =
-        static_cast<size_t>(row * layout_.groups() + c / layout_.group_elems());
-    const int zero = zeros_.empty() ? 1 << (layout_.bits() - 1) : zeros_[group];
     result.codes.push_back(
-        codes_[static_cast<size_t>(row * layout_.cols() + c)] - zero);
+        codes_[static_cast<size_t>(row * layout_.cols() + c)] - ZeroOf(row, c));
   }
   const size_t scale_bytes = DTypeBytes(layout_.scale_dtype());
   for (int64_t g = 0; g < layout_.groups(); ++g) {

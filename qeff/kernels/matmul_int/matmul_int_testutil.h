@@ -6,6 +6,7 @@
 #define QEFF_KERNELS_MATMUL_INT_MATMUL_INT_TESTUTIL_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "qeff/kernels/matmul_int/matmul_int_reference.h"
@@ -22,6 +23,9 @@ class RandomIntMatrix {
  public:
   RandomIntMatrix(const PackedIntLayout& layout, uint64_t seed);
 
+  // Sets the codes where removed(row, column) to those of 0.
+  void Remove(const std::function<bool(int64_t, int64_t)>& removed);
+
   const PackedIntLayout& layout() const { return layout_; }
   // Borrows from this.
   QuantizedRowsView view() const;
@@ -34,6 +38,9 @@ class RandomIntMatrix {
   AlignedArray<uint8_t> Pack() const;
 
  private:
+  int ZeroOf(int64_t row, int64_t col) const;
+  void PackDense();
+
   PackedIntLayout layout_;
   std::vector<uint8_t> codes_;
   std::vector<uint8_t> dense_;

@@ -35,6 +35,7 @@ struct Product {
   int64_t zeros_offset;  // in a panel; 0: zero is 2^(bits-1)
   int bits;
   DType scale_dtype;
+  const PackedIntLayout* sparse;  // null: `weights` are dense panels
   const ActivationLayout* layout;
   const uint8_t* activations;
   float* y;
@@ -53,6 +54,13 @@ struct Tile {
   const float* scales;
   int64_t tokens;
   float* y;  // of the first token and row 0
+};
+
+// Where the bytes of a part of a panel are: its steps, with the scales of
+// groups that end in it, and the zero points of the panel or null.
+struct PartBytes {
+  const uint8_t* steps;
+  const uint8_t* zeros;
 };
 
 // Columns of a panel: whole groups, or some steps of one group.
@@ -282,12 +290,12 @@ HWY_INLINE void StoreSums(const VI (&sums)[kTokens][kVectors], int32_t* to) {
   }
 }
 
-// Rows [row, row + kRowsAtOnce) of `panel` times tokens [token, token +
-// kTokens) of the tile, over the columns of `part`. `fetcher` is null for a
-// panel that is in the cache.
+// Rows [row, row + kRowsAtOnce) of a panel times tokens [token, token +
+// kTokens) of the tile, over the columns of `part`, which are at `bytes`.
+// `fetcher` is null for bytes that are in the cache.
 template <int kBits, int kTokens>
 HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
-                               const Part& part, const uint8_t* panel,
+                               const Part& part, const PartBytes& bytes,
                                int64_t row, int64_t token,
                                StreamFetcher* fetcher, PanelState& state) {
   constexpr int64_t kUnits = kStepUnits<kBits>;
@@ -300,15 +308,15 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
   const int64_t x_stride_bytes = 4 * (kLanes == 16 ? kTokens : tile.tokens);
   int32_t* open = state.sums + token * kPanelRows + row;
   float* totals = state.totals + token * kPanelRows + row;
-  const uint8_t* w = panel + part.group_begin * product.GroupBytes() +
-                     part.step_begin * kStepBytes;
+  const uint8_t* w = bytes.steps;
   const int64_t scale_bytes = product.scales_bytes / kPanelRows;
   for (int64_t g = part.group_begin; g < part.group_end; ++g) {
     VI sums[kTokens][kVectors];
     if (part.step_begin == 0) {
-      const uint8_t* zeros = panel + product.zeros_offset + g * kPanelRows;
-      BeginGroup<kBits>(tile.sums + g * tile.tokens + token,
-                        product.zeros_offset > 0 ? zeros + row : nullptr, sums);
+      BeginGroup<kBits>(
+          tile.sums + g * tile.tokens + token,
+          bytes.zeros != nullptr ? bytes.zeros + g * kPanelRows + row : nullptr,
+          sums);
     } else {
       LoadSums(open, sums);
     }
@@ -354,27 +362,27 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
 // Calls MultiplyPart with as many tokens as there are, at most kTokens.
 template <int kBits, int kTokens>
 HWY_INLINE void MultiplyTokens(const Product& product, const Tile& tile,
-                               const Part& part, const uint8_t* panel,
+                               const Part& part, const PartBytes& bytes,
                                int64_t row, int64_t token,
                                StreamFetcher* fetcher, PanelState& state) {
   if constexpr (kTokens > 1) {
     if (tile.tokens - token < kTokens) {
-      return MultiplyTokens<kBits, kTokens - 1>(product, tile, part, panel, row,
+      return MultiplyTokens<kBits, kTokens - 1>(product, tile, part, bytes, row,
                                                 token, fetcher, state);
     }
   }
-  MultiplyPart<kBits, kTokens>(product, tile, part, panel, row, token, fetcher,
+  MultiplyPart<kBits, kTokens>(product, tile, part, bytes, row, token, fetcher,
                                state);
 }
 
-// All rows of `panel` times all tokens of the tile.
+// All rows of a panel times all tokens of the tile.
 template <int kBits>
 HWY_INLINE void MultiplyPanel(const Product& product, const Tile& tile,
-                              const Part& part, const uint8_t* panel,
+                              const Part& part, const PartBytes& bytes,
                               StreamFetcher* fetcher, PanelState& state) {
   for (int64_t row = 0; row < kPanelRows; row += kRowsAtOnce) {
     for (int64_t token = 0; token < tile.tokens; token += kTokensAtOnce) {
-      MultiplyTokens<kBits, kTokensAtOnce>(product, tile, part, panel, row,
+      MultiplyTokens<kBits, kTokensAtOnce>(product, tile, part, bytes, row,
                                            token, fetcher, state);
       fetcher = nullptr;
     }

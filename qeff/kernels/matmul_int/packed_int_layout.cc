@@ -76,10 +76,55 @@ int64_t PackedIntLayout::zeros_bytes() const {
   return asymmetric_ ? RoundUp(groups() * kPanelRows, kCacheLineBytes) : 0;
 }
 
+int64_t PackedIntLayout::PanelSteps() const {
+  return (groups() - 1) * GroupSteps(0) + GroupSteps(groups() - 1);
+}
+
 int64_t PackedIntLayout::panel_bytes() const {
-  const int64_t steps =
-      (groups() - 1) * GroupSteps(0) + GroupSteps(groups() - 1);
-  return steps * step_bytes() + groups() * scales_bytes() + zeros_bytes();
+  return PanelSteps() * step_bytes() + groups() * scales_bytes() +
+         zeros_bytes();
+}
+
+int64_t PackedIntLayout::total_bytes() const {
+  return sparse() ? ValuesOffset() + sparse_.values_bytes
+                  : panels() * panel_bytes();
+}
+
+int64_t PackedIntLayout::MasksOffset() const {
+  return sparse_.two_of_four ? 0 : RoundUp(panels() * 8, kCacheLineBytes);
+}
+
+int64_t PackedIntLayout::panel_masks_bytes() const {
+  return RoundUp(PanelSteps() * kStepMaskBytes + groups() * scales_bytes(),
+                 kCacheLineBytes) +
+         zeros_bytes();
+}
+
+absl::StatusOr<PackedIntLayout> PackedIntLayout::Sparse(
+    const SparseCodes& codes) const {
+  if (bits_ != 4 && bits_ != 8) {
+    return InvalidInputError("sparse weights: bits: expected 4 or 8, found ",
+                             bits_);
+  }
+  const int64_t pairs = panels() * panel_pairs_bytes();
+  const int64_t least = codes.two_of_four ? pairs : kSparseSlackBytes;
+  const int64_t most =
+      codes.two_of_four ? pairs : 2 * pairs + kSparseSlackBytes;
+  if (codes.values_bytes < least || codes.values_bytes > most ||
+      codes.values_bytes % kCacheLineBytes != 0) {
+    return InvalidInputError("sparse weights: bytes of values: expected ",
+                             least, " to ", most, " in steps of ",
+                             kCacheLineBytes, ", found ", codes.values_bytes);
+  }
+  PackedIntLayout layout = *this;
+  layout.sparse_ = codes;
+  return layout;
+}
+
+PackedIntLayout PackedIntLayout::Dense() const {
+  PackedIntLayout layout = *this;
+  layout.sparse_ = SparseCodes();
+  return layout;
 }
 
 int64_t PackedIntLayout::GroupCols(int64_t group) const {

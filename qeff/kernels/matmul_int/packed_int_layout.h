@@ -34,6 +34,20 @@ constexpr bool IsActivationScale(float scale) {
   return scale >= 0x1p-126f && scale <= 0x1p126f;
 }
 
+// How the codes of a pruned matrix are stored: masks of bits and the values of
+// those that are kept, see PackedIntLayout::Sparse.
+struct SparseCodes {
+  int64_t values_bytes = 0;  // of all values
+  // Of each four columns of a row two are kept, and masks are pairs of indices.
+  bool two_of_four = false;
+
+  friend bool operator==(const SparseCodes& a, const SparseCodes& b) {
+    return a.values_bytes == b.values_bytes && a.two_of_four == b.two_of_four;
+  }
+};
+// Zeros behind the last value: what a kernel may read beyond it.
+inline constexpr int64_t kSparseSlackBytes = 256;
+
 // A matrix of [rows, cols] = [out features, in features] codes of 2, 3, 4 or 8
 // bits with one scale for each `group_elems` consecutive columns of a row (the
 // last group of a row may be shorter). W[r, c] = (code - zero) * scale, where
@@ -54,12 +68,22 @@ class PackedIntLayout {
                                                 DType scale_dtype,
                                                 bool asymmetric = false);
 
+  // The same matrix with compressed codes: what is stored is smaller, what is
+  // multiplied are the same panels. Errors: kInvalidArgument unless bits is 4
+  // or 8, and values_bytes is a multiple of 64 that such a matrix can have,
+  // kSparseSlackBytes included, or with two_of_four what it must have.
+  absl::StatusOr<PackedIntLayout> Sparse(const SparseCodes& codes) const;
+  // The inverse.
+  PackedIntLayout Dense() const;
+
   int bits() const { return bits_; }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   int64_t group_elems() const { return group_elems_; }  // at most cols
   DType scale_dtype() const { return scale_dtype_; }
   bool asymmetric() const { return asymmetric_; }
+  bool sparse() const { return sparse_.values_bytes > 0; }
+  const SparseCodes& sparse_codes() const { return sparse_; }
 
   int64_t groups() const;  // a row
   int64_t panels() const;  // ceil(rows / kPanelRows)
@@ -67,12 +91,29 @@ class PackedIntLayout {
   // words of four codes, or as many as share words of memory.
   int64_t step_elems() const { return bits_ == 3 ? 32 : bits_ == 2 ? 16 : 8; }
   // Of one step of a panel, of the scales of one group of a panel, of all zero
-  // points of a panel, of a panel. All are multiples of 64.
+  // points of a panel, of a panel, as they are multiplied. All are multiples of
+  // 64.
   int64_t step_bytes() const { return kPanelRows * bits_ * step_elems() / 8; }
   int64_t scales_bytes() const;
   int64_t zeros_bytes() const;
   int64_t panel_bytes() const;
-  int64_t total_bytes() const { return panels() * panel_bytes(); }
+  // As the matrix is stored.
+  int64_t total_bytes() const;
+
+  // Where the three parts of a sparse matrix are, in bytes: a number of 64 bits
+  // for each panel, unless two_of_four is set; the masks, scales and zero
+  // points of each panel; the values.
+  static constexpr int64_t kStepMaskBytes = kPanelRows * 8 / 8;  // of a step
+  int64_t MasksOffset() const;
+  int64_t panel_masks_bytes() const;
+  int64_t ValuesOffset() const {
+    return MasksOffset() + panels() * panel_masks_bytes();
+  }
+  // With two_of_four, the values of a step and of a panel.
+  int64_t step_pairs_bytes() const { return step_bytes() / 2; }
+  int64_t panel_pairs_bytes() const {
+    return PanelSteps() * step_pairs_bytes();
+  }
 
   // Columns of group `group` without and steps with padding.
   int64_t GroupCols(int64_t group) const;
@@ -81,12 +122,15 @@ class PackedIntLayout {
  private:
   PackedIntLayout() = default;
 
+  int64_t PanelSteps() const;
+
   int bits_ = 0;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
   int64_t group_elems_ = 0;
   DType scale_dtype_ = DType::kF32;
   bool asymmetric_ = false;
+  SparseCodes sparse_;
 };
 
 // `tokens` rows of quantized activations that are to meet matrices with
