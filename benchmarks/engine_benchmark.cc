@@ -40,6 +40,7 @@ namespace {
 // token in the layers and in lm_head.
 struct Work {
   double weight_bytes = 0;
+  double layer_bytes = 0;
   double layer_ops = 0;
   double head_ops = 0;
 };
@@ -54,6 +55,7 @@ Work WorkOf(const DeviceModel& model) {
       work.layer_ops += 2.0 * static_cast<double>(m.rows * m.cols);
     }
   }
+  work.layer_bytes = work.weight_bytes;
   const DeviceMatrix& head = model.lm_head.weight;
   work.weight_bytes += static_cast<double>(head.bytes.size());
   work.head_ops = 2.0 * static_cast<double>(head.rows * head.cols);
@@ -83,6 +85,7 @@ struct Settings {
   std::string shape = "llama-1b";
   std::string scheme = "int4_g128";
   std::string lm_head = "int8";
+  std::string sparsity;
   std::string kv_cache = "f32";
   std::string json;
   int64_t layers = 0;
@@ -97,6 +100,8 @@ struct Settings {
     flags->Add("shape", &shape, "NAME", "A shape of `qeff synth`.");
     flags->Add("scheme", &scheme, "SCHEME",
                "int8, int4_g128, int4_g32, ..., bf16 or f32.");
+    flags->Add("sparsity", &sparsity, "PART",
+               "Of the weights of the layers that are 0, such as 0.5, or 2:4.");
     flags->Add("lm_head", &lm_head, "SCHEME", "The same for lm_head.");
     flags->AddChoice("kv_cache", &kv_cache, {"f32", "f16", "int8"},
                      "Type of cached keys and values.");
@@ -142,6 +147,9 @@ class Bench {
     getrusage(RUSAGE_SELF, &usage);
     json_["peak_rss_bytes"] = int64_t{1024} * usage.ru_maxrss;
     json_["weight_bytes"] = work_.weight_bytes;
+    json_["layer_bytes"] = work_.layer_bytes;
+    std::printf("bytes of the layers %.0f, with lm_head %.0f\n",
+                work_.layer_bytes, work_.weight_bytes);
     return json_;
   }
 
@@ -318,7 +326,8 @@ absl::Status Main(const std::vector<std::string>& arguments) {
       absl::StrCat(folder == nullptr ? "/tmp" : folder, "/engine_benchmark.",
                    static_cast<int64_t>(getpid()), ".qeff");
   QEFF_RETURN_IF_ERROR(WriteSyntheticPackage(map.spec, settings.scheme,
-                                             settings.lm_head, threads, path));
+                                             settings.lm_head,
+                                             settings.sparsity, threads, path));
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadPool> pool,
                         CreateThreadPool(threads));
   double load_ms = 0;
@@ -326,8 +335,9 @@ absl::Status Main(const std::vector<std::string>& arguments) {
       Load(path, *pool, &load_ms);
   std::remove(path.c_str());
   QEFF_RETURN_IF_ERROR(model.status());
+  const WeightLayout& layout = (*model)->blocks[0].down.weight.layout;
   std::printf("%s %s, lm_head %s, %d threads, package opened in %.2f ms\n",
-              settings.shape.c_str(), settings.scheme.c_str(),
+              settings.shape.c_str(), WeightLayoutName(layout).c_str(),
               settings.lm_head.c_str(), threads, load_ms);
   Bench bench(settings, pool.get(), *std::move(model));
   QEFF_ASSIGN_OR_RETURN(Json json, bench.Run());

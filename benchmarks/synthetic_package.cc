@@ -17,9 +17,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/compile/pack_matrix.h"
 #include "qeff/compile/package_writer.h"
+#include "qeff/compile/sparse_matrix.h"
 #include "qeff/device/model.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/parallel/thread_pool.h"
@@ -34,19 +36,24 @@ namespace {
 // bytes, since the machine must read each of them.
 class MatrixMaker {
  public:
-  MatrixMaker(std::string scheme, ThreadPool* pool)
-      : scheme_(std::move(scheme)), pool_(pool) {}
+  MatrixMaker(std::string scheme, std::string sparsity, ThreadPool* pool)
+      : scheme_(std::move(scheme)),
+        sparsity_(std::move(sparsity)),
+        pool_(pool) {}
 
+  // As a layer of a block.
   absl::StatusOr<DeviceMatrix> Make(int64_t rows, int64_t cols) {
-    return Make(rows, cols, scheme_);
+    return Make(rows, cols, scheme_, sparsity_);
   }
 
   // As another scheme: "f32", "bf16" or what ParseQuantScheme takes.
   absl::StatusOr<DeviceMatrix> Make(int64_t rows, int64_t cols,
-                                    const std::string& scheme) {
-    DeviceMatrix& model = made_[absl::StrCat(scheme, " ", rows, " ", cols)];
+                                    const std::string& scheme,
+                                    const std::string& sparsity = "") {
+    DeviceMatrix& model =
+        made_[absl::StrCat(scheme, " ", sparsity, " ", rows, " ", cols)];
     if (model.empty()) {
-      QEFF_ASSIGN_OR_RETURN(model, MakeFirst(rows, cols, scheme));
+      QEFF_ASSIGN_OR_RETURN(model, MakeFirst(rows, cols, scheme, sparsity));
     }
     auto copy = std::make_shared<AlignedArray<uint8_t>>(model.bytes.size());
     std::memcpy(copy->data(), model.bytes.data(), copy->size());
@@ -61,7 +68,8 @@ class MatrixMaker {
 
  private:
   absl::StatusOr<DeviceMatrix> MakeFirst(int64_t rows, int64_t cols,
-                                         const std::string& scheme) {
+                                         const std::string& scheme,
+                                         const std::string& sparsity) {
     Matrix<float> values(rows, cols);
     const Random random(static_cast<uint64_t>(rows * 31 + cols));
     const float scale = 1.0f / std::sqrt(static_cast<float>(cols));
@@ -70,6 +78,7 @@ class MatrixMaker {
         values.data()[i] = scale * random.NormalAt(static_cast<uint64_t>(i));
       }
     });
+    QEFF_RETURN_IF_ERROR(Prune(sparsity, &values));
     if (scheme == "f32") return OwnedMatrix(std::move(values));
     if (scheme == "bf16") {
       std::vector<uint8_t> halves(static_cast<size_t>(rows * cols * 2));
@@ -89,22 +98,49 @@ class MatrixMaker {
     if (!CanPack(copy.view(), rows)) {
       return InvalidInputError("--scheme: the engine cannot pack ", scheme);
     }
-    return PackQuantized(copy.view(), rows, pool_);
+    DeviceMatrix packed = PackQuantized(copy.view(), rows, pool_);
+    return sparsity.empty() ? packed
+                            : SparseWhereBetter(std::move(packed),
+                                                SparseRule::kSmaller, pool_);
+  }
+
+  static absl::Status Prune(const std::string& sparsity,
+                            Matrix<float>* values) {
+    if (sparsity.empty()) return absl::OkStatus();
+    const bool two_of_four = sparsity == "2:4";
+    double part = 0;
+    if (!two_of_four &&
+        !(absl::SimpleAtod(sparsity, &part) && part >= 0 && part < 1)) {
+      return InvalidInputError("--sparsity: expected 2:4 or 0 to 1, found ",
+                               sparsity);
+    }
+    const Random random(3);
+    for (int64_t i = 0; i < values->rows() * values->cols(); ++i) {
+      const bool removed =
+          two_of_four
+              ? (random.At(static_cast<uint64_t>(i / 4)) + i) % 4 >= 2
+              : static_cast<double>(random.At(static_cast<uint64_t>(i)) >> 11) *
+                        0x1p-53 <
+                    part;
+      if (removed) values->data()[i] = 0;
+    }
+    return absl::OkStatus();
   }
 
   const std::string scheme_;
+  const std::string sparsity_;
   ThreadPool* const pool_;
   std::map<std::string, DeviceMatrix> made_;
 };
 
 absl::StatusOr<std::shared_ptr<const DeviceModel>> MakeModel(
     const TransformerSpec& spec, const std::string& scheme,
-    const std::string& lm_head, ThreadPool* pool) {
+    const std::string& lm_head, const std::string& sparsity, ThreadPool* pool) {
   if (spec.qkv_bias || spec.attention_output_bias || spec.ffn_bias ||
       spec.norm_bias || spec.position == PositionKind::kLearned) {
     return InvalidInputError("--shape: models with biases are not made here");
   }
-  MatrixMaker maker(scheme, pool);
+  MatrixMaker maker(scheme, sparsity, pool);
   auto model = std::make_shared<DeviceModel>();
   model->spec = spec;
   const auto ones = [](int64_t size) {
@@ -144,7 +180,8 @@ absl::StatusOr<std::shared_ptr<const DeviceModel>> MakeModel(
 
 absl::Status WriteSyntheticPackage(const TransformerSpec& spec,
                                    const std::string& scheme,
-                                   const std::string& lm_head, int threads,
+                                   const std::string& lm_head,
+                                   const std::string& sparsity, int threads,
                                    const std::string& path) {
   const pid_t child = fork();
   if (child < 0) return absl::ResourceExhaustedError("cannot fork");
@@ -152,8 +189,9 @@ absl::Status WriteSyntheticPackage(const TransformerSpec& spec,
     const auto write = [&]() -> absl::Status {
       QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadPool> pool,
                             CreateThreadPool(threads));
-      QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const DeviceModel> model,
-                            MakeModel(spec, scheme, lm_head, pool.get()));
+      QEFF_ASSIGN_OR_RETURN(
+          const std::shared_ptr<const DeviceModel> model,
+          MakeModel(spec, scheme, lm_head, sparsity, pool.get()));
       return WritePackage(*model, nullptr, {}, path);
     };
     const absl::Status status = write();

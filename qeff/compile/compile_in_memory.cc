@@ -13,7 +13,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "qeff/compile/linear_place.h"
 #include "qeff/compile/pack_matrix.h"
+#include "qeff/compile/sparse_matrix.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/integer_codes.h"
 #include "qeff/io/quantized_tensor.h"
@@ -28,70 +30,8 @@
 namespace qeff {
 namespace {
 
-// Where rows of a matrix begin in a module of the checkpoint.
-struct ModuleRow {
-  const LinearModule* module;
-  int64_t first_row;
-};
-
-// The module that holds `role`: its own, or the fused one.
-absl::optional<ModuleRow> FindModule(const BlockNames& block,
-                                     const TransformerSpec& spec,
-                                     LinearRole role) {
-  for (const LinearModule& module : block.linears) {
-    if (module.role == role) return ModuleRow{&module, 0};
-    if (module.role != LinearRole::kQkv) continue;
-    const int64_t q = spec.q_size();
-    if (role == LinearRole::kQ) return ModuleRow{&module, 0};
-    if (role == LinearRole::kK) return ModuleRow{&module, q};
-    if (role == LinearRole::kV) return ModuleRow{&module, q + spec.kv_size()};
-  }
-  return absl::nullopt;
-}
-
 DeviceNorm ToDevice(NormWeights norm) {
   return DeviceNorm{std::move(norm.weight), std::move(norm.bias)};
-}
-
-// The same rows of a quantized matrix.
-QuantizedRowsView Rows(const QuantizedMatrix& matrix, int64_t first,
-                       int64_t count) {
-  QuantizedRowsView view = matrix.codes;
-  const auto part = [&](absl::Span<const uint8_t> all, size_t row_bytes) {
-    return all.subspan(static_cast<size_t>(first) * row_bytes,
-                       static_cast<size_t>(count) * row_bytes);
-  };
-  const size_t groups = static_cast<size_t>(matrix.groups);
-  // Signed bytes are packed when they are needed.
-  if (!view.packed.empty()) {
-    view.packed = part(view.packed, static_cast<size_t>(matrix.row_bytes));
-  }
-  view.scales = part(view.scales, groups * DTypeBytes(view.scale_dtype));
-  if (!view.zeros.empty()) view.zeros = part(view.zeros, groups);
-  return view;
-}
-
-// The linear layer that a matrix of a block, or lm_head, is the weight of.
-LinearRole LinearOf(TensorRole role) {
-  switch (role) {
-    case TensorRole::kQWeight:
-      return LinearRole::kQ;
-    case TensorRole::kKWeight:
-      return LinearRole::kK;
-    case TensorRole::kVWeight:
-      return LinearRole::kV;
-    case TensorRole::kOWeight:
-      return LinearRole::kO;
-    case TensorRole::kGateWeight:
-      return LinearRole::kGate;
-    case TensorRole::kUpWeight:
-      return LinearRole::kUp;
-    case TensorRole::kDownWeight:
-      return LinearRole::kDown;
-    default:
-      QEFF_CHECK(role == TensorRole::kLmHeadWeight);
-      return LinearRole::kLmHead;
-  }
 }
 
 // What a matrix is wanted for. One path decides both, so that the plan is what
@@ -216,11 +156,14 @@ class Compiler {
         if (plan_) return PlanIntegerCodes(matrix, shape);
         QEFF_ASSIGN_OR_RETURN(matrix, IntegerCodes(matrix));
       }
-      if (!plan_ && !matrix.signed_bytes.empty()) {
+      const bool may_be_sparse =
+          matrix.signed_bytes.empty() || LooksPruned(matrix.signed_bytes);
+      if (!matrix.signed_bytes.empty() && (!plan_ || may_be_sparse)) {
         QEFF_ASSIGN_OR_RETURN(matrix, IntegerCodes(matrix));
       }
-      DeviceMatrix result =
-          FromCodes(Rows(matrix, place.first_row, shape[0]), shape[0]);
+      const QuantizedRowsView rows = RowsOf(matrix, place.first_row, shape[0]);
+      DeviceMatrix result = may_be_sparse ? SparseFromCodes(rows, shape[0])
+                                          : FromCodes(rows, shape[0]);
       if (matrix.inputs != InputCodes::kNone && result.has_float_rows()) {
         return absl::UnimplementedError(absl::StrCat(
             transformer_.checkpoint().folder(), ": ", place.module->module,
@@ -281,6 +224,17 @@ class Compiler {
     if (plan_) return PlanQuantized(rows, num_rows);
     return CanPack(rows, num_rows) ? PackQuantized(rows, num_rows, pool_)
                                    : DequantizeToRows(rows, num_rows, pool_);
+  }
+
+  // The same for weights that may be pruned. Bytes decide, also of the plan.
+  DeviceMatrix SparseFromCodes(const QuantizedRowsView& rows,
+                               int64_t num_rows) const {
+    if (options_.sparse == SparseRule::kNever || !CanPack(rows, num_rows) ||
+        !LooksPruned(rows, num_rows)) {
+      return FromCodes(rows, num_rows);
+    }
+    return SparseWhereBetter(PackQuantized(rows, num_rows, pool_),
+                             options_.sparse, pool_);
   }
 
   // What becomes of IntegerCodes.

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "qeff/compile/sparse_matrix.h"
 #include "qeff/device/engine_options.h"
 #include "qeff/device/model.h"
 #include "qeff/device/package/model_tensors.h"
@@ -43,13 +44,16 @@ struct CompileOptions {
   // kFast packs bf16 matrices for the bf16 product, kFloat32 keeps them where
   // they are mapped. Codes are packed either way.
   Activations activations = Activations::kFast;
+  // Which matrices of a pruned model have its zeros left out.
+  SparseRule sparse = SparseRule::kFaster;
   // Of each block, for an int8 cache (qeff/calibration/cached_keys.h); empty:
   // none.
   std::vector<CachedKeys> cached_keys;
 
   friend bool operator==(const CompileOptions& a, const CompileOptions& b) {
     return a.lm_head == b.lm_head && a.lm_head_scheme == b.lm_head_scheme &&
-           a.activations == b.activations && a.cached_keys == b.cached_keys;
+           a.activations == b.activations && a.sparse == b.sparse &&
+           a.cached_keys == b.cached_keys;
   }
 };
 

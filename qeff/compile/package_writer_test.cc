@@ -176,7 +176,7 @@ TEST(PackageWriterTest, GoldenFile) {
   const TokenizerTables tables = FullTables();
   ASSERT_TRUE(WritePackage(*model, &tables, TestOptions(), path).ok());
   const std::string bytes = ReadTestFile(path);
-  EXPECT_EQ(bytes.substr(0, 12), std::string("qeffpkg\0\3\0\0\0", 12));
+  EXPECT_EQ(bytes.substr(0, 12), std::string("qeffpkg\0\4\0\0\0", 12));
   uint32_t header_bytes;
   std::memcpy(&header_bytes, &bytes[12], sizeof(header_bytes));
   EXPECT_EQ(header_bytes, 711u);
@@ -189,7 +189,7 @@ TEST(PackageWriterTest, GoldenFile) {
   EXPECT_EQ(bytes.substr(30, 3), "\x10\x01\x1A");
   EXPECT_EQ(Checksum64(
                 {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}),
-            7614138001004385419u);
+            7334817652890395051u);
 }
 
 }  // namespace

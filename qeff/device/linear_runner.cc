@@ -60,6 +60,9 @@ void LinearRunner::Reserve(const DeviceMatrix& weight, int64_t max_tokens) {
   // A layout of fewer tokens needs no more bytes.
   if (const auto* layout = std::get_if<PackedIntLayout>(&weight.layout)) {
     GrowTo(ActivationLayout(max_tokens, *layout).total_bytes(), &codes_);
+    if (activations_ == Activations::kFloat32 && layout->sparse()) {
+      GrowTo(pool_->num_threads() * layout->panel_bytes(), &panels_);
+    }
   } else if (std::holds_alternative<PackedBF16Layout>(weight.layout)) {
     GrowTo(BF16ActivationLayout(max_tokens, weight.cols).total_bytes(), &bf16_);
     if (activations_ == Activations::kFloat32) {
@@ -144,7 +147,7 @@ void LinearRunner::MultiplyInt(const PackedIntLayout& layout,
   if (activations_ == Activations::kFloat32) {
     return MatMulIntFloat(
         weights, FloatActivations{Elems(x_), x_.rows(), x_.stride_elems()},
-        Elems(y), y.stride_elems(), *pool_);
+        Elems(y), y.stride_elems(), *pool_, panels_.span());
   }
   MatMulInt(weights, Codes(layout, weight.input_scale), Elems(y),
             y.stride_elems(), *pool_);

@@ -78,6 +78,7 @@ class LinearRunner {
   AlignedArray<uint8_t> codes_;
   AlignedArray<uint8_t> bf16_;
   AlignedArray<float> rest_;  // what bf16 leaves of the input, with kFloat32
+  AlignedArray<uint8_t> panels_;  // for sparse weights, with kFloat32
 };
 
 }  // namespace internal_device

@@ -180,7 +180,8 @@ DeviceMatrix OwnedMatrix(Matrix<float> matrix) {
 
 std::string WeightLayoutName(const WeightLayout& layout) {
   if (const auto* packed = std::get_if<PackedIntLayout>(&layout)) {
-    const std::string name = absl::StrCat("int", packed->bits());
+    const std::string name = absl::StrCat(packed->sparse() ? "sparse " : "",
+                                          "int", packed->bits());
     return packed->groups() == 1
                ? name
                : absl::StrCat(name, " in groups of ", packed->group_elems());

@@ -44,6 +44,9 @@ class CompileCommand : public Command {
     flags->Add("context_length", &engine_.context_length, "N",
                "Tokens of a sequence, prompt included; 0 is as many as the "
                "model was made for.");
+    flags->AddChoice("sparse", &sparse_, {"faster", "smaller", "never"},
+                     "Which matrices of a pruned model leave its zeros out: "
+                     "those that are read faster, those that are smaller.");
     flags->Add("batch_size", &engine_.batch_size, "N",
                "Sequences that run side by side.");
     flags->Add("prefill_chunk", &engine_.prefill_chunk, "N",
@@ -53,6 +56,9 @@ class CompileCommand : public Command {
   absl::StatusOr<Json> Run(const CommandEnv& env,
                            const FlagTable& flags) override {
     QEFF_ASSIGN_OR_RETURN(CompileOptions options, engine_flags_.Compile());
+    options.sparse = sparse_ == "faster"    ? SparseRule::kFaster
+                     : sparse_ == "smaller" ? SparseRule::kSmaller
+                                            : SparseRule::kNever;
     engine_flags_.Apply(&engine_);
     QEFF_RETURN_IF_ERROR(CheckRange("context_length", engine_.context_length, 0,
                                     kMaxContextLength));
@@ -171,8 +177,10 @@ class CompileCommand : public Command {
                  output_.c_str(),
                  static_cast<unsigned long long>(header.file_bytes),
                  block.c_str(), lm_head.c_str());
+    const Json sparse = ReportSparse(model, env);
     const EngineOptions& engine = header.options;
     return Json{{"output", output_},
+                {"sparse", sparse},
                 {"target", target_},
                 {"bytes", header.file_bytes},
                 {"tensors", header.tensors.size()},
@@ -185,8 +193,34 @@ class CompileCommand : public Command {
                 {"kv_cache", engine_flags_.kv_cache()}};
   }
 
+  // What became of the zeros of a pruned model, and why.
+  static Json ReportSparse(const DeviceModel& model, const CommandEnv& env) {
+    int64_t sparse = 0, dense = 0, bytes = 0, dense_bytes = 0;
+    VisitMatrices(&model, [&](const TensorId& id, const DeviceMatrix* matrix) {
+      const auto* layout = std::get_if<PackedIntLayout>(&matrix->layout);
+      if (!IsInBlock(id.role) || layout == nullptr) return;
+      layout->sparse() ? ++sparse : ++dense;
+      if (!layout->sparse()) return;
+      bytes += layout->total_bytes();
+      dense_bytes += layout->Dense().total_bytes();
+    });
+    if (sparse > 0) {
+      std::fprintf(
+          env.out,
+          "%lld matrices of the blocks are sparse, with %lld bytes instead of "
+          "%lld; %lld are dense: too few of their codes are 0, they have other "
+          "than 4 or 8 bits, or 4 bits but not two of four, which "
+          "--sparse=smaller takes\n",
+          static_cast<long long>(sparse), static_cast<long long>(bytes),
+          static_cast<long long>(dense_bytes), static_cast<long long>(dense));
+    }
+    return Json{
+        {"matrices", sparse}, {"bytes", bytes}, {"dense_bytes", dense_bytes}};
+  }
+
   std::string model_;
   std::string output_;
+  std::string sparse_ = "faster";
   std::string target_ = std::string(PackageTargetName(HostPackageTarget()));
   EngineFlags engine_flags_{/*lm_head=*/"int8"};
   EngineOptions engine_;

@@ -213,11 +213,11 @@ TEST_F(DevicePackageTest, RefusesOtherFiles) {
 
 TEST_F(DevicePackageTest, RefusesOtherVersionsAndTargets) {
   std::string bytes = PackageBytes(*RandomModel(TinySpec(), 1), nullptr);
-  for (const char version : {2, 4}) {
+  for (const char version : {3, 5}) {
     bytes[8] = version;
     FixHeaderChecksum(&bytes);
     EXPECT_THAT(Error(bytes),
-                HasSubstr(absl::StrCat("format version: expected 3, found ",
+                HasSubstr(absl::StrCat("format version: expected 4, found ",
                                        static_cast<int>(version))));
   }
 
@@ -337,6 +337,26 @@ TEST_F(DevicePackageTest, RefusesPackedLayoutsThatDoNotExist) {
     EXPECT_THAT(error([&](I p) { p->set_input_scale(scale); }),
                 HasSubstr("input_scale: found"));
   }
+  const auto sparse = [&](int64_t values, bool two_of_four) {
+    return error([&](I p) {
+      p->mutable_sparse()->set_values_bytes(values);
+      p->mutable_sparse()->set_two_of_four(two_of_four);
+    });
+  };
+  for (const int64_t values : {int64_t{0}, int64_t{-64}, int64_t{257},
+                               int64_t{1} << 40, INT64_MAX, INT64_MIN}) {
+    EXPECT_THAT(sparse(values, false), HasSubstr("bytes of values"));
+    EXPECT_THAT(sparse(values, true), HasSubstr("bytes of values"));
+  }
+  EXPECT_THAT(sparse(256, false), HasSubstr("bytes: expected"));
+  EXPECT_THAT(error([](I p) { p->mutable_sparse()->set_values_bytes(256); }),
+              HasSubstr("sparse: a field is missing"));
+  EXPECT_THAT(error([](I p) {
+                p->set_bits(3);
+                p->mutable_sparse()->set_values_bytes(256);
+                p->mutable_sparse()->set_two_of_four(false);
+              }),
+              HasSubstr("expected 4 or 8"));
   // In order, but the bytes are those of floats.
   EXPECT_THAT(error([](I) {}), HasSubstr("bytes: expected"));
 }

@@ -98,6 +98,12 @@ void FillTensor(const PackageTensor& tensor, proto::Tensor* m) {
     packed->set_scale_dtype(ToWire(kDTypes, ints->scale_dtype()));
     packed->set_zero_points(ints->asymmetric());
     if (tensor.input_scale != 0) packed->set_input_scale(tensor.input_scale);
+    if (ints->sparse()) {
+      packed->mutable_sparse()->set_values_bytes(
+          ints->sparse_codes().values_bytes);
+      packed->mutable_sparse()->set_two_of_four(
+          ints->sparse_codes().two_of_four);
+    }
   } else {
     m->mutable_packed_bf16();
   }
@@ -123,7 +129,15 @@ absl::StatusOr<WeightLayout> TakePackedInt(const proto::PackedInt& m,
       const PackedIntLayout layout,
       PackedIntLayout::Create(m.bits(), rows, cols, m.group_elems(),
                               scale_dtype, m.zero_points()));
-  return WeightLayout(layout);
+  if (!m.has_sparse()) return WeightLayout(layout);
+  const proto::Sparse& codes = m.sparse();
+  QEFF_RETURN_IF_ERROR(
+      CheckWhole("sparse", codes.has_values_bytes() && codes.has_two_of_four(),
+                 codes.unknown_fields()));
+  QEFF_ASSIGN_OR_RETURN(
+      const PackedIntLayout sparse,
+      layout.Sparse({codes.values_bytes(), codes.two_of_four()}));
+  return WeightLayout(sparse);
 }
 
 absl::StatusOr<WeightLayout> TakeLayout(const proto::Tensor& m) {

@@ -17,7 +17,7 @@
 namespace qeff {
 
 // Counts every change of the format; readers take exactly this one.
-inline constexpr uint32_t kPackageVersion = 3;
+inline constexpr uint32_t kPackageVersion = 4;
 
 // Sections begin at multiples of it, as kernels want packed weights.
 inline constexpr uint64_t kPackageAlignment = 64;

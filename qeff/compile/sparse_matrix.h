@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which packed matrices become sparse: those of pruned models, where that takes
+// fewer bytes and no more time.
+
+#ifndef QEFF_COMPILE_SPARSE_MATRIX_H_
+#define QEFF_COMPILE_SPARSE_MATRIX_H_
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "qeff/device/model.h"
+#include "qeff/kernels/quantize/quantize.h"
+#include "qeff/parallel/thread_pool.h"
+
+namespace qeff {
+
+enum class SparseRule : uint8_t {
+  // Where decoding is faster: at most kMaxSparseBytes of the dense bytes, and 4
+  // bits only two of four, because expanding their masks takes longer than
+  // reading what is saved.
+  kFaster,
+  kSmaller,  // wherever there are fewer bytes
+  kNever,
+};
+inline constexpr double kMaxSparseBytes = 0.8;
+
+// Whether a quarter of the codes of a sample of 64 rows stand for 0: others are
+// not worth the work of finding out. Rounding alone makes fewer zeros.
+// The rows must have packed codes; the second form takes signed ones.
+bool LooksPruned(const QuantizedRowsView& rows, int64_t num_rows);
+bool LooksPruned(absl::Span<const uint8_t> signed_bytes);
+
+// `packed`, or the same matrix in a sparse layout if there is one that `rule`
+// wants. Values do not change. Throws std::bad_alloc.
+DeviceMatrix SparseWhereBetter(DeviceMatrix packed, SparseRule rule,
+                               ThreadPool* pool);
+
+}  // namespace qeff
+
+#endif  // QEFF_COMPILE_SPARSE_MATRIX_H_
