@@ -279,7 +279,7 @@ absl::optional<PackedIntLayout> SparseLayoutOf(const PackedIntLayout& layout,
   const PackedIntLayout two_of_four =
       *layout.Sparse({layout.panels() * layout.panel_pairs_bytes(), true});
   const int64_t more = two_of_four.total_bytes() - any.total_bytes();
-  return more <= any.total_bytes() / 16 ? two_of_four : any;
+  return more <= any.total_bytes() / 8 ? two_of_four : any;
 }
 
 void CompressIntWeights(const PackedIntLayout& sparse,

@@ -17,7 +17,7 @@
 namespace qeff {
 
 // The layout with the fewest bytes for the `packed` panels of the dense
-// `layout`; two_of_four where that takes at most a sixteenth more, because
+// `layout`; two_of_four where that takes at most an eighth more, because
 // kernels are faster then. None for widths that
 // have no sparse form. It may be larger than `layout`. Precondition (checked):
 // packed.size() == layout.total_bytes().
