@@ -84,7 +84,32 @@ void Solve(MatrixView<const float> r, MatrixView<float> x, ThreadPool& pool) {
   }
 }
 
+// Columns in the order of the factor.
+void Permute(const FactoredHessian& hessian, MatrixView<const float> from,
+             MatrixView<float> to, ThreadPool& pool) {
+  ForRows(from.rows(), pool, [&](int64_t row) {
+    for (int64_t i = 0; i < from.cols(); ++i) {
+      to.row(row)[i] = from.row(row)[hessian.order[static_cast<size_t>(i)]];
+    }
+  });
+}
+
 }  // namespace
+
+void SolveHessian(const FactoredHessian& hessian, MatrixView<float> rows,
+                  ThreadPool& pool) {
+  QEFF_CHECK(hessian.usable() && hessian.factor.rows() == rows.cols());
+  Matrix<float> ordered(rows.rows(), rows.cols());
+  Permute(hessian, rows, ordered.view(), pool);
+  SolveTransposed(hessian.factor.view(), ordered.view(), pool);
+  Solve(hessian.factor.view(), ordered.view(), pool);
+  ForRows(rows.rows(), pool, [&](int64_t row) {
+    for (int64_t i = 0; i < rows.cols(); ++i) {
+      rows.row(row)[hessian.order[static_cast<size_t>(i)]] =
+          ordered.row(row)[i];
+    }
+  });
+}
 
 void CorrectForGaps(const FactoredHessian& hessian,
                     MatrixView<const float> input_gap,
@@ -96,26 +121,20 @@ void CorrectForGaps(const FactoredHessian& hessian,
   const bool residual = residual_gap.rows() > 0;
   QEFF_CHECK(!residual ||
              (residual_gap.rows() == rows && residual_gap.cols() == cols));
-  Matrix<float> product(rows, cols), ordered(rows, cols);
+  Matrix<float> product(rows, cols);
   SgemmArgs args;
   args.a = weights;
   args.b = input_gap;
   args.c = product.view();
   Sgemm(args, pool);
+  if (residual) {
+    ForRows(rows, pool, [&](int64_t row) {
+      AddScaled(cols, 1, residual_gap.row(row), product.row(row));
+    });
+  }
+  SolveHessian(hessian, product.view(), pool);
   ForRows(rows, pool, [&](int64_t row) {
-    for (int64_t i = 0; i < cols; ++i) {
-      const int64_t col = hessian.order[static_cast<size_t>(i)];
-      ordered.row(row)[i] =
-          product.row(row)[col] + (residual ? residual_gap.row(row)[col] : 0);
-    }
-  });
-  SolveTransposed(hessian.factor.view(), ordered.view(), pool);
-  Solve(hessian.factor.view(), ordered.view(), pool);
-  ForRows(rows, pool, [&](int64_t row) {
-    for (int64_t i = 0; i < cols; ++i) {
-      weights.row(row)[hessian.order[static_cast<size_t>(i)]] +=
-          ordered.row(row)[i];
-    }
+    AddScaled(cols, 1, product.row(row), weights.row(row));
   });
 }
 

@@ -15,6 +15,12 @@
 
 namespace qeff {
 
+// rows = rows H^-1 for `rows` [any, cols] and a damped Hessian [cols, cols]: of
+// least squares with the products `rows` of errors and inputs. Preconditions
+// (checked), numerics and cost: as CorrectForGaps.
+void SolveHessian(const FactoredHessian& hessian, MatrixView<float> rows,
+                  ThreadPool& pool);
+
 // weights += (weights G + R) H^-1 for `weights` [rows, cols], the rows of a
 // layer that `residual_gap` R [rows, cols] (or an empty view, for 0) belongs
 // to, and its inputs' damped Hessian H and `input_gap` G [cols, cols]. With
