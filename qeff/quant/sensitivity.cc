@@ -9,13 +9,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
+#include "qeff/calibration/logit_divergence.h"
 #include "qeff/calibration/row_store.h"
-#include "qeff/eval/kl_divergence.h"
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/quant/rounded_weights.h"
 #include "qeff/transformer/block_steps.h"
 #include "qeff/transformer/host_block.h"
-#include "qeff/transformer/host_lm_head.h"
 #include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
@@ -26,10 +25,6 @@ namespace {
 constexpr int64_t kLeastTokens = 64, kMostTokens = 8192;
 // Rows of a layer whose errors are measured, spread evenly.
 constexpr int64_t kSampledRows = 256;
-// Of a packed lm_head; a larger one is packed again for each piece of work.
-constexpr uint64_t kMostLmHeadBytes = uint64_t{1} << 30;
-// Tokens whose logits are held.
-constexpr int64_t kLogitRows = 64;
 // Inputs of the layers of a block.
 constexpr int kStages = 4;
 
@@ -237,51 +232,26 @@ class Measurement {
     }
   }
 
-  // Of all parts at once, chunk by chunk, so that the original's logits are
-  // computed once.
   absl::Status MeasureDivergences() {
     QEFF_ASSIGN_OR_RETURN(const NormWeights norm, model_->LoadFinalNorm());
-    HostLmHead lm_head(model_,
-                       HostLmHead::PackedBytes(spec_) <= kMostLmHeadBytes);
-    const int64_t vocab = spec_.vocab_size;
-    Matrix<float> original(kLogitRows, vocab), changed(kLogitRows, vocab);
-    std::vector<double> row_kl(static_cast<size_t>(kLogitRows));
-    const auto logits_of = [&](MatrixView<const float> x,
-                               Matrix<float>* logits) -> absl::Status {
-      const auto normed = scratch_.Get(HostScratch::kFinal, x.rows(), x.cols());
+    const auto input =
+        [&](int64_t part, int64_t row,
+            int64_t rows) -> absl::StatusOr<MatrixView<const float>> {
+      QEFF_ASSIGN_OR_RETURN(const auto x,
+                            streams_->Read(part * x_.rows() + row, rows));
+      const auto normed = scratch_.Get(HostScratch::kFinal, rows, x.cols());
       ApplyNorm(spec_, norm, x, normed, pool_);
-      return lm_head.Run(normed, logits->view().Rows(0, x.rows()), pool_);
+      return MatrixView<const float>(normed);
     };
-    for (int64_t row = 0; row < x_.rows(); row += kLogitRows) {
-      QEFF_RETURN_IF_ERROR(Check());
-      const int64_t rows = std::min(kLogitRows, x_.rows() - row);
-      QEFF_RETURN_IF_ERROR(logits_of(x_.view().Rows(row, rows), &original));
-      for (size_t i = 0; i < groups_.size(); ++i) {
-        QEFF_ASSIGN_OR_RETURN(
-            const auto x,
-            streams_->Read(static_cast<int64_t>(i) * x_.rows() + row, rows));
-        QEFF_RETURN_IF_ERROR(logits_of(x, &changed));
-        pool_.ParallelFor(rows, 1, [&](int64_t r, int64_t end, int) {
-          for (; r < end; ++r) {
-            row_kl[static_cast<size_t>(r)] =
-                RowDivergence(original, changed, r);
-          }
-        });
-        for (int64_t r = 0; r < rows; ++r) {
-          groups_[i].divergence += row_kl[static_cast<size_t>(r)];
-        }
-      }
+    QEFF_ASSIGN_OR_RETURN(
+        const std::vector<double> sums,
+        SumLogitDivergences(model_, x_.view(),
+                            static_cast<int64_t>(groups_.size()), input,
+                            options_.check, pool_));
+    for (size_t i = 0; i < groups_.size(); ++i) {
+      groups_[i].divergence += sums[i];
     }
-    model_->ReleaseBlock(-1);
     return absl::OkStatus();
-  }
-
-  static double RowDivergence(const Matrix<float>& original,
-                              const Matrix<float>& changed, int64_t row) {
-    const size_t size = static_cast<size_t>(original.cols());
-    const auto p = absl::MakeConstSpan(original.row(row), size);
-    const auto q = absl::MakeConstSpan(changed.row(row), size);
-    return std::max(KlDivergence(p, LogSoftmax(p), q, LogSoftmax(q)), 0.0);
   }
 
   absl::Status SetCosts() {

@@ -13,6 +13,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(MakeGenerateCommand());
   commands.push_back(MakeEvalCommand());
   commands.push_back(MakePruneCommand());
+  commands.push_back(MakeSensitivityCommand());
   commands.push_back(MakeQuantizeCommand());
   commands.push_back(MakeCompileCommand());
   commands.push_back(MakeExportCommand());

@@ -25,6 +25,7 @@
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/prune_structured.h"
 #include "tools/commands/quantize_text.h"
 #include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
@@ -72,6 +73,8 @@ class PruneCommand : public Command {
            "left make up for those that go. The output is an ordinary model "
            "folder; every command keeps its zeros, and compile stores what is "
            "left only.\n\n"
+           "structured removes whole layers, heads, neurons or channels "
+           "instead: the output is a model of smaller sizes.\n\n"
            "With --scheme the weights that are left are quantized in the same "
            "run, and make up for that, too.\n\n"
            "With calibration the blocks are pruned one after the other, each "
@@ -83,8 +86,10 @@ class PruneCommand : public Command {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
     flags->AddRequired("output", &output_, "DIR",
                        "The folder to write; must not exist.");
-    flags->AddChoice("method", &method_, {"magnitude", "wanda", "sparsegpt"},
-                     "What decides which weights go.");
+    flags->AddChoice("method", &method_,
+                     {"magnitude", "wanda", "sparsegpt", "structured"},
+                     "What decides which weights go; structured: whole layers, "
+                     "heads, neurons or channels go.");
     flags->Add("sparsity", &sparsity_, "SHARE",
                "Share of the weights that go, in [0, 1).");
     flags->Add("pattern", &pattern_, "N:M",
@@ -114,8 +119,14 @@ class PruneCommand : public Command {
     flags->Add("ignore", &ignore_, "REGEX",
                "Keeps layers whose name contains a match.");
     flags->Add("dry_run", &dry_run_, "", "Prints the plan and stops.");
+    structured_.Declare(flags);
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
+  absl::StatusOr<Json> Run(const CommandEnv& env,
+                           const FlagTable& flags) override {
+    QEFF_RETURN_IF_ERROR(structured_.CheckMethod(method_, flags));
+    if (method_ == "structured") {
+      return structured_.Run(model_, calibration_, sample_, output_, env);
+    }
     QEFF_ASSIGN_OR_RETURN(const PruneOptions options, CheckFlags());
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                           LoadTransformer(model_));
@@ -329,6 +340,7 @@ class PruneCommand : public Command {
   bool restart_ = false;
   std::string ignore_;
   bool dry_run_ = false;
+  PruneStructuredFlags structured_;
 };
 
 }  // namespace

@@ -159,6 +159,7 @@ absl::StatusOr<std::vector<PrunedSizes>> SizesWithin(
   const double limit = share * static_cast<double>(CountParameters(spec));
   const int64_t group = spec.num_heads / spec.num_kv_heads;
   std::vector<PrunedSizes> found;
+  double most = 0;
   for (const int64_t layers : Grid(spec.num_layers, 1, kLeastDepth)) {
     for (const int64_t hidden :
          Grid(spec.hidden_size, Step(spec.hidden_size), kLeastWidth)) {
@@ -169,15 +170,23 @@ absl::StatusOr<std::vector<PrunedSizes>> SizesWithin(
             kLeastWidth * static_cast<double>(spec.ffn_size)) {
           continue;
         }
-        // Where even all neurons leave more than 3 % unused there are better
-        // combinations.
         const double used =
             static_cast<double>(CountParameters(WithSizes(spec, sizes)));
-        if (used > limit || used < 0.97 * limit) continue;
+        if (used > limit) continue;
+        most = std::max(most, used);
         found.push_back(sizes);
       }
     }
   }
+  // Where even all neurons leave more than 3 % unused there are better
+  // combinations.
+  found.erase(std::remove_if(found.begin(), found.end(),
+                             [&](const PrunedSizes& sizes) {
+                               return static_cast<double>(CountParameters(
+                                          WithSizes(spec, sizes))) <
+                                      0.97 * most;
+                             }),
+              found.end());
   if (!found.empty()) return found;
   return InvalidInputError(
       "--parameters=", share,
