@@ -177,7 +177,7 @@ TEST_P(LlamaTest, HeadsThatDoNothingGo) {
     options.compensate = compensate;
     const auto report = Prune(options);
     ASSERT_TRUE(report.ok()) << report.status();
-    const TransformerSpec& pruned = Result()->spec();
+    const TransformerSpec pruned = Result()->spec();
     EXPECT_EQ(pruned.num_heads, spec.num_heads - group);
     // What a KV cache is made of.
     EXPECT_EQ(pruned.num_kv_heads, spec.num_kv_heads - 1);
