@@ -20,20 +20,17 @@
 #include "qeff/quant/format_plan.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
-#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
+#include "tools/commands/calibration_flags.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/prune_structured.h"
 #include "tools/commands/quantize_text.h"
-#include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
 
 namespace qeff {
 namespace {
-
-constexpr int64_t kDefaultSequenceLength = 2048;
 
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
@@ -102,20 +99,8 @@ class PruneCommand : public Command {
     flags->Add("scheme", &scheme_, "SCHEME",
                "Quantizes what is left in the same run; with sparsegpt. "
                "Schemes are those of quantize.");
-    flags->Add("calibration", &calibration_, "FILE",
-               "UTF-8 text that is like what the model will read.");
-    flags->Add("calibration_tokens", &sample_.tokens, "N",
-               "Tokens that are drawn from it.");
-    flags->Add("sequence_length", &sample_.sequence_length, "N",
-               "Tokens of a calibration sequence, BOS included; 0 is the "
-               "longest of the model, at most 2048.");
-    flags->Add("seed", &sample_.seed, "N", "Which pieces are drawn.");
-    flags->Add("memory_limit", &memory_limit_, "BYTES",
-               "Resident memory to stay within; what does not fit lies in "
-               "files beside the output. 0 is no limit.");
-    flags->Add("resume", &resume_, "",
-               "Goes on with what an interrupted run left in OUTPUT.partial.");
-    flags->Add("restart", &restart_, "", "Discards it and begins anew.");
+    calibration_.DeclareText(/*required=*/false, flags);
+    calibration_.DeclareRun(flags);
     flags->Add("ignore", &ignore_, "REGEX",
                "Keeps layers whose name contains a match.");
     flags->Add("dry_run", &dry_run_, "", "Prints the plan and stops.");
@@ -125,7 +110,7 @@ class PruneCommand : public Command {
                            const FlagTable& flags) override {
     QEFF_RETURN_IF_ERROR(structured_.CheckMethod(method_, flags));
     if (method_ == "structured") {
-      return structured_.Run(model_, calibration_, sample_, output_, env);
+      return structured_.Run(model_, calibration_, output_, env);
     }
     QEFF_ASSIGN_OR_RETURN(const PruneOptions options, CheckFlags());
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
@@ -133,8 +118,8 @@ class PruneCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(PrunePlan plan, PlanPruning(model->checkpoint(),
                                                       model->map(), options));
     absl::optional<TokenSample> sample;
-    if (!calibration_.empty()) {
-      QEFF_ASSIGN_OR_RETURN(sample, Sample(*model));
+    if (calibration_.has_text()) {
+      QEFF_ASSIGN_OR_RETURN(sample, calibration_.Sample(*model));
     }
     QEFF_RETURN_IF_ERROR(Allocate(model, sample, env, &plan));
     std::fprintf(env.out, "%s", FormatPrunePlan(plan).c_str());
@@ -154,12 +139,6 @@ class PruneCommand : public Command {
   }
 
  private:
-  static SampleOptions DefaultSample() {
-    SampleOptions options;
-    options.sequence_length = 0;
-    return options;
-  }
-
   absl::StatusOr<PruneOptions> CheckFlags() {
     PruneOptions options;
     // AddChoice has checked the name.
@@ -188,17 +167,17 @@ class PruneCommand : public Command {
                                      ": every layer gives the same with "
                                      "--pattern"));
     }
-    if (allocates && calibration_.empty()) {
+    if (allocates && !calibration_.has_text()) {
       return UsageError(
           absl::StrCat("--allocation=", allocation_, " needs --calibration"));
     }
     const bool calibrates = options.method != PruneMethod::kMagnitude;
-    if (calibrates && calibration_.empty() && !dry_run_) {
+    if (calibrates && !calibration_.has_text() && !dry_run_) {
       return UsageError(
           absl::StrCat("--method=", method_, " needs --calibration"));
     }
-    if (!calibrates && ((!calibration_.empty() && !allocates) || resume_ ||
-                        restart_ || memory_limit_ != 0)) {
+    if (!calibrates &&
+        ((calibration_.has_text() && !allocates) || calibration_.has_run())) {
       return UsageError(
           "--memory_limit, --resume and --restart have no meaning with "
           "--method=magnitude, and --calibration only with --allocation");
@@ -208,21 +187,8 @@ class PruneCommand : public Command {
           "--scheme needs --method=sparsegpt; with others, quantize the pruned "
           "model");
     }
-    if (resume_ && restart_) {
-      return UsageError("--resume and --restart exclude each other");
-    }
+    QEFF_RETURN_IF_ERROR(calibration_.CheckRun());
     return options;
-  }
-
-  absl::StatusOr<TokenSample> Sample(const Transformer& model) const {
-    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                          LoadTokenizer(model));
-    SampleOptions options = sample_;
-    if (options.sequence_length == 0) {
-      options.sequence_length =
-          std::min(model.spec().max_positions, kDefaultSequenceLength);
-    }
-    return SampleTextTokens(calibration_, *tokenizer, options);
   }
 
   absl::Status Allocate(const std::shared_ptr<const Transformer>& model,
@@ -235,7 +201,8 @@ class PruneCommand : public Command {
     const InterruptScope interrupt;
     absl::optional<Progress> progress;
     SensitivityOptions options;
-    if (memory_limit_ != 0) options.scratch_path = output_ + ".scratch";
+    if (calibration_.limits_memory())
+      options.scratch_path = output_ + ".scratch";
     options.check = [&] { return interrupt.Check(); };
     options.progress = [&](int64_t done, int64_t total) {
       if (!progress.has_value()) progress.emplace("allocate", total);
@@ -249,10 +216,7 @@ class PruneCommand : public Command {
   void SetRun(const InterruptScope& interrupt, const CommandEnv& env,
               int64_t tokens, absl::optional<Progress>* progress,
               CalibratedRunOptions* options) const {
-    options->memory_limit_bytes = memory_limit_;
-    options->unfinished = resume_    ? PartialWork::kResume
-                          : restart_ ? PartialWork::kRestart
-                                     : PartialWork::kRefuse;
+    calibration_.Apply(options);
     options->check = [&interrupt] { return interrupt.Check(); };
     options->planned = [&env, tokens](const RunEstimate& estimate) {
       std::fprintf(env.out, "%s", FormatEstimate(estimate, tokens).c_str());
@@ -333,11 +297,7 @@ class PruneCommand : public Command {
   std::string pattern_;
   std::string allocation_ = "uniform";
   std::string scheme_;
-  std::string calibration_;
-  SampleOptions sample_ = DefaultSample();
-  uint64_t memory_limit_ = 0;
-  bool resume_ = false;
-  bool restart_ = false;
+  CalibrationFlags calibration_;
   std::string ignore_;
   bool dry_run_ = false;
   PruneStructuredFlags structured_;

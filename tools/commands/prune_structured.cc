@@ -11,16 +11,13 @@
 #include "absl/types/optional.h"
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/prune/structured/prune_structured.h"
-#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
-#include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
 
 namespace qeff {
 namespace {
 
-constexpr int64_t kDefaultSequenceLength = 2048;
 // Candidates that are printed.
 constexpr size_t kPrinted = 10;
 
@@ -142,22 +139,13 @@ absl::Status PruneStructuredFlags::CheckRequest(const FlagTable& flags) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Json> PruneStructuredFlags::Run(const std::string& model,
-                                               const std::string& calibration,
-                                               const SampleOptions& sample,
-                                               const std::string& output,
-                                               const CommandEnv& env) const {
+absl::StatusOr<Json> PruneStructuredFlags::Run(
+    const std::string& model, const CalibrationFlags& calibration,
+    const std::string& output, const CommandEnv& env) const {
   QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> original,
                         LoadTransformer(model));
-  QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                        LoadTokenizer(*original));
-  SampleOptions draw = sample;
-  if (draw.sequence_length == 0) {
-    draw.sequence_length =
-        std::min(original->spec().max_positions, kDefaultSequenceLength);
-  }
   QEFF_ASSIGN_OR_RETURN(const TokenSample tokens,
-                        SampleTextTokens(calibration, *tokenizer, draw));
+                        calibration.Sample(*original));
   const InterruptScope interrupt;
   absl::optional<Progress> progress;
   std::string stage;
@@ -166,7 +154,7 @@ absl::StatusOr<Json> PruneStructuredFlags::Run(const std::string& model,
   options.parameters = parameters_;
   // AddChoice has checked the name.
   QEFF_ASSIGN_OR_RETURN(options.importance, ParseImportanceKind(importance_));
-  options.seed = sample.seed;
+  options.seed = calibration.seed();
   options.compensate = compensate_;
   options.scratch_path = output + ".scratch";
   options.check = [&] { return interrupt.Check(); };

@@ -10,10 +10,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "qeff/calibration/token_sampler.h"
 #include "qeff/prune/structured/choose_plan.h"
 #include "qeff/util/json.h"
 #include "tools/command.h"
+#include "tools/commands/calibration_flags.h"
 #include "tools/flags.h"
 
 namespace qeff {
@@ -28,11 +28,10 @@ class PruneStructuredFlags {
   absl::Status CheckMethod(const std::string& method,
                            const FlagTable& flags) const;
 
-  // `seed` is that of the sample, too. Precondition: CheckMethod. Errors: those
+  // Precondition: CheckMethod. Errors: those
   // of PruneStructured; kCancelled after a signal.
   absl::StatusOr<Json> Run(const std::string& model,
-                           const std::string& calibration,
-                           const SampleOptions& sample,
+                           const CalibrationFlags& calibration,
                            const std::string& output,
                            const CommandEnv& env) const;
 

@@ -20,11 +20,11 @@
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
 #include "qeff/quant/rotation_plan.h"
-#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/partial_folder.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
+#include "tools/commands/calibration_flags.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/quantize_algorithm.h"
 #include "tools/commands/quantize_budget.h"
@@ -32,13 +32,10 @@
 #include "tools/commands/quantize_text.h"
 #include "tools/commands/quantize_write.h"
 #include "tools/commands/rotated_model.h"
-#include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
 
 namespace qeff {
 namespace {
-
-constexpr int64_t kDefaultSequenceLength = 2048;
 
 // A flag's value that is not what it should be.
 absl::Status FlagError(absl::string_view flag, const absl::Status& status) {
@@ -86,22 +83,8 @@ class QuantizeCommand : public Command {
     flags->AddChoice("observer", &observer_, {"mse", "percentile", "minmax"},
                      "Where w8a8_static cuts inputs off: for the least squared "
                      "error, at 99.99 % of them, or nowhere.");
-    flags->Add("calibration", &calibration_, "FILE",
-               "UTF-8 text that is like what the model will read.");
-    flags->Add("calibration_tokens", &sample_.tokens, "N",
-               "Tokens that are drawn from it.");
-    flags->Add("sequence_length", &sample_.sequence_length, "N",
-               "Tokens of a calibration sequence, BOS included; 0 is the "
-               "longest of the model, at most 2048.");
-    flags->Add("seed", &sample_.seed, "N",
-               "Which pieces are drawn, and the signs of "
-               "rotations.");
-    flags->Add("memory_limit", &memory_limit_, "BYTES",
-               "Resident memory to stay within; what does not fit lies in "
-               "files beside the output. 0 is no limit.");
-    flags->Add("resume", &resume_, "",
-               "Goes on with what an interrupted run left in OUTPUT.partial.");
-    flags->Add("restart", &restart_, "", "Discards it and begins anew.");
+    calibration_.DeclareText(/*required=*/false, flags);
+    calibration_.DeclareRun(flags);
     flags->Add("asymmetric", &asymmetric_, "",
                "Gives every group a zero point.");
     flags->AddChoice("scale_rule", &scale_rule_, {"signed_max", "absmax"},
@@ -129,8 +112,8 @@ class QuantizeCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> original,
                           LoadTransformer(model_));
     absl::optional<TokenSample> sample;
-    if (!calibration_.empty()) {
-      QEFF_ASSIGN_OR_RETURN(sample, Sample(*original));
+    if (calibration_.has_text()) {
+      QEFF_ASSIGN_OR_RETURN(sample, calibration_.Sample(*original));
     }
     std::unique_ptr<RotatedModel> rotated;
     Json rotation;
@@ -143,9 +126,10 @@ class QuantizeCommand : public Command {
     const Checkpoint& checkpoint = model->checkpoint();
     if (!budget_.empty()) {
       QEFF_ASSIGN_OR_RETURN(const Budget budget, ParseBudget(budget_));
-      QEFF_RETURN_IF_ERROR(SpendBudget(
-          model, budget, schemes, *sample,
-          memory_limit_ != 0 ? output_ + ".scratch" : "", env, &options));
+      QEFF_RETURN_IF_ERROR(
+          SpendBudget(model, budget, schemes, *sample,
+                      calibration_.limits_memory() ? output_ + ".scratch" : "",
+                      env, &options));
     }
     QEFF_ASSIGN_OR_RETURN(QuantizePlan plan,
                           PlanQuantization(checkpoint, model->map(), options));
@@ -173,12 +157,6 @@ class QuantizeCommand : public Command {
   }
 
  private:
-  static SampleOptions DefaultSample() {
-    SampleOptions options;
-    options.sequence_length = 0;
-    return options;
-  }
-
   // Whether text has a meaning.
   bool Calibrates(const QuantizeAlgorithm& algorithm) const {
     // A budget has a list of schemes.
@@ -205,39 +183,25 @@ class QuantizeCommand : public Command {
     if (!budget_.empty()) {
       const absl::Status status = ParseBudget(budget_).status();
       if (!status.ok()) return FlagError("budget", status);
-      if (calibration_.empty()) {
+      if (!calibration_.has_text()) {
         return UsageError("--budget needs --calibration");
       }
     }
     QEFF_ASSIGN_OR_RETURN(limit_, ParseTimeLimit(time_limit_, algorithm_.best));
     if (!Calibrates(algorithm_)) {
-      if ((calibration_.empty() || !budget_.empty()) && !resume_ && !restart_ &&
-          memory_limit_ == 0) {
+      if ((!calibration_.has_text() || !budget_.empty()) &&
+          !calibration_.has_run()) {
         return absl::OkStatus();
       }
       return UsageError(
           "--memory_limit, --resume and --restart have no meaning with "
           "--algorithm=rtn or mse, and --calibration only with --budget");
     }
-    if (calibration_.empty() && !dry_run_) {
+    if (!calibration_.has_text() && !dry_run_) {
       return UsageError(absl::StrCat("--scheme=", scheme_, " --algorithm=",
                                      algorithm_name_, " needs --calibration"));
     }
-    if (resume_ && restart_) {
-      return UsageError("--resume and --restart exclude each other");
-    }
-    return absl::OkStatus();
-  }
-
-  absl::StatusOr<TokenSample> Sample(const Transformer& model) const {
-    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                          LoadTokenizer(model));
-    SampleOptions options = sample_;
-    if (options.sequence_length == 0) {
-      options.sequence_length =
-          std::min(model.spec().max_positions, kDefaultSequenceLength);
-    }
-    return SampleTextTokens(calibration_, *tokenizer, options);
+    return calibration_.CheckRun();
   }
 
   // Null where a plan is all that is wanted, which needs no weights.
@@ -248,7 +212,7 @@ class QuantizeCommand : public Command {
         const QuantizePlan plan,
         PlanQuantization(model.checkpoint(), model.map(), options));
     QEFF_ASSIGN_OR_RETURN(const RotationPlan rotation,
-                          RotatedModel::Plan(model, plan, sample_.seed));
+                          RotatedModel::Plan(model, plan, calibration_.seed()));
     std::fprintf(env.out, "%s", FormatRotation(rotation).c_str());
     *json = RotationJson(rotation);
     if (dry_run_ && budget_.empty()) return nullptr;
@@ -259,10 +223,7 @@ class QuantizeCommand : public Command {
   CalibratedQuantizeOptions RunOptions() const {
     CalibratedQuantizeOptions options;
     options.allow_bad_inputs = skip_bad_tensors_;
-    options.memory_limit_bytes = memory_limit_;
-    options.unfinished = resume_    ? PartialWork::kResume
-                         : restart_ ? PartialWork::kRestart
-                                    : PartialWork::kRefuse;
+    calibration_.Apply(&options);
     return options;
   }
 
@@ -373,11 +334,7 @@ class QuantizeCommand : public Command {
   std::string time_limit_;
   absl::Duration limit_;  // it, read
   std::string observer_ = "mse";
-  std::string calibration_;
-  SampleOptions sample_ = DefaultSample();
-  uint64_t memory_limit_ = 0;
-  bool resume_ = false;
-  bool restart_ = false;
+  CalibrationFlags calibration_;
   std::string scale_rule_ = "signed_max";
   std::string lm_head_;
   std::string ignore_;

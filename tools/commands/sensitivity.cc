@@ -20,17 +20,14 @@
 #include "qeff/prune/structured/removal_sensitivity.h"
 #include "qeff/quant/layer_groups.h"
 #include "qeff/quant/quantize_plan.h"
-#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
+#include "tools/commands/calibration_flags.h"
 #include "tools/commands/commands.h"
-#include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
 
 namespace qeff {
 namespace {
-
-constexpr int64_t kDefaultSequenceLength = 2048;
 
 // As people and JSON call them.
 constexpr const char* kInputNames[] = {"qkv", "o", "gate_up", "down"};
@@ -54,19 +51,13 @@ class SensitivityCommand : public Command {
            "each layer what it costs to remove it, one group of heads that "
            "share keys and values, or a quarter of the feed-forward's neurons, "
            "the least active first; and what it costs to quantize the layers "
-           "that have the same inputs with each scheme.";
+           "that have the same inputs with each scheme. The first tokens of "
+           "the calibration are measured on, as many as half a GiB of hidden "
+           "states has room for.";
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
-    flags->AddRequired("calibration", &calibration_, "FILE",
-                       "UTF-8 text that is like what the model will read.");
-    flags->Add("calibration_tokens", &sample_.tokens, "N",
-               "Tokens that are drawn from it; the first of them are measured "
-               "on, as many as half a GiB of hidden states has room for.");
-    flags->Add("sequence_length", &sample_.sequence_length, "N",
-               "Tokens of a calibration sequence, BOS included; 0 is the "
-               "longest of the model, at most 2048.");
-    flags->Add("seed", &sample_.seed, "N", "Which pieces are drawn.");
+    calibration_.DeclareText(/*required=*/true, flags);
     flags->Add("scheme", &schemes_, "LIST",
                "Schemes of `qeff quantize` with commas between them; empty: "
                "only removals are measured.");
@@ -80,7 +71,8 @@ class SensitivityCommand : public Command {
           model->checkpoint().config_path(),
           ": the model is quantized already; measure the original");
     }
-    QEFF_ASSIGN_OR_RETURN(const TokenSample sample, Sample(*model));
+    QEFF_ASSIGN_OR_RETURN(const TokenSample sample,
+                          calibration_.Sample(*model));
     const InterruptScope interrupt;
     check_ = [&] { return interrupt.Check(); };
     Json json;
@@ -92,12 +84,6 @@ class SensitivityCommand : public Command {
   }
 
  private:
-  static SampleOptions DefaultSample() {
-    SampleOptions options;
-    options.sequence_length = 0;
-    return options;
-  }
-
   absl::StatusOr<std::vector<QuantScheme>> Schemes() const {
     std::vector<QuantScheme> schemes;
     if (schemes_.empty()) return schemes;
@@ -111,17 +97,6 @@ class SensitivityCommand : public Command {
       schemes.push_back(*scheme);
     }
     return schemes;
-  }
-
-  absl::StatusOr<TokenSample> Sample(const Transformer& model) const {
-    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                          LoadTokenizer(model));
-    SampleOptions options = sample_;
-    if (options.sequence_length == 0) {
-      options.sequence_length =
-          std::min(model.spec().max_positions, kDefaultSequenceLength);
-    }
-    return SampleTextTokens(calibration_, *tokenizer, options);
   }
 
   absl::Status Removals(const std::shared_ptr<const Transformer>& model,
@@ -212,8 +187,8 @@ class SensitivityCommand : public Command {
     return absl::OkStatus();
   }
 
-  std::string model_, calibration_, schemes_ = "int4_g128,int8";
-  SampleOptions sample_ = DefaultSample();
+  std::string model_, schemes_ = "int4_g128,int8";
+  CalibrationFlags calibration_;
   std::function<absl::Status()> check_;
 };
 
