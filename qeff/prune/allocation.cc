@@ -34,24 +34,6 @@ constexpr double kBudgetReach = 0.25;
 constexpr double kOwlReach = 0.08;
 constexpr double kOwlOutlier = 5;
 
-// Of each input: the root of its mean square.
-std::vector<float> Norms(MatrixView<const float> inputs) {
-  std::vector<double> sums(static_cast<size_t>(inputs.cols()));
-  for (int64_t r = 0; r < inputs.rows(); ++r) {
-    for (int64_t c = 0; c < inputs.cols(); ++c) {
-      const double value = static_cast<double>(inputs.row(r)[c]);
-      sums[static_cast<size_t>(c)] += value * value;
-    }
-  }
-  std::vector<float> norms;
-  norms.reserve(sums.size());
-  for (const double sum : sums) {
-    norms.push_back(static_cast<float>(
-        std::sqrt(sum / static_cast<double>(inputs.rows()))));
-  }
-  return norms;
-}
-
 // SparseGPT without a fit, on inputs that several layers may share.
 class SharedPruner {
  public:
@@ -219,8 +201,12 @@ absl::Status AllocateOwl(std::shared_ptr<const Transformer> model,
                                 MatrixView<float> weights) {
     // Not the rows that errors are measured on.
     if (weights.rows() != tensor.rows) return;
+    StatisticsOptions norms_only;
+    norms_only.hessian = false;
+    InputStatistics statistics(inputs.cols(), norms_only);
+    statistics.Add(inputs, pool);
     Block& block = blocks[static_cast<size_t>(tensor.block)];
-    block.outliers += Outliers(weights, Norms(inputs));
+    block.outliers += Outliers(weights, InputNorms(statistics));
     block.weights += tensor.rows * tensor.cols;
   };
   SensitivityOptions inputs_only = options;

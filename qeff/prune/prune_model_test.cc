@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/calibration/run_testutil.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/prune/allocation.h"
@@ -49,47 +50,6 @@ std::shared_ptr<const Transformer> LoadModel(const std::string& folder) {
   auto model = Transformer::Load(Checkpoint::Open(folder).value());
   EXPECT_TRUE(model.ok()) << model.status();
   return *model;
-}
-
-TokenSample RandomTokens(const TransformerSpec& spec) {
-  TokenSample sample;
-  Random random(5);
-  for (const int length : {40, 7, 64, 33, 64, 50}) {
-    std::vector<int32_t> sequence;
-    for (int i = 0; i < length; ++i) {
-      sequence.push_back(static_cast<int32_t>(
-          random.NextBelow(static_cast<uint64_t>(spec.vocab_size))));
-    }
-    sample.tokens += length;
-    sample.sequences.push_back(std::move(sequence));
-  }
-  return sample;
-}
-
-// All files of a folder, by name, as one checksum.
-std::string Fingerprint(const std::string& folder) {
-  std::string text;
-  for (const std::string& name : ListTestFolder(folder)) {
-    const auto content = ReadFileToString(folder + "/" + name, 1 << 30);
-    if (!content.ok()) return content.status().ToString();
-    absl::StrAppend(&text, name, " ", absl::Hex(Checksum64(AsBytes(*content))),
-                    "\n");
-  }
-  return text;
-}
-
-// Runs `body` in a process of its own, killed after `kill_after_us` unless
-// that is negative. Returns what waitpid says.
-int RunProcess(const std::function<bool()>& body, int64_t kill_after_us) {
-  const pid_t child = fork();
-  if (child == 0) _exit(body() ? 0 : 1);
-  if (kill_after_us >= 0) {
-    absl::SleepFor(absl::Microseconds(kill_after_us));
-    kill(child, SIGKILL);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return status;
 }
 
 class PruneModelTest : public ::testing::Test {
@@ -231,7 +191,7 @@ TEST_F(PruneModelTest, SameBytesForThreads) {
   Begin("tiny", PruneMethod::kSparseGpt, "2:4");
   ASSERT_TRUE(Prune(output_).ok());
   ASSERT_TRUE(Prune(output_ + "1", {}, 1).ok());
-  EXPECT_EQ(Fingerprint(output_ + "1"), Fingerprint(output_));
+  EXPECT_EQ(FolderFingerprint(output_ + "1"), FolderFingerprint(output_));
 }
 
 TEST_F(PruneModelTest, KilledAtRandomPointsAndResumed) {
@@ -251,14 +211,14 @@ TEST_F(PruneModelTest, KilledAtRandomPointsAndResumed) {
   ASSERT_EQ(RunProcess(run(output_), -1), 0);
   const int64_t whole_us =
       absl::ToInt64Microseconds(absl::Now() - start) + 1000;
-  const std::string expected = Fingerprint(output_);
+  const std::string expected = FolderFingerprint(output_);
   Random random(12);
   for (int i = 0; i < kKilledRuns; ++i) {
     const std::string output = absl::StrCat(output_, i);
     RunProcess(run(output), static_cast<int64_t>(random.NextBelow(
                                 static_cast<uint64_t>(whole_us))));
     ASSERT_EQ(RunProcess(run(output), -1), 0) << i;
-    EXPECT_EQ(Fingerprint(output), expected) << i;
+    EXPECT_EQ(FolderFingerprint(output), expected) << i;
     EXPECT_NE(access((output + ".partial").c_str(), F_OK), 0);
   }
 }

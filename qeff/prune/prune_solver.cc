@@ -115,10 +115,7 @@ PruneSolver::Inputs PruneSolver::TakeInputs(const PrunedLayer& first,
   Inputs inputs;
   inputs.tokens = statistics->rows();
   if (!sparse_gpt()) {
-    for (const double sum : statistics->square_sums()) {
-      inputs.norms.push_back(static_cast<float>(
-          std::sqrt(sum / static_cast<double>(statistics->rows()))));
-    }
+    inputs.norms = InputNorms(*statistics);
     return inputs;
   }
   inputs.hessian = FactorHessian(

@@ -67,6 +67,16 @@ void RemoveOfMatrix(int64_t count, absl::Span<const float> importance,
 
 }  // namespace
 
+std::vector<float> InputNorms(const InputStatistics& inputs) {
+  std::vector<float> norms;
+  norms.reserve(inputs.square_sums().size());
+  for (const double sum : inputs.square_sums()) {
+    norms.push_back(static_cast<float>(
+        std::sqrt(sum / static_cast<double>(inputs.rows()))));
+  }
+  return norms;
+}
+
 void RemoveLowest(const SparsityPattern& pattern, ScoreScope scope,
                   absl::Span<const float> importance, MatrixView<float> weights,
                   ThreadPool& pool) {

@@ -7,13 +7,19 @@
 #define QEFF_PRUNE_REMOVE_LOWEST_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
+#include "qeff/calibration/input_statistics.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/prune/sparsity_pattern.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
+
+// Of each input the root of its mean square: Wanda's importance. Precondition:
+// there are rows.
+std::vector<float> InputNorms(const InputStatistics& inputs);
 
 // Where scores are compared when the pattern has no groups.
 enum class ScoreScope : uint8_t {
@@ -26,8 +32,8 @@ enum class ScoreScope : uint8_t {
 // to 0, pattern.Removed of them: of each group, each row, or all. Weights that
 // are 0 already count as removed ones. Of equal scores the earlier goes first.
 // `importance` [cols] is not negative; empty: 1 for all. With kRow it is
-// Wanda's score if importance is the root of the mean square of an input, and
-// magnitude pruning of each row without. Memory with kMatrix: 16 bytes a
+// Wanda's score if importance is InputNorms, and magnitude pruning of each row
+// without. Memory with kMatrix: 16 bytes a
 // weight. The same result for any number of threads. Thread-safe; throws
 // std::bad_alloc. Precondition (checked): the sizes.
 //

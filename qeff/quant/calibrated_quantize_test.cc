@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/calibration/run_testutil.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/io/quantized_tensor.h"
 #include "qeff/parallel/thread_pool.h"
@@ -50,36 +51,6 @@ std::shared_ptr<const Transformer> LoadModel(const std::string& folder) {
   auto model = Transformer::Load(Checkpoint::Open(folder).value());
   EXPECT_TRUE(model.ok()) << model.status();
   return *model;
-}
-
-TokenSample RandomTokens(const TransformerSpec& spec) {
-  TokenSample sample;
-  Random random(5);
-  for (const int length : {40, 7, 64, 33, 64, 50}) {
-    std::vector<int32_t> sequence;
-    for (int i = 0; i < length; ++i) {
-      sequence.push_back(static_cast<int32_t>(
-          random.NextBelow(static_cast<uint64_t>(spec.vocab_size))));
-    }
-    sample.tokens += length;
-    sample.sequences.push_back(std::move(sequence));
-  }
-  return sample;
-}
-
-// All files of a folder, by name, as one checksum.
-std::string Fingerprint(const std::string& folder) {
-  std::string text;
-  for (const std::string& name : ListTestFolder(folder)) {
-    const auto content = ReadFileToString(folder + "/" + name, 1 << 30);
-    if (!content.ok()) return content.status().ToString();
-    absl::StrAppend(&text, name, " ",
-                    absl::Hex(Checksum64(absl::MakeSpan(
-                        reinterpret_cast<const uint8_t*>(content->data()),
-                        content->size()))),
-                    "\n");
-  }
-  return text;
 }
 
 // A model, what is to be done with it, and where.
@@ -165,7 +136,7 @@ TEST_F(CalibratedQuantizeTest, SameBytesForThreadsAndMemory) {
   Begin("tiny", "int4_g32");
   ASSERT_TRUE(Quantize(output_).ok());
   ASSERT_TRUE(Quantize(output_ + "1", {}, /*threads=*/1).ok());
-  EXPECT_EQ(Fingerprint(output_), Fingerprint(output_ + "1"));
+  EXPECT_EQ(FolderFingerprint(output_), FolderFingerprint(output_ + "1"));
 
   CalibratedQuantizeOptions options;
   bool spilled = false;
@@ -191,7 +162,7 @@ TEST_F(CalibratedQuantizeTest, SameBytesForThreadsAndMemory) {
   const auto result = Quantize(output_ + "5", options);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(spilled);
-  EXPECT_EQ(Fingerprint(output_ + "4"), Fingerprint(output_ + "5"));
+  EXPECT_EQ(FolderFingerprint(output_ + "4"), FolderFingerprint(output_ + "5"));
 }
 
 // All algorithms, with biases.
@@ -273,7 +244,7 @@ TEST_F(CalibratedQuantizeTest, W8A8Static) {
               HasSubstr("another observer"));
   options.solver.observer = Observer::kMse;
   ASSERT_TRUE(Quantize(output_, options, /*threads=*/1).ok());
-  EXPECT_EQ(Fingerprint(output_), Fingerprint(output_ + "mse"));
+  EXPECT_EQ(FolderFingerprint(output_), FolderFingerprint(output_ + "mse"));
 }
 
 // Stopped at every place where a signal is looked at.
@@ -287,7 +258,7 @@ TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
     return absl::OkStatus();
   };
   ASSERT_TRUE(Quantize(output_, options).ok());
-  const std::string expected = Fingerprint(output_);
+  const std::string expected = FolderFingerprint(output_);
   const int total = checks;
   ASSERT_GT(total, 20);
   for (int stop = 0; stop < total; stop += kStopStep) {
@@ -317,23 +288,10 @@ TEST_F(CalibratedQuantizeTest, StopsAndResumesAnywhere) {
     const auto result = Quantize(output, options);
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(done > 0, kept);
-    EXPECT_EQ(Fingerprint(output), expected) << stop;
+    EXPECT_EQ(FolderFingerprint(output), expected) << stop;
     EXPECT_EQ(result->layers.size(),
               static_cast<size_t>(7 * model_->spec().num_layers + 1));
   }
-}
-
-// A process that quantizes to `output`; how it ended.
-int RunProcess(const std::function<bool()>& body, int64_t kill_after_us) {
-  const pid_t child = fork();
-  if (child == 0) _exit(body() ? 0 : 1);
-  if (kill_after_us >= 0) {
-    usleep(static_cast<useconds_t>(kill_after_us));
-    kill(child, SIGKILL);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return status;
 }
 
 TEST_F(CalibratedQuantizeTest, KilledAtRandomPointsAndResumed) {
@@ -351,7 +309,7 @@ TEST_F(CalibratedQuantizeTest, KilledAtRandomPointsAndResumed) {
   ASSERT_EQ(RunProcess(run(output_), -1), 0);
   const int64_t whole_us =
       absl::ToInt64Microseconds(absl::Now() - start) + 1000;
-  const std::string expected = Fingerprint(output_);
+  const std::string expected = FolderFingerprint(output_);
   Random random(11);
   int killed = 0;
   for (int i = 0; i < kKilledRuns; ++i) {
@@ -363,7 +321,7 @@ TEST_F(CalibratedQuantizeTest, KilledAtRandomPointsAndResumed) {
                            random.NextBelow(static_cast<uint64_t>(whole_us)))));
     }
     ASSERT_EQ(RunProcess(run(output), -1), 0) << i;
-    EXPECT_EQ(Fingerprint(output), expected) << i;
+    EXPECT_EQ(FolderFingerprint(output), expected) << i;
     EXPECT_NE(access((output + ".partial").c_str(), F_OK), 0);
   }
   EXPECT_GE(killed, kKilledRuns * 4 / 5);
@@ -478,7 +436,7 @@ TEST_F(CalibratedQuantizeTest, BlocksOfGgml) {
     EXPECT_FALSE(Quantize(resumed, interrupted).ok());
     const auto again = Quantize(resumed, Resuming(), 1);
     ASSERT_TRUE(again.ok()) << again.status();
-    EXPECT_EQ(Fingerprint(resumed), Fingerprint(output));
+    EXPECT_EQ(FolderFingerprint(resumed), FolderFingerprint(output));
     EXPECT_TRUE(LoadModel(output)->quantization().has_value());
   }
 }
@@ -540,7 +498,7 @@ TEST_F(CalibratedQuantizeTest, SkipsBadTensors) {
     EXPECT_EQ(UnfinishedRunTunes(output), absl::nullopt);
     options.unfinished = PartialWork::kResume;
     ASSERT_TRUE(Quantize(again, options, 1).ok());
-    EXPECT_EQ(Fingerprint(again), Fingerprint(output));
+    EXPECT_EQ(FolderFingerprint(again), FolderFingerprint(output));
   }
 }
 
