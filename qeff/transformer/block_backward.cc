@@ -209,7 +209,8 @@ void DifferentiableBlock::Backward(const BlockWeights& weights,
                                    MatrixView<const float> x,
                                    MatrixView<const float> dy,
                                    BlockActivations& kept, MatrixView<float> dx,
-                                   BlockWeights& gradient) {
+                                   BlockWeights& gradient,
+                                   const HeadsGradient& heads) {
   CheckShapes(*context_.spec, weights);
   QEFF_CHECK(dy.rows() == x.rows() && dy.cols() == x.cols());
   QEFF_CHECK(kept.input_.view().rows() == x.rows());
@@ -219,7 +220,7 @@ void DifferentiableBlock::Backward(const BlockWeights& weights,
     CheckSameShape(gradient.*part, weights.*part);
   }
   const auto dmiddle = BackwardFfn(weights, dy, kept, gradient);
-  BackwardAttention(weights, dmiddle, kept, gradient);
+  BackwardAttention(weights, dmiddle, kept, gradient, heads);
   BackwardInput(weights, x, dmiddle, kept, dx, gradient);
 }
 
@@ -262,10 +263,10 @@ MatrixView<float> DifferentiableBlock::BackwardFfn(const BlockWeights& weights,
   return dmiddle;
 }
 
-void DifferentiableBlock::BackwardAttention(const BlockWeights& weights,
-                                            MatrixView<const float> dmiddle,
-                                            BlockActivations& kept,
-                                            BlockWeights& gradient) {
+void DifferentiableBlock::BackwardAttention(
+    const BlockWeights& weights, MatrixView<const float> dmiddle,
+    BlockActivations& kept, BlockWeights& gradient,
+    const HeadsGradient& heads_gradient) {
   const TransformerSpec& spec = *context_.spec;
   ThreadPool& pool = *context_.pool;
   const int64_t rows = dmiddle.rows();
@@ -279,6 +280,9 @@ void DifferentiableBlock::BackwardAttention(const BlockWeights& weights,
       attention_options(), kept.lengths_, heads.q, heads.k, kept.v_.view(),
       dattention, dq_.Get(rows, spec.q_size()), dk_.Get(rows, spec.kv_size()),
       dv_.Get(rows, spec.kv_size()), pool, attention_);
+  if (heads_gradient) {
+    heads_gradient(heads.q, heads.k, dq_.view(), dk_.view());
+  }
   BackwardHeads(weights, kept, gradient);
 }
 

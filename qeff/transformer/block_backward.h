@@ -15,6 +15,7 @@
 #define QEFF_TRANSFORMER_BLOCK_BACKWARD_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -79,10 +80,16 @@ class DifferentiableBlock {
   // Of a loss with the gradient dy in y: sets dx, which may be dy, to the
   // gradient in x, and adds those of weights, biases and norms to `gradient`.
   // An empty dx is not computed. x, `weights` and `kept` are those of Forward;
-  // `kept` is used up.
+  // `kept` is used up. `heads`, unless null, is called with q and k as
+  // attention takes them, normed and rotated, and adds to the gradients in
+  // them, for losses of attention's weights.
+  using HeadsGradient =
+      std::function<void(MatrixView<const float> q, MatrixView<const float> k,
+                         MatrixView<float> dq, MatrixView<float> dk)>;
   void Backward(const BlockWeights& weights, MatrixView<const float> x,
                 MatrixView<const float> dy, BlockActivations& kept,
-                MatrixView<float> dx, BlockWeights& gradient);
+                MatrixView<float> dx, BlockWeights& gradient,
+                const HeadsGradient& heads = nullptr);
 
   // Both, for chunks of whole sequences of at most `chunk_tokens` tokens (at
   // least one sequence): memory for what is kept and for gradients follows the
@@ -116,7 +123,8 @@ class DifferentiableBlock {
   // From the gradient in the middle to that in q, k and v, in scratch.
   void BackwardAttention(const BlockWeights& weights,
                          MatrixView<const float> dmiddle,
-                         BlockActivations& kept, BlockWeights& gradient);
+                         BlockActivations& kept, BlockWeights& gradient,
+                         const HeadsGradient& heads_gradient);
   void BackwardHeads(const BlockWeights& weights, BlockActivations& kept,
                      BlockWeights& gradient);
   // From that to dx, for which dmiddle is the part around the attention.

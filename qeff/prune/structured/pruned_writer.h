@@ -14,12 +14,13 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
-#include "qeff/io/checkpoint_writer.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/prune/structured/pruned_config.h"
 #include "qeff/prune/structured/structured_plan.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/transformer/model_writer.h"
 #include "qeff/transformer/transformer.h"
 
 namespace qeff {
@@ -55,26 +56,19 @@ class PrunedWriter {
                const PrunedConfig& config)
       : model_(model), plan_(plan), config_(config) {}
 
-  absl::Status Declare(const std::string& name, const std::string& source,
-                       const Shape& shape, std::vector<TensorInfo>* tensors);
-  absl::Status DeclareNorm(const NormNames& names, const NormNames& sources,
-                           int64_t size, std::vector<TensorInfo>* tensors);
-  absl::StatusOr<std::vector<TensorInfo>> Tensors();
-  absl::Status WriteNorm(const NormNames& names, const NormWeights& norm);
-  absl::Status WriteLinear(const LinearModule& module,
-                           const BlockWeights& weights);
-  absl::Status WriteEmbedding(const std::string& name);
+  // Of the tensors of the result: what they have in the model.
+  absl::StatusOr<absl::flat_hash_map<std::string, DType>> Types() const;
+  // Writes the rows of tensor `name` without the channels that go.
+  absl::Status WriteEmbedding(
+      const std::string& name,
+      absl::Status (ModelWriter::*write)(int64_t, absl::Span<const float>));
   absl::Status WriteLmHead(MatrixView<const float> projection,
                            ThreadPool& pool);
-  absl::Status Write(const std::string& name, int64_t first_elem,
-                     absl::Span<const float> values);
 
   const Transformer& model_;
   const StructuredPlan& plan_;
   const PrunedConfig& config_;
-  std::unique_ptr<CheckpointWriter> writer_;
-  absl::flat_hash_map<std::string, DType> types_;  // of the tensors
-  std::vector<uint8_t> stored_;
+  absl::optional<ModelWriter> writer_;
 };
 
 }  // namespace qeff
