@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Adding up gradients over several processes that train the same model on
+// different text.
+
+#ifndef QEFF_TRAIN_GRADIENT_REDUCER_H_
+#define QEFF_TRAIN_GRADIENT_REDUCER_H_
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+
+namespace qeff {
+
+// All ranks make the same calls in the same order. Not thread-safe.
+class GradientReducer {
+ public:
+  virtual ~GradientReducer() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // Begins to replace `values` by their sums over all ranks, and may return
+  // before that is done: nobody touches them until Wait. Every rank gets the
+  // same bits.
+  virtual absl::Status Begin(absl::Span<float> values) = 0;
+
+  // Until all that was begun is done.
+  virtual absl::Status Wait() = 0;
+
+  // Replaces `values` by their sums.
+  virtual absl::Status Sum(absl::Span<double> values) = 0;
+};
+
+}  // namespace qeff
+
+#endif  // QEFF_TRAIN_GRADIENT_REDUCER_H_
