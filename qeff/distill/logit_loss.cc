@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "qeff/distill/row_divergence.h"
 #include "qeff/distill/softmax_row.h"
 #include "qeff/util/aligned.h"
 #include "qeff/util/check.h"
@@ -18,104 +19,6 @@ namespace qeff {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// The least ln p in the reverse divergence: further down float32 has no
-// probabilities, and a teacher that excludes a token has none anywhere.
-constexpr float kLeastLogP = -100.0f;
-
-// A teacher and a student in one row; see SoftmaxRow.
-struct Pair {
-  const float* __restrict log_p;
-  const float* __restrict p;
-  const float* __restrict log_q;
-  const float* __restrict q;
-  int64_t room;
-};
-
-// Terms without probability are 0, whatever the logarithm; NaN stays NaN. All
-// is computed first and chosen then, which vectorizes.
-
-inline float UnlessZero(float probability, float term) {
-  return probability == 0 ? 0.0f : term;
-}
-
-inline float KlTerm(const Pair& x, int64_t i) {
-  return UnlessZero(x.p[i], x.p[i] * (x.log_p[i] - x.log_q[i]));
-}
-
-inline float ReverseTerm(const Pair& x, int64_t i) {
-  const float log_p = x.log_p[i] < kLeastLogP ? kLeastLogP : x.log_p[i];
-  return UnlessZero(x.q[i], x.q[i] * (x.log_q[i] - log_p));
-}
-
-// ln m, of m = (p + q) / 2: with r = min(p, q) / max(p, q) it is ln max(p, q) +
-// ln y, y = (1 + r) / 2, and ln y = 2 atanh z, z = (y - 1) / (y + 1) in
-// [-1/3, 0]. The first term left out of the series is below 2e-9 of the sum.
-inline float LogMean(float log_p, float p, float log_q, float q) {
-  const float least = p < q ? p : q;
-  const float most = p < q ? q : p;
-  const float log_most = log_p < log_q ? log_q : log_p;
-  const float r = least / most;
-  const float z = (r - 1.0f) / (r + 3.0f);
-  const float zz = z * z;
-  float series = 1.0f / 15;
-  series = series * zz + 1.0f / 13;
-  series = series * zz + 1.0f / 11;
-  series = series * zz + 1.0f / 9;
-  series = series * zz + 1.0f / 7;
-  series = series * zz + 1.0f / 5;
-  series = series * zz + 1.0f / 3;
-  series = series * zz + 1.0f;
-  return log_most + 2.0f * z * series;
-}
-
-inline float TeacherMeanTerm(const Pair& x, int64_t i) {
-  const float p = x.p[i], log_p = x.log_p[i];
-  return UnlessZero(p, p * (log_p - LogMean(log_p, p, x.log_q[i], x.q[i])));
-}
-
-inline float StudentMeanTerm(const Pair& x, int64_t i) {
-  const float q = x.q[i], log_q = x.log_q[i];
-  return UnlessZero(q, q * (log_q - LogMean(x.log_p[i], x.p[i], log_q, q)));
-}
-
-QEFF_VECTOR_CLONES double SumKl(const Pair& x) {
-  return SumRow(x.room, [&](int64_t i) { return KlTerm(x, i); });
-}
-
-QEFF_VECTOR_CLONES double SumReverse(const Pair& x) {
-  return SumRow(x.room, [&](int64_t i) { return ReverseTerm(x, i); });
-}
-
-QEFF_VECTOR_CLONES double SumTeacherMean(const Pair& x) {
-  return SumRow(x.room, [&](int64_t i) { return TeacherMeanTerm(x, i); });
-}
-
-QEFF_VECTOR_CLONES double SumStudentMean(const Pair& x) {
-  return SumRow(x.room, [&](int64_t i) { return StudentMeanTerm(x, i); });
-}
-
-// g += the gradient of `factor` times a divergence, T left out.
-
-QEFF_VECTOR_CLONES void AddKlGradient(const Pair& x, float factor,
-                                      float* __restrict g) {
-  for (int64_t i = 0; i < x.room; ++i) g[i] += factor * (x.q[i] - x.p[i]);
-}
-
-QEFF_VECTOR_CLONES void AddReverseGradient(const Pair& x, float factor,
-                                           float divergence,
-                                           float* __restrict g) {
-  for (int64_t i = 0; i < x.room; ++i) {
-    g[i] += factor * (ReverseTerm(x, i) - x.q[i] * divergence);
-  }
-}
-
-QEFF_VECTOR_CLONES void AddJsGradient(const Pair& x, float factor,
-                                      float divergence, float* __restrict g) {
-  for (int64_t i = 0; i < x.room; ++i) {
-    g[i] += factor * (StudentMeanTerm(x, i) - x.q[i] * divergence);
-  }
-}
 
 QEFF_VECTOR_CLONES void AddScaled(int64_t room, float factor,
                                   const float* __restrict x,
@@ -170,7 +73,7 @@ class RowLoss {
   }
 
  private:
-  void AddDivergences(const Pair& x, LogitLossTerms& terms) {
+  void AddDivergences(const SoftmaxPair& x, LogitLossTerms& terms) {
     const LogitLossWeights& weights = options_.weights;
     const double t = options_.temperature;
     const auto factor = [&](double weight) {

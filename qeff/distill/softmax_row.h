@@ -33,18 +33,20 @@ inline int64_t SoftmaxRoom(int64_t count) { return RoundUp(count, kRowParts); }
 double SoftmaxRow(const float* x, int64_t count, float factor, float* log_p,
                   float* p);
 
-// Adds up term(i) for i < room, a multiple of kRowParts. The order of the sum
-// depends on room only. Inlined, with `term`, into callers that are compiled
-// for wider vectors (QEFF_VECTOR_CLONES).
+// Adds up term(i) for i < count. The order of the sum depends on the count
+// only. Inlined, with `term`, into callers that are compiled for wider vectors
+// (QEFF_VECTOR_CLONES).
 template <typename Term>
-inline __attribute__((always_inline)) double SumRow(int64_t room, Term term) {
+inline __attribute__((always_inline)) double SumRow(int64_t count, Term term) {
   double sum = 0;
-  for (int64_t begin = 0; begin < room; begin += kRowRun) {
-    const int64_t end = begin + kRowRun < room ? begin + kRowRun : room;
+  for (int64_t begin = 0; begin < count; begin += kRowRun) {
+    const int64_t end = begin + kRowRun < count ? begin + kRowRun : count;
     float parts[kRowParts] = {};
-    for (int64_t i = begin; i < end; i += kRowParts) {
+    int64_t i = begin;
+    for (; i + kRowParts <= end; i += kRowParts) {
       for (int64_t p = 0; p < kRowParts; ++p) parts[p] += term(i + p);
     }
+    for (; i < end; ++i) parts[i % kRowParts] += term(i);
     for (int64_t width = kRowParts / 2; width > 0; width /= 2) {
       for (int64_t p = 0; p < width; ++p) parts[p] += parts[p + width];
     }
