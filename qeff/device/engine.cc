@@ -60,7 +60,10 @@ class Engine::Impl {
   void Score(const SlotTokens& input,
              absl::FunctionRef<void(int64_t, MatrixView<const float>)> sink);
 
-  void Reset(int64_t slot) { positions_[CheckedSlot(slot)] = 0; }
+  void Truncate(int64_t slot, int64_t position) {
+    QEFF_CHECK(position >= 0 && position <= positions_[CheckedSlot(slot)]);
+    positions_[static_cast<size_t>(slot)] = position;
+  }
   void Reset() { std::fill(positions_.begin(), positions_.end(), 0); }
   int64_t position(int64_t slot) const { return positions_[CheckedSlot(slot)]; }
   const EngineOptions& options() const { return options_; }
@@ -228,8 +231,11 @@ absl::Status Engine::Score(
   return absl::OkStatus();
 }
 
-void Engine::Reset(int64_t slot) { impl_->Reset(slot); }
+void Engine::Reset(int64_t slot) { impl_->Truncate(slot, 0); }
 void Engine::Reset() { impl_->Reset(); }
+void Engine::Truncate(int64_t slot, int64_t position) {
+  impl_->Truncate(slot, position);
+}
 int64_t Engine::position(int64_t slot) const { return impl_->position(slot); }
 const EngineOptions& Engine::options() const { return impl_->options(); }
 const DeviceModel& Engine::model() const { return impl_->model(); }

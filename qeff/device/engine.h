@@ -100,6 +100,11 @@ class Engine {
   void Reset(int64_t slot);
   void Reset();
 
+  // Forgets the tokens of a slot from `position` on: what is run next gives the
+  // bits that it would give had they never been run. Precondition: the slot
+  // exists and has at least that many.
+  void Truncate(int64_t slot, int64_t position);
+
   // Number of tokens that a slot has. Precondition: it exists.
   int64_t position(int64_t slot = 0) const;
   const EngineOptions& options() const;

@@ -268,6 +268,31 @@ TEST_P(EngineFeatureTest, ScoreGivesTheLogitsOfEveryToken) {
   EXPECT_EQ(found, expected);
 }
 
+// As in speculative decoding: tokens are run, and some of them taken back, in a
+// block of the cache and over its end.
+TEST_P(EngineFeatureTest, TruncatedTokensLeaveNoTrace) {
+  const auto model = RandomModel(spec_, 12);
+  const std::vector<int32_t> tokens = SomeTokens(40, spec_.vocab_size);
+  const absl::Span<const int32_t> all = tokens;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kI8}) {
+    EngineOptions options;
+    options.context_length = 40;
+    options.batch_size = 2;
+    options.kv_cache = dtype;
+    const auto engine = *Engine::Create(model, pool_.get(), options);
+    const std::vector<float> expected = Copy(engine->Append(tokens));
+    engine->Reset();
+    ASSERT_TRUE(engine->Run({{0, all.subspan(0, 30)}, {1, tokens}}).ok());
+    ASSERT_TRUE(engine->Append({9, 9, 9, 9, 9}).ok());
+    engine->Truncate(0, 29);
+    EXPECT_EQ(engine->position(0), 29);
+    EXPECT_EQ(engine->position(1), 40);
+    ASSERT_TRUE(engine->Append(all.subspan(29, 1)).ok());
+    engine->Truncate(0, 30);
+    EXPECT_EQ(Copy(engine->Append(all.subspan(30))), expected);
+  }
+}
+
 TEST_P(EngineFeatureTest, SameBitsForAnyNumberOfThreadsAndTarget) {
   const auto model = RandomModel(spec_, 3);
   const std::vector<int32_t> tokens = SomeTokens(9, spec_.vocab_size);

@@ -62,7 +62,14 @@ Sampler::Sampler(const SamplerOptions& options, int64_t vocab_size)
 void Sampler::Accept(absl::Span<const int32_t> tokens) {
   for (int32_t token : tokens) {
     if (token < 0 || static_cast<size_t>(token) >= accepted_.size()) continue;
-    accepted_[static_cast<size_t>(token)] = 1;
+    ++accepted_[static_cast<size_t>(token)];
+  }
+}
+
+void Sampler::Withdraw(absl::Span<const int32_t> tokens) {
+  for (int32_t token : tokens) {
+    if (token < 0 || static_cast<size_t>(token) >= accepted_.size()) continue;
+    --accepted_[static_cast<size_t>(token)];
   }
 }
 
@@ -72,13 +79,49 @@ void Sampler::Reset() {
 }
 
 absl::StatusOr<int32_t> Sampler::Sample(absl::Span<const float> logits) {
+  QEFF_RETURN_IF_ERROR(Filter(logits));
+  return is_greedy() ? Greedy() : Draw();
+}
+
+absl::Status Sampler::Propose(absl::Span<const float> logits,
+                              Proposal* proposal) {
+  QEFF_RETURN_IF_ERROR(Filter(logits));
+  proposal->distribution.clear();
+  if (is_greedy()) {
+    proposal->token = Greedy();
+    proposal->probability = 1;
+    return absl::OkStatus();
+  }
+  proposal->token = Draw();
+  SortById();
+  const double sum = SumOfWeights();
+  for (const Candidate& c : candidates_) {
+    proposal->distribution.push_back({c.weight / sum, c.id});
+  }
+  proposal->probability = WeightOf(proposal->token) / sum;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int32_t> Sampler::Verify(const Proposal& proposal,
+                                        absl::Span<const float> logits) {
+  QEFF_RETURN_IF_ERROR(Filter(logits));
+  if (is_greedy()) return Greedy();
+  SortById();
+  const double sum = SumOfWeights();
+  const double p = WeightOf(proposal.token) / sum;
+  if (random_.NextDouble() * proposal.probability < p) return proposal.token;
+  // Nothing is left where p and q differ by rounding only.
+  return Subtract(proposal.distribution, sum) ? Draw() : proposal.token;
+}
+
+absl::Status Sampler::Filter(absl::Span<const float> logits) {
   QEFF_RETURN_IF_ERROR(Penalize(logits));
-  if (options_.temperature == 0) return Greedy();
+  if (is_greedy()) return absl::OkStatus();
   KeepTopK();
   ToProbabilities();
   KeepTopP();
   KeepMinP();
-  return Draw();
+  return absl::OkStatus();
 }
 
 // Fills the candidates, in the order of ids, without those of probability 0.
@@ -170,6 +213,34 @@ int32_t Sampler::Draw() {
     if (sum > target) break;
   }
   return chosen;  // the last possible one if target was rounded up to the sum
+}
+
+double Sampler::WeightOf(int32_t id) const {
+  for (const Candidate& c : candidates_) {
+    if (c.id == id) return c.weight;
+  }
+  return 0;
+}
+
+// Without top-k and top-p candidates have their order already.
+void Sampler::SortById() {
+  const auto by_id = [](const Candidate& a, const Candidate& b) {
+    return a.id < b.id;
+  };
+  if (std::is_sorted(candidates_.begin(), candidates_.end(), by_id)) return;
+  std::sort(candidates_.begin(), candidates_.end(), by_id);
+}
+
+bool Sampler::Subtract(absl::Span<const TokenWeight> q, double sum) {
+  bool any_left = false;
+  auto other = q.begin();
+  for (Candidate& c : candidates_) {
+    while (other != q.end() && other->id < c.id) ++other;
+    const bool in_both = other != q.end() && other->id == c.id;
+    c.weight = std::max(0.0, c.weight / sum - (in_both ? other->weight : 0.0));
+    any_left |= c.weight > 0;
+  }
+  return any_left;
 }
 
 double Sampler::SumOfWeights() const {

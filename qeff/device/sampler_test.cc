@@ -218,6 +218,126 @@ TEST(SamplerTest, BadLogitsAreErrors) {
             absl::StatusCode::kInvalidArgument);
 }
 
+TEST(SamplerTest, WithdrawnTokensAreNotPenalized) {
+  SamplerOptions options;
+  options.repetition_penalty = 2;
+  Sampler sampler = *Sampler::Create(options, 4);
+  sampler.Accept({0, 1});
+  sampler.Accept({0, 2});
+  sampler.Withdraw({0, 2, -7, 99});
+  EXPECT_EQ(*sampler.Sample({3, 0, 2, -1}), 2);  // 1.5 < 2
+  sampler.Withdraw({0, 1});
+  EXPECT_EQ(*sampler.Sample({3, 0, 2, -1}), 0);
+}
+
+// The filters in the order that sampler.h says.
+struct FilterCase {
+  const char* name;
+  double temperature;
+  int64_t top_k;
+  double top_p;
+  double min_p;
+};
+
+class VerifyTest : public ::testing::TestWithParam<FilterCase> {};
+
+// However the draft's logits differ, the frequencies are those of Sample with
+// the model's (five standard deviations, as above), and the proposal is taken
+// as often as both distributions overlap: no rule can do better.
+TEST_P(VerifyTest, HasTheDistributionOfSample) {
+  constexpr int kDraws = 20000;
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    SCOPED_TRACE(seed);
+    SamplerOptions options;
+    options.temperature = GetParam().temperature;
+    options.top_k = GetParam().top_k;
+    options.top_p = GetParam().top_p;
+    options.min_p = GetParam().min_p;
+    options.seed = seed;
+    const std::vector<float> logits = RandomLogits(8, 100 + seed);
+    std::vector<float> draft_logits = RandomLogits(8, 200 + seed);
+    if (seed == 0) draft_logits = logits;
+    if (seed == 1) draft_logits[3] = -kInfinity;
+
+    Sampler sampler = *Sampler::Create(options, 8);
+    Proposal of_model, proposal;
+    ASSERT_TRUE(sampler.Propose(logits, &of_model).ok());
+    std::vector<double> p(8, 0.0), q(8, 0.0);
+    for (const TokenWeight& t : of_model.distribution) {
+      p[static_cast<size_t>(t.id)] = t.weight;
+    }
+    std::vector<int> counts(8, 0);
+    int accepted = 0;
+    for (int i = 0; i < kDraws; ++i) {
+      ASSERT_TRUE(sampler.Propose(draft_logits, &proposal).ok());
+      const auto token = sampler.Verify(proposal, logits);
+      ASSERT_TRUE(token.ok()) << token.status();
+      ++counts[static_cast<size_t>(*token)];
+      accepted += *token == proposal.token;
+    }
+    for (const TokenWeight& t : proposal.distribution) {
+      q[static_cast<size_t>(t.id)] = t.weight;
+    }
+    double overlap = 0;
+    for (size_t i = 0; i < 8; ++i) {
+      overlap += std::min(p[i], q[i]);
+      EXPECT_NEAR(counts[i] / static_cast<double>(kDraws), p[i],
+                  5 * std::sqrt(p[i] * (1 - p[i]) / kDraws))
+          << "token " << i;
+    }
+    if (seed == 0) {
+      EXPECT_EQ(accepted, kDraws);
+    } else {
+      EXPECT_NEAR(accepted / static_cast<double>(kDraws), overlap,
+                  5 * std::sqrt(overlap * (1 - overlap) / kDraws));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Filters, VerifyTest,
+                         ::testing::Values(FilterCase{"Plain", 1.0, 0, 1.0,
+                                                      0.0},
+                                           FilterCase{"Hot", 2.5, 0, 1.0, 0.0},
+                                           FilterCase{"TopK", 1.5, 3, 1.0, 0.0},
+                                           FilterCase{"TopP", 1.5, 0, 0.8, 0.0},
+                                           FilterCase{"MinP", 1.5, 0, 1.0, 0.2},
+                                           FilterCase{"All", 2.0, 6, 0.9, 0.1}),
+                         [](const ::testing::TestParamInfo<FilterCase>& info) {
+                           return info.param.name;
+                         });
+
+TEST(SamplerTest, ProposalsSayWhatTheyWereDrawnFrom) {
+  SamplerOptions options;
+  options.temperature = 1;
+  options.top_k = 2;
+  Sampler sampler = *Sampler::Create(options, 4);
+  Sampler same = *Sampler::Create(options, 4);
+  Proposal proposal;
+  ASSERT_TRUE(sampler.Propose({0, 1, -kInfinity, 3}, &proposal).ok());
+  EXPECT_EQ(proposal.token, *same.Sample({0, 1, -kInfinity, 3}));
+  ASSERT_EQ(proposal.distribution.size(), 2u);
+  const double p = 1 / (1 + std::exp(2.0));
+  EXPECT_EQ(proposal.distribution[0].id, 1);
+  EXPECT_NEAR(proposal.distribution[0].weight, p, 1e-15);
+  EXPECT_EQ(proposal.distribution[1].id, 3);
+  EXPECT_NEAR(proposal.distribution[1].weight, 1 - p, 1e-15);
+  EXPECT_NEAR(proposal.probability, proposal.token == 3 ? 1 - p : p, 1e-15);
+  EXPECT_FALSE(sampler.Propose({0, 1}, &proposal).ok());
+  EXPECT_FALSE(sampler.Verify(proposal, {0, 1}).ok());
+
+  // What the model cannot choose is never taken; what the draft model cannot
+  // propose is still chosen.
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(sampler.Propose({0, 0, 5, 5}, &proposal).ok());
+    EXPECT_LT(*sampler.Verify(proposal, {0, 0, -kInfinity, -kInfinity}), 2);
+  }
+  Sampler greedy = *Sampler::Create({}, 3);
+  ASSERT_TRUE(greedy.Propose({0, 1, 1}, &proposal).ok());
+  EXPECT_EQ(proposal.token, 1);
+  EXPECT_EQ(*greedy.Verify(proposal, {0, 1, 2}), 2);
+  EXPECT_EQ(*greedy.Verify(proposal, {0, 1, 1}), 1);
+}
+
 TEST(SamplerTest, BadOptionsAreErrorsThatNameThem) {
   const auto message = [](const SamplerOptions& options) {
     const auto sampler = Sampler::Create(options, 10);
