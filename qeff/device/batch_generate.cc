@@ -70,21 +70,11 @@ class Batch {
 
   // Finds now what the engine would refuse later, with all of a step.
   absl::StatusOr<std::unique_ptr<Sequence>> Start(size_t index, int64_t slot) {
-    const BatchRequest& request = requests_[index];
-    QEFF_RETURN_IF_ERROR(
-        Generation::Check(request.prompt, request.options, request.callbacks));
-    engine_->Reset(slot);
-    QEFF_RETURN_IF_ERROR(engine_->Check({SlotTokens{slot, request.prompt}}));
-    const int64_t logits = engine_->model().spec.vocab_size;
-    if (request.vocab_size < 0 || request.vocab_size > logits) {
-      return InvalidInputError("vocab_size: expected 0 to ", logits, ", found ",
-                               request.vocab_size);
-    }
     QEFF_ASSIGN_OR_RETURN(
         Sampler sampler,
-        Sampler::Create(request.sampling,
-                        request.vocab_size == 0 ? logits : request.vocab_size));
-    return std::make_unique<Sequence>(index, slot, request, std::move(sampler));
+        internal_device::BeginRequest(requests_[index], slot, engine_));
+    return std::make_unique<Sequence>(index, slot, requests_[index],
+                                      std::move(sampler));
   }
 
   // Of a step: the tokens of a sequence, an index into running_.
@@ -172,5 +162,24 @@ std::vector<absl::StatusOr<GenerateResult>> GenerateBatch(
     absl::Span<const BatchRequest> requests, Engine* engine) {
   return Batch(requests, engine).Run();
 }
+
+namespace internal_device {
+
+absl::StatusOr<Sampler> BeginRequest(const BatchRequest& request, int64_t slot,
+                                     Engine* engine) {
+  QEFF_RETURN_IF_ERROR(
+      Generation::Check(request.prompt, request.options, request.callbacks));
+  engine->Reset(slot);
+  QEFF_RETURN_IF_ERROR(engine->Check({SlotTokens{slot, request.prompt}}));
+  const int64_t logits = engine->model().spec.vocab_size;
+  if (request.vocab_size < 0 || request.vocab_size > logits) {
+    return InvalidInputError("vocab_size: expected 0 to ", logits, ", found ",
+                             request.vocab_size);
+  }
+  return Sampler::Create(request.sampling,
+                         request.vocab_size == 0 ? logits : request.vocab_size);
+}
+
+}  // namespace internal_device
 
 }  // namespace qeff

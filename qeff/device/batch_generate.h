@@ -64,6 +64,14 @@ struct BatchRequest {
 std::vector<absl::StatusOr<GenerateResult>> GenerateBatch(
     absl::Span<const BatchRequest> requests, Engine* engine);
 
+namespace internal_device {
+
+// Makes the slot empty and the sampler of a request, which finds what
+// GenerateBatch refuses about it.
+absl::StatusOr<Sampler> BeginRequest(const BatchRequest& request, int64_t slot,
+                                     Engine* engine);
+
+}  // namespace internal_device
 }  // namespace qeff
 
 #endif  // QEFF_DEVICE_BATCH_GENERATE_H_

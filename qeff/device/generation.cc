@@ -89,9 +89,7 @@ absl::StatusOr<bool> Generation::TakeLogits(absl::Span<const float> logits,
   if (in_prompt()) sampler_->Accept(prompt_);
   QEFF_ASSIGN_OR_RETURN(const int32_t token, sampler_->Sample(logits.subspan(
                                                  0, sampler_->vocab_size())));
-  QEFF_ASSIGN_OR_RETURN(const bool finished, TakeToken(token, context_full));
-  pending_ = absl::MakeConstSpan(&result_.tokens.back(), 1);
-  return finished;
+  return TakeToken(token, context_full);
 }
 
 absl::StatusOr<GenerateResult> Generation::Finish() {
@@ -113,6 +111,7 @@ bool Generation::IsEos(int32_t token) const {
 absl::StatusOr<bool> Generation::TakeToken(int32_t token, bool context_full) {
   RecordTime();
   result_.tokens.push_back(token);
+  pending_ = absl::MakeConstSpan(&result_.tokens.back(), 1);
   sampler_->Accept({token});
   if (callbacks_.on_token) {
     QEFF_RETURN_IF_ERROR(callbacks_.on_token(token));

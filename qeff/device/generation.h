@@ -2,7 +2,8 @@
 //
 // One sequence that is being generated, without the engine that runs it: what
 // is asked for, what comes out, and the state between two tokens. generate.h
-// runs one to its end, batch_generate.h several side by side.
+// runs one to its end, batch_generate.h several side by side,
+// speculative_generate.h one with a draft model.
 
 #ifndef QEFF_DEVICE_GENERATION_H_
 #define QEFF_DEVICE_GENERATION_H_
@@ -69,6 +70,7 @@ struct GenerateResult {
   std::string text;  // all that on_text got or would have got
   FinishReason finish_reason = FinishReason::kMaxNewTokens;
   GenerateTiming timing;
+  Speculation speculation;
 };
 
 namespace internal_device {
@@ -125,11 +127,22 @@ class Generation {
   // The first `count` of pending() were run.
   void Ran(size_t count) { pending_.remove_prefix(count); }
 
+  // The tokens that were chosen, and how many more may be. Valid until the next
+  // call that is not const.
+  absl::Span<const int32_t> tokens() const { return result_.tokens; }
+  int64_t tokens_left() const {
+    return options_.max_new_tokens - result_.timing.generated_tokens;
+  }
+
   // Chooses a token from the logits after all that was run; true when it is the
   // last one. `context_full` says that it could not be run. Precondition:
   // nothing is pending. Errors: those of Sampler::Sample and of the callbacks.
   absl::StatusOr<bool> TakeLogits(absl::Span<const float> logits,
                                   bool context_full);
+
+  // The same with a token that was chosen elsewhere. Preconditions: nothing is
+  // pending, and it is not the first one.
+  absl::StatusOr<bool> TakeToken(int32_t token, bool context_full);
 
   // Passes on the text that was held back. Errors: those of the callbacks.
   absl::StatusOr<GenerateResult> Finish();
@@ -137,8 +150,6 @@ class Generation {
  private:
   double Now() const;
   bool IsEos(int32_t token) const;
-  // Records a chosen token; true when it is the last one.
-  absl::StatusOr<bool> TakeToken(int32_t token, bool context_full);
   bool FinishedBy(FinishReason reason);
   void RecordTime();
 

@@ -15,6 +15,11 @@ double Rate(int64_t tokens, double seconds) {
   return static_cast<double>(tokens) / seconds;
 }
 
+double Ratio(int64_t part, int64_t whole) {
+  if (whole == 0) return 0;
+  return static_cast<double>(part) / static_cast<double>(whole);
+}
+
 // Two decimals, without the zeros that Python's round does not print.
 std::string Rounded(double value) {
   std::string text = absl::StrFormat("%.2f", value);
@@ -30,6 +35,26 @@ double GenerateTiming::decode_tokens_per_second() const {
 
 double GenerateTiming::total_tokens_per_second() const {
   return Rate(generated_tokens - 1, total_seconds());
+}
+
+void Speculation::Add(const Speculation& other) {
+  proposed += other.proposed;
+  accepted += other.accepted;
+  passes += other.passes;
+  tokens += other.tokens;
+}
+
+double Speculation::acceptance_rate() const {
+  return Ratio(accepted, proposed);
+}
+
+double Speculation::tokens_per_pass() const { return Ratio(tokens, passes); }
+
+std::string FormatSpeculation(const Speculation& speculation) {
+  return absl::StrCat(
+      "Draft acceptance is= ", Rounded(speculation.acceptance_rate()), " (",
+      speculation.accepted, " of ", speculation.proposed,
+      "), tokens a pass= ", Rounded(speculation.tokens_per_pass()), "\n");
 }
 
 Performance Summarize(absl::Span<const GenerateTiming> timings) {

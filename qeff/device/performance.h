@@ -32,6 +32,24 @@ struct GenerateTiming {
   double total_seconds() const { return end_seconds - start_seconds; }
 };
 
+// What the draft model of speculative decoding was worth
+// (speculative_generate.h); all 0 without one.
+struct Speculation {
+  int64_t proposed = 0;  // tokens that the draft model proposed
+  int64_t accepted = 0;  // of those, that became text
+  int64_t passes = 0;    // of the model, after the prompt
+  int64_t tokens = 0;    // that those chose
+
+  void Add(const Speculation& other);
+  // accepted / proposed; 0 when none was.
+  double acceptance_rate() const;
+  // tokens / passes, 1 without a draft model; 0 when there was none.
+  double tokens_per_pass() const;
+};
+
+// "Draft acceptance is= 0.75 (150 of 200), tokens a pass= 3.98\n".
+std::string FormatSpeculation(const Speculation& speculation);
+
 // The figures of sequences that one engine ran, side by side or in turn, by one
 // clock; for one of them they are those of GenerateTiming. QEfficient stops
 // decoding to run a prompt and leaves that time out; here prompts run beside it

@@ -54,5 +54,17 @@ TEST(PerformanceTest, AddsUpWhatRanSideBySide) {
   EXPECT_EQ(Summarize({}).total_seconds, 0);
 }
 
+TEST(SpeculationTest, RatesAndText) {
+  Speculation speculation;
+  EXPECT_EQ(speculation.acceptance_rate(), 0);
+  EXPECT_EQ(speculation.tokens_per_pass(), 0);
+  speculation.Add({/*proposed=*/6, /*accepted=*/2, /*passes=*/3, /*tokens=*/5});
+  speculation.Add({/*proposed=*/2, /*accepted=*/2, /*passes=*/1, /*tokens=*/3});
+  EXPECT_EQ(speculation.acceptance_rate(), 0.5);
+  EXPECT_EQ(speculation.tokens_per_pass(), 2);
+  EXPECT_EQ(FormatSpeculation(speculation),
+            "Draft acceptance is= 0.5 (4 of 8), tokens a pass= 2.0\n");
+}
+
 }  // namespace
 }  // namespace qeff

@@ -4,27 +4,25 @@
 
 #include <algorithm>
 
-#include "qeff/device/batch_generate.h"
-
 namespace qeff {
 
-std::vector<absl::StatusOr<GenerateResult>> GenerateTexts(
-    absl::Span<const std::vector<int32_t>> prompts,
-    const TextGenerateOptions& options, const PortableTokenizer& tokenizer,
-    const TextCallbacks& callbacks, Engine* engine) {
-  std::vector<StreamDecoder> decoders;
-  decoders.reserve(prompts.size());
-  std::vector<BatchRequest> requests(prompts.size());
+TextRequests::TextRequests(absl::Span<const std::vector<int32_t>> prompts,
+                           const TextGenerateOptions& options,
+                           const PortableTokenizer& tokenizer,
+                           const TextCallbacks& callbacks,
+                           int64_t model_vocab_size)
+    : requests_(prompts.size()) {
+  decoders_.reserve(prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) {
-    decoders.emplace_back(&tokenizer, /*skip_special_tokens=*/true);
-    StreamDecoder* const decoder = &decoders.back();
-    BatchRequest& request = requests[i];
+    decoders_.emplace_back(&tokenizer, /*skip_special_tokens=*/true);
+    StreamDecoder* const decoder = &decoders_.back();
+    BatchRequest& request = requests_[i];
     request.prompt = prompts[i];
     request.options = options.generate;
     request.sampling = options.sampling;
     // Rows of the embedding beyond the tokenizer's tokens are padding.
-    request.vocab_size = std::min<int64_t>(tokenizer.vocab_size(),
-                                           engine->model().spec.vocab_size);
+    request.vocab_size =
+        std::min<int64_t>(tokenizer.vocab_size(), model_vocab_size);
     request.callbacks.decode = [decoder](int32_t token) {
       return decoder->Append(token);
     };
@@ -41,7 +39,15 @@ std::vector<absl::StatusOr<GenerateResult>> GenerateTexts(
       };
     }
   }
-  return GenerateBatch(requests, engine);
+}
+
+std::vector<absl::StatusOr<GenerateResult>> GenerateTexts(
+    absl::Span<const std::vector<int32_t>> prompts,
+    const TextGenerateOptions& options, const PortableTokenizer& tokenizer,
+    const TextCallbacks& callbacks, Engine* engine) {
+  const TextRequests requests(prompts, options, tokenizer, callbacks,
+                              engine->model().spec.vocab_size);
+  return GenerateBatch(requests.requests(), engine);
 }
 
 }  // namespace qeff

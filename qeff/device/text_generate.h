@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "qeff/device/batch_generate.h"
 #include "qeff/device/engine.h"
 #include "qeff/device/generation.h"
 #include "qeff/device/sampler.h"
@@ -42,6 +43,27 @@ struct TextCallbacks {
   std::function<void(size_t prompt,
                      const absl::StatusOr<GenerateResult>& result)>
       on_done;
+};
+
+// What GenerateTexts asks of GenerateBatch. `prompts`, `options`, `tokenizer`
+// and `callbacks` must outlive it.
+class TextRequests {
+ public:
+  // Chooses among the tokens that both the tokenizer and `model_vocab_size`
+  // logits have.
+  TextRequests(absl::Span<const std::vector<int32_t>> prompts,
+               const TextGenerateOptions& options,
+               const PortableTokenizer& tokenizer,
+               const TextCallbacks& callbacks, int64_t model_vocab_size);
+
+  TextRequests(const TextRequests&) = delete;
+  TextRequests& operator=(const TextRequests&) = delete;
+
+  absl::Span<const BatchRequest> requests() const { return requests_; }
+
+ private:
+  std::vector<StreamDecoder> decoders_;  // of the requests' callbacks
+  std::vector<BatchRequest> requests_;
 };
 
 // Continues every prompt, which are token ids, as GenerateBatch does, and
