@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "qeff/device/speculative_generate.h"
+#include "qeff/tokenizer/same_tokens.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -84,18 +86,7 @@ QEFFAutoModelForCausalLM::Generate(absl::Span<const std::string> prompts,
   QEFF_ASSIGN_OR_RETURN(const std::vector<std::vector<int32_t>> tokens,
                         EncodePrompts(prompts));
   if (prompts.empty()) return std::vector<absl::StatusOr<GenerateResult>>();
-  EngineOptions engine_options = config.engine;
-  if (engine_options.context_length == 0) {
-    for (const std::vector<int32_t>& prompt : tokens) {
-      const int64_t count = static_cast<int64_t>(prompt.size());
-      const int64_t new_tokens =
-          std::min(std::max<int64_t>(config.max_new_tokens, 1),
-                   spec().max_positions - count);
-      engine_options.context_length =
-          std::max(engine_options.context_length, count + new_tokens);
-    }
-  }
-  engine_options.activations = config.compile.activations;
+  const EngineOptions engine_options = OptionsFor(tokens, config);
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         CreateEngine(config.compile, engine_options));
   TextGenerateOptions options;
@@ -103,7 +94,54 @@ QEFFAutoModelForCausalLM::Generate(absl::Span<const std::string> prompts,
   options.generate.eos_token_ids = spec().eos_token_ids;
   options.generate.stop_strings = config.stop_strings;
   options.sampling = config.sampling;
-  return GenerateTexts(tokens, options, *tokenizer, callbacks, engine.get());
+  if (config.draft == nullptr) {
+    return GenerateTexts(tokens, options, *tokenizer, callbacks, engine.get());
+  }
+  QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> draft,
+                        config.draft->CreateDraftEngine(
+                            *tokenizer, config.compile, engine_options));
+  QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<SpeculativeGenerator> generator,
+                        SpeculativeGenerator::Create(engine.get(), draft.get(),
+                                                     config.draft_tokens));
+  const TextRequests requests(tokens, options, *tokenizer, callbacks,
+                              spec().vocab_size);
+  return generator->GenerateEach(requests.requests());
+}
+
+EngineOptions QEFFAutoModelForCausalLM::OptionsFor(
+    absl::Span<const std::vector<int32_t>> prompts,
+    const GenerationConfig& config) const {
+  EngineOptions options = config.engine;
+  options.activations = config.compile.activations;
+  if (config.draft != nullptr) options.batch_size = 1;
+  if (options.context_length != 0) return options;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    const int64_t count = static_cast<int64_t>(prompt.size());
+    const int64_t new_tokens =
+        std::min(std::max<int64_t>(config.max_new_tokens, 1),
+                 spec().max_positions - count);
+    options.context_length =
+        std::max(options.context_length, count + new_tokens);
+  }
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Engine>>
+QEFFAutoModelForCausalLM::CreateDraftEngine(const PortableTokenizer& tokenizer,
+                                            const CompileOptions& compile,
+                                            const EngineOptions& options) {
+  QEFF_ASSIGN_OR_RETURN(const Tokenizer* const own, this->tokenizer(), "draft");
+  QEFF_RETURN_IF_ERROR(CheckSameTokens(tokenizer, *own), "draft");
+  if (spec().max_positions < options.context_length) {
+    return InvalidInputError(
+        "draft: max_positions: expected at least ", options.context_length,
+        " as the context has, found ", spec().max_positions);
+  }
+  CompileOptions own_compile = compile;
+  own_compile.cached_keys.clear();  // they are of the other model's blocks
+  QEFF_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
+                        CreateEngine(own_compile, options), "draft");
+  return engine;
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> QEFFAutoModelForCausalLM::CreateEngine(

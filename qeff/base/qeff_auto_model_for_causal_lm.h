@@ -32,6 +32,8 @@
 
 namespace qeff {
 
+class QEFFAutoModelForCausalLM;
+
 struct GenerationConfig {
   int64_t max_new_tokens = 128;
   SamplerOptions sampling;  // greedy by default
@@ -42,6 +44,11 @@ struct GenerationConfig {
   // long as prompts and new tokens need, up to max_positions. Activations are
   // those of `compile`.
   EngineOptions engine;
+  // Speculative decoding (qeff/device/speculative_generate.h): a smaller model
+  // with the same tokens, which must outlive Generate, proposes draft_tokens at
+  // a time. It is run as this one, and prompts one after another.
+  QEFFAutoModelForCausalLM* draft = nullptr;
+  int64_t draft_tokens = 4;
 };
 
 class QEFFAutoModelForCausalLM : public QEFFBaseModel {
@@ -64,7 +71,9 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
   // The same for several prompts (continuous batching, GenerateTexts): for each
   // in order what Generate gives for it alone, or its error, which does not end
   // the others. Errors for all, before anything is generated: a prompt that
-  // Generate refuses (numbered from 1), those of tokenizer and CreateEngine.
+  // Generate refuses (numbered from 1), those of tokenizer and CreateEngine;
+  // with a draft model those of its CreateDraftEngine and of
+  // SpeculativeGenerator::Create.
   absl::StatusOr<std::vector<absl::StatusOr<GenerateResult>>> Generate(
       absl::Span<const std::string> prompts, const GenerationConfig& config,
       const TextCallbacks& callbacks = {});
@@ -74,6 +83,14 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
   // Errors: those of CompileInMemory and Engine::Create.
   absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(
       const CompileOptions& compile, const EngineOptions& options);
+
+  // An engine of this model that drafts for one that runs with `options` and
+  // has the tokens of `tokenizer`. Errors, which begin with "draft": those of
+  // CreateEngine; kInvalidArgument naming what differs when this model has
+  // other tokens, and for max_positions below options.context_length.
+  absl::StatusOr<std::unique_ptr<Engine>> CreateDraftEngine(
+      const PortableTokenizer& tokenizer, const CompileOptions& compile,
+      const EngineOptions& options);
 
   // Logits at every position, [tokens, vocab_size], by the host forward.
   absl::StatusOr<Matrix<float>> Logits(absl::Span<const int32_t> tokens);
@@ -93,6 +110,9 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
                                                     absl::string_view name);
   absl::StatusOr<std::vector<std::vector<int32_t>>> EncodePrompts(
       absl::Span<const std::string> prompts);
+  // How the engine runs for these prompts.
+  EngineOptions OptionsFor(absl::Span<const std::vector<int32_t>> prompts,
+                           const GenerationConfig& config) const;
 
   std::unique_ptr<HostForward> forward_;             // made on first use
   std::unique_ptr<Tokenizer> tokenizer_;             // made on first use

@@ -194,6 +194,51 @@ TEST_F(QeffBaseTest, SeveralPromptsAreAsEachAlone) {
       (*model)->Generate(absl::Span<const std::string>(), config)->empty());
 }
 
+TEST_F(QeffBaseTest, ADraftModelChangesNoText) {
+  const auto model =
+      QEFFAutoModelForCausalLM::FromPretrained(folder_, pool_.get());
+  const std::string other = MakeTestFolder() + "/draft";
+  SynthOptions synth;
+  synth.seed = 9;
+  ASSERT_TRUE(
+      WriteSynthCheckpoint(*KnownShapeConfig("tiny"), synth, other, pool_.get())
+          .ok());
+  const auto draft =
+      QEFFAutoModelForCausalLM::FromPretrained(other, pool_.get());
+  GenerationConfig config;
+  config.max_new_tokens = 20;
+  const std::vector<std::string> prompts = {"Hi", "A longer prompt"};
+  const auto plain = (*model)->Generate(prompts, config);
+  config.draft = draft->get();
+  const auto drafted = (*model)->Generate(prompts, config);
+  ASSERT_TRUE(drafted.ok()) << drafted.status();
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ((*drafted)[i]->tokens, (*plain)[i]->tokens);
+    EXPECT_EQ((*drafted)[i]->text, (*plain)[i]->text);
+    EXPECT_GT((*drafted)[i]->speculation.proposed, 0);
+  }
+
+  const auto error = [&] {
+    return std::string((*model)->Generate("Hi", config).status().message());
+  };
+  config.draft_tokens = 32;
+  EXPECT_EQ(error(), "draft_tokens: expected 1 to 31, found 32");
+  config.draft_tokens = 4;
+  config.engine.context_length = 257;
+  EXPECT_EQ(error(),
+            "draft: max_positions: expected at least 257 as the context has, "
+            "found 256");
+  config.engine.context_length = 0;
+  const std::string path = other + "/tokenizer.json";
+  Json json = *ReadJsonFile(path, 1 << 20);
+  json["model"]["vocab"]["another"] = 259;
+  WriteTestFile(path, WriteJson(json));
+  const auto wider =
+      QEFFAutoModelForCausalLM::FromPretrained(other, pool_.get());
+  config.draft = wider->get();
+  EXPECT_EQ(error(), "draft: tokenizer: expected 259 tokens, found 260");
+}
+
 TEST_F(QeffBaseTest, EngineAndHostForwardAgree) {
   const auto model =
       QEFFAutoModelForCausalLM::FromPretrained(folder_, pool_.get());

@@ -194,6 +194,58 @@ TEST_F(CommandsTest, GenerateIsSeededAndStops) {
       "max_new_tokens");
 }
 
+TEST_F(CommandsTest, GenerateWithADraftModel) {
+  const std::string draft = Synth("tiny", {"--dtype=f32", "--seed=5"});
+  const std::vector<std::string> plain = {"generate", "--prompt=Hi",
+                                          "--max_new_tokens=20"};
+  const auto with = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), plain.begin(), plain.end());
+    return flags;
+  };
+  const std::string package = NewPath();
+  // lm_head as the folder has it, so that both give the same bits.
+  ASSERT_EQ(RunQeff({"compile", "--model=" + *model_, "--output=" + package,
+                     "--lm_head=keep"})
+                .code,
+            0);
+  const Json expected = RunQeff(with({"--model=" + *model_})).json;
+  EXPECT_FALSE(expected.contains("speculation"));
+  for (const std::string& source :
+       {"--model=" + *model_, "--package=" + package}) {
+    const CommandOutcome other =
+        RunQeff(with({source, "--draft=" + draft, "--draft_tokens=2"}));
+    ASSERT_EQ(other.code, 0) << other.err;
+    EXPECT_EQ(other.json["tokens"], expected["tokens"]);
+    const CommandOutcome same = RunQeff(with({source, "--draft=" + *model_}));
+    ASSERT_EQ(same.code, 0) << same.err;
+    EXPECT_EQ(same.json["tokens"], expected["tokens"]);
+    EXPECT_EQ(same.json["speculation"]["acceptance_rate"], 1.0);
+    EXPECT_THAT(same.out, HasSubstr("Draft acceptance is= 1.0 (15 of 15), "
+                                    "tokens a pass= 4.75\n"));
+    const CommandOutcome two =
+        RunQeff(with({source, "--draft=" + *model_, "--prompt=Hello"}));
+    ASSERT_EQ(two.code, 0) << two.err;
+    EXPECT_EQ(two.json["results"][0]["tokens"], expected["tokens"]);
+    EXPECT_EQ(two.json["speculation"]["acceptance_rate"], 1.0);
+  }
+  const std::vector<std::string> base =
+      with({"--model=" + *model_, "--draft=" + draft});
+  const auto expect_error = [&](const std::string& flag, int code,
+                                const std::string& message) {
+    std::vector<std::string> arguments = base;
+    arguments.push_back(flag);
+    ExpectError(arguments, code, message);
+  };
+  expect_error("--batch_size=2", 2, "--batch_size has no meaning with --draft");
+  expect_error("--draft_tokens=0", 3, "draft_tokens: expected 1 to 31");
+  expect_error("--prefill_chunk=4", 3, "prefill_chunk 4");
+  expect_error("--context_length=300", 3, "draft: max_positions");
+  ExpectError(with({"--model=" + *model_, "--draft_tokens=2"}), 2,
+              "--draft_tokens is for --draft");
+  ExpectError(with({"--model=" + *model_, "--draft=/nonexistent"}), 3,
+              "draft: ");
+}
+
 TEST_F(CommandsTest, EvalRefusesWhatItCannotScore) {
   const std::string empty = MakeTestFolder() + "/empty.txt";
   WriteTestFile(empty, "");

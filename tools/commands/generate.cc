@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "qeff/base/qeff_auto_model_for_causal_lm.h"
+#include "qeff/device/speculative_generate.h"
 #include "qeff/device/text_generate.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
@@ -69,6 +71,14 @@ class Printer {
   size_t next_ = 0;
 };
 
+Json SpeculationJson(const Speculation& speculation) {
+  return Json{{"proposed", speculation.proposed},
+              {"accepted", speculation.accepted},
+              {"acceptance_rate", speculation.acceptance_rate()},
+              {"passes", speculation.passes},
+              {"tokens_per_pass", speculation.tokens_per_pass()}};
+}
+
 Json ResultJson(const std::string& prompt, const GenerateResult& result) {
   const GenerateTiming& timing = result.timing;
   return Json{
@@ -101,7 +111,15 @@ class GenerateCommand : public Command {
            "The choice is greedy unless --temperature is above 0. Filters "
            "apply in the order repetition penalty, temperature, top-k, top-p, "
            "min-p. The same seed gives the same text for any number of "
-           "threads and slots, and whatever the other prompts are.";
+           "threads and slots, and whatever the other prompts are.\n\n"
+           "With --draft a smaller model with the same tokenizer proposes "
+           "--draft_tokens tokens at a time, which one pass of the model "
+           "verifies (speculative decoding). Greedy text is the same, faster; "
+           "sampled text has the same distribution, but another text for the "
+           "same seed. Prompts then run one after another, since side by side "
+           "they read the weights together already. A fifth line says what "
+           "part of the proposals was accepted, and how many tokens a pass "
+           "gave.";
   }
   void DeclareFlags(FlagTable* flags) override {
     SamplerOptions& sampling = config_.sampling;
@@ -135,6 +153,11 @@ class GenerateCommand : public Command {
     flags->Add("prefill_chunk", &engine_.prefill_chunk, "N",
                "Tokens that go through a layer together; 0 is what the package "
                "says, or 32 for a model.");
+    flags->Add("draft", &draft_, "DIR",
+               "The folder, or GGUF file, of a smaller model that proposes "
+               "tokens.");
+    flags->Add("draft_tokens", &config_.draft_tokens, "N",
+               "Tokens that it proposes at a time.");
     engine_flags_.Declare(flags);
   }
   absl::StatusOr<Json> Run(const CommandEnv& env,
@@ -145,11 +168,13 @@ class GenerateCommand : public Command {
           "expected either --prompt=STRING or "
           "--prompt_file=FILE");
     }
+    QEFF_RETURN_IF_ERROR(CheckDraft(flags));
     if (flags.WasGiven("stop")) config_.stop_strings = {stop_};
     QEFF_ASSIGN_OR_RETURN(config_.compile, engine_flags_.Compile());
     if (flags.WasGiven("prompt_file")) {
       QEFF_ASSIGN_OR_RETURN(prompts_, ReadPromptList(prompt_file_));
     }
+    QEFF_RETURN_IF_ERROR(LoadDraft(env));
     Results results;
     if (flags.WasGiven("package")) {
       QEFF_ASSIGN_OR_RETURN(results, RunPackage(env, flags));
@@ -160,6 +185,31 @@ class GenerateCommand : public Command {
   }
 
  private:
+  static absl::Status CheckDraft(const FlagTable& flags) {
+    if (flags.WasGiven("draft_tokens") && !flags.WasGiven("draft")) {
+      return UsageError("--draft_tokens is for --draft=DIR");
+    }
+    if (flags.WasGiven("draft") && flags.WasGiven("batch_size")) {
+      return UsageError(
+          "--batch_size has no meaning with --draft: prompts run one after "
+          "another");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status LoadDraft(const CommandEnv& env) {
+    if (draft_.empty()) return absl::OkStatus();
+    QEFF_ASSIGN_OR_RETURN(ModelFolder folder, ModelFolder::Open(draft_),
+                          "draft");
+    draft_folder_.emplace(std::move(folder));
+    QEFF_ASSIGN_OR_RETURN(draft_model_,
+                          QEFFAutoModelForCausalLM::FromPretrained(
+                              draft_folder_->path(), env.pool),
+                          "draft");
+    config_.draft = draft_model_.get();
+    return absl::OkStatus();
+  }
+
   // Where a flag is not 0, it replaces what stands in `options`.
   void ApplySizes(EngineOptions* options) const {
     if (engine_.context_length != 0) {
@@ -208,9 +258,33 @@ class GenerateCommand : public Command {
     options.generate.eos_token_ids = source.package.header().spec.eos_token_ids;
     options.generate.stop_strings = config_.stop_strings;
     options.sampling = config_.sampling;
+    if (config_.draft != nullptr) {
+      return RunPackageWithDraft(env, source, tokens, options, engine.get());
+    }
     Printer printer(prompts_, env.out);
     return GenerateTexts(tokens, options, *source.tokenizer,
                          printer.Callbacks(), engine.get());
+  }
+
+  absl::StatusOr<Results> RunPackageWithDraft(
+      const CommandEnv& env, const PackageWithTokenizer& source,
+      const std::vector<std::vector<int32_t>>& tokens,
+      const TextGenerateOptions& options, Engine* engine) {
+    config_.compile.activations = engine->options().activations;
+    EngineOptions draft_options = engine->options();
+    draft_options.batch_size = 1;
+    QEFF_ASSIGN_OR_RETURN(
+        const std::unique_ptr<Engine> draft,
+        config_.draft->CreateDraftEngine(*source.tokenizer, config_.compile,
+                                         draft_options));
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<SpeculativeGenerator> generator,
+                          SpeculativeGenerator::Create(engine, draft.get(),
+                                                       config_.draft_tokens));
+    Printer printer(prompts_, env.out);
+    const TextCallbacks callbacks = printer.Callbacks();
+    const TextRequests requests(tokens, options, *source.tokenizer, callbacks,
+                                engine->model().spec.vocab_size);
+    return generator->GenerateEach(requests.requests());
   }
 
   absl::StatusOr<Json> Report(const Results& results,
@@ -218,11 +292,15 @@ class GenerateCommand : public Command {
     const bool one = results.size() == 1;
     absl::Status first_error;
     std::vector<GenerateTiming> timings;
+    Speculation speculation;
     Json all = Json::array();
     for (size_t i = 0; i < results.size(); ++i) {
       if (results[i].ok()) {
         timings.push_back(results[i]->timing);
+        speculation.Add(results[i]->speculation);
         all.push_back(ResultJson(prompts_[i], *results[i]));
+        if (config_.draft == nullptr) continue;
+        all.back()["speculation"] = SpeculationJson(results[i]->speculation);
       } else {
         first_error.Update(one ? results[i].status()
                                : Annotate(results[i].status(),
@@ -233,14 +311,21 @@ class GenerateCommand : public Command {
     const Performance performance = Summarize(timings);
     std::fprintf(env.out, one ? "\n\n%s" : "%s",
                  FormatPerformance(performance).c_str());
+    if (config_.draft != nullptr) {
+      std::fputs(FormatSpeculation(speculation).c_str(), env.out);
+    }
     QEFF_RETURN_IF_ERROR(first_error);
     if (one) return all[0];
-    return Json{
+    Json result{
         {"results", all},
         {"prefill_seconds", performance.prefill_seconds},
         {"decode_tokens_per_second", performance.decode_tokens_per_second},
         {"total_tokens_per_second", performance.total_tokens_per_second},
         {"total_seconds", performance.total_seconds}};
+    if (config_.draft != nullptr) {
+      result["speculation"] = SpeculationJson(speculation);
+    }
+    return result;
   }
 
   std::string model_;
@@ -248,10 +333,13 @@ class GenerateCommand : public Command {
   std::vector<std::string> prompts_;
   std::string prompt_file_;
   std::string stop_;
+  std::string draft_;
   GenerationConfig config_;
   EngineOptions engine_{/*context_length=*/0, /*batch_size=*/0,
                         /*prefill_chunk=*/0};
   EngineFlags engine_flags_;
+  absl::optional<ModelFolder> draft_folder_;
+  std::unique_ptr<QEFFAutoModelForCausalLM> draft_model_;
 };
 
 }  // namespace
