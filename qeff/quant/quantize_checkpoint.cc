@@ -287,7 +287,11 @@ absl::Status QuantizeToFolder(const Checkpoint& checkpoint,
                               const QuantizeRunOptions& options) {
   QEFF_ASSIGN_OR_RETURN(
       const std::unique_ptr<CheckpointWriter> writer,
-      CheckpointWriter::Create(output, OutputTensors(plan), options.writer));
+      options.folder == nullptr
+          ? CheckpointWriter::Create(output, OutputTensors(plan),
+                                     options.writer)
+          : CheckpointWriter::CreateIn(options.folder, OutputTensors(plan),
+                                       options.writer));
   QEFF_RETURN_IF_ERROR(
       RunPlan(checkpoint, plan, pool, options.progress,
               [&](const std::string& name, uint64_t offset_bytes,

@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -25,11 +26,15 @@
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/quantize_plan.h"
+#include "qeff/util/output_folder.h"
 
 namespace qeff {
 
 struct QuantizeRunOptions {
   CheckpointWriterOptions writer;
+  // Where it is written, and what is committed, unless null: for work of which
+  // quantization is the end. `output` says nothing then.
+  std::shared_ptr<OutputFolder> folder;
   // Called after every few megabytes, from one thread at a time, with the
   // source bytes that are done and to do. Returning false ends the run with
   // kCancelled.

@@ -34,6 +34,9 @@ class Objective {
   // The loss of the batch of Begin.
   virtual ModelLoss& loss() = 0;
 
+  // After the batch went through the model: an error of the loss on the way.
+  virtual absl::Status End() { return absl::OkStatus(); }
+
   // Sums since the last call, the same names in the same order each time. The
   // first is what is minimized.
   virtual std::vector<LossTerm> TakeTerms() = 0;

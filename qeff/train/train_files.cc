@@ -13,6 +13,7 @@
 #include "qeff/io/safetensors.h"
 #include "qeff/io/safetensors_writer.h"
 #include "qeff/util/checksum.h"
+#include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -36,6 +37,14 @@ std::string ChecksumOf(const NamedFloats& state) {
 }
 
 }  // namespace
+
+bool HasTrainState(const std::string& folder) {
+  constexpr uint64_t kMaxBytes = uint64_t{256} << 20;
+  const absl::StatusOr<std::string> journal =
+      ReadFileToString(folder + "/journal", kMaxBytes);
+  // The first line describes the run.
+  return journal.ok() && std::count(journal->begin(), journal->end(), '\n') > 1;
+}
 
 absl::StatusOr<std::unique_ptr<TrainFiles>> TrainFiles::Open(
     const std::string& folder, const Json& description, int64_t kept) {

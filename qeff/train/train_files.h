@@ -27,6 +27,9 @@ namespace qeff {
 
 using NamedFloats = std::vector<std::pair<std::string, absl::Span<float>>>;
 
+// Whether `folder` holds a saved state that a run may go on from.
+bool HasTrainState(const std::string& folder);
+
 // Not thread-safe.
 class TrainFiles {
  public:

@@ -5,6 +5,8 @@
 #ifndef QEFF_TRANSFORMER_FORWARD_OBSERVER_H_
 #define QEFF_TRANSFORMER_FORWARD_OBSERVER_H_
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/transformer/model_map.h"
@@ -38,6 +40,13 @@ class ForwardObserver {
   // tokens.
   virtual absl::Status OnHeads(MatrixView<const float> /*q*/,
                                MatrixView<const float> /*k*/) {
+    return absl::OkStatus();
+  }
+
+  // What block `block` gives [tokens, hidden_size], for the tokens of the whole
+  // group: the residual stream, before any final norm.
+  virtual absl::Status OnBlock(int64_t /*block*/,
+                               MatrixView<const float> /*x*/) {
     return absl::OkStatus();
   }
 };

@@ -127,6 +127,9 @@ class HostForwardImpl : public HostForward {
     for (int64_t block = 0; block < spec.num_layers; ++block) {
       QEFF_RETURN_IF_ERROR(RunBlock(block, context, lengths, x.view()),
                            absl::StrCat("block ", block));
+      if (observer != nullptr) {
+        QEFF_RETURN_IF_ERROR(observer->OnBlock(block, x.view()));
+      }
     }
     row = 0;
     for (size_t i = 0; i < lengths.size(); ++i) {

@@ -36,6 +36,9 @@ constexpr LlamaLikeShape kLlamaLike[] = {
     // Qwen3 0.6B.
     {"qwen3-0.6b", "qwen3", "Qwen3ForCausalLM", 1024, 28, 3072, 16, 8, 128,
      151936, 40960, 1e6, 1e-6, true},
+    // A model that trains on a laptop.
+    {"llama-6m", "llama", "LlamaForCausalLM", 256, 6, 768, 8, 4, 32, 2048, 512,
+     10000, 1e-5, false},
     {"tiny", "llama", "LlamaForCausalLM", 64, 2, 172, 4, 2, 16, 320, 256, 10000,
      1e-5, false},
     {"tiny-mistral", "mistral", "MistralForCausalLM", 64, 2, 128, 4, 2, 16, 320,
