@@ -16,19 +16,20 @@ namespace qeff {
 
 SequenceSampler::SequenceSampler(std::shared_ptr<const TokenShard> shard,
                                  int64_t sequence_length, uint64_t seed,
-                                 bool shuffle)
+                                 bool shuffle, absl::optional<int32_t> bos)
     : shard_(std::move(shard)),
       sequence_length_(sequence_length),
       // The last token is only a label.
       num_sequences_((shard_->tokens() - 1) / sequence_length),
       seed_(seed),
-      shuffle_(shuffle) {
+      shuffle_(shuffle),
+      bos_(bos) {
   if (shuffle) order_.resize(static_cast<size_t>(num_sequences_));
 }
 
 absl::StatusOr<std::unique_ptr<SequenceSampler>> SequenceSampler::Create(
     std::shared_ptr<const TokenShard> shard, int64_t sequence_length,
-    uint64_t seed, bool shuffle) {
+    uint64_t seed, bool shuffle, absl::optional<int32_t> bos) {
   if (sequence_length < 1) {
     return InvalidInputError("sequence length: expected at least 1, found ",
                              sequence_length);
@@ -38,8 +39,8 @@ absl::StatusOr<std::unique_ptr<SequenceSampler>> SequenceSampler::Create(
                              " and the token behind it need ", sequence_length,
                              " + 1 tokens, found ", shard->tokens());
   }
-  return std::unique_ptr<SequenceSampler>(
-      new SequenceSampler(std::move(shard), sequence_length, seed, shuffle));
+  return std::unique_ptr<SequenceSampler>(new SequenceSampler(
+      std::move(shard), sequence_length, seed, shuffle, bos));
 }
 
 int64_t SequenceSampler::Permuted(int64_t epoch, int64_t index) {
@@ -76,6 +77,10 @@ absl::Status SequenceSampler::Get(int64_t index, TokenBatch* batch) {
   // starts are when the file changed matters only to the sequence.
   const auto starts = shard_->starts();
   const uint64_t first = static_cast<uint64_t>(begin);
+  if (bos_.has_value() &&
+      !std::binary_search(starts.begin(), starts.end(), first)) {
+    batch->ids[at] = *bos_;
+  }
   int64_t segment = 0;
   for (const uint64_t* start =
            std::upper_bound(starts.begin(), starts.end(), first);

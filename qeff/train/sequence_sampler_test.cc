@@ -208,6 +208,23 @@ TEST(SequenceSamplerTest, SameAtAnyIndexInAnyOrder) {
   }
 }
 
+TEST(SequenceSamplerTest, BeginsWithBosInsideOfADocument) {
+  const auto shard = Shard({4, 9});
+  constexpr int32_t kBos = 77;
+  const auto plain = *SequenceSampler::Create(shard, 4, 0, false);
+  const auto with = *SequenceSampler::Create(shard, 4, 0, false, kBos);
+  for (int64_t i = 0; i < 3; ++i) {
+    TokenBatch expected, found;
+    ASSERT_TRUE(plain->Get(i, &expected).ok());
+    ASSERT_TRUE(with->Get(i, &found).ok());
+    // Sequences 0 and 1 begin with documents.
+    if (i == 2) expected.ids[0] = kBos;
+    EXPECT_EQ(found.ids, expected.ids);
+    EXPECT_EQ(found.labels, expected.labels);
+    EXPECT_EQ(found.lengths, expected.lengths);
+  }
+}
+
 TEST(SequenceSamplerTest, RefusesTooShortTexts) {
   const auto shard = Shard({5, 3});
   EXPECT_EQ(Make(shard, 7)->num_sequences(), 1);

@@ -54,6 +54,15 @@ uint32_t CopyIds(const uint8_t* ids, size_t bytes_per_id, uint64_t begin,
 
 }  // namespace
 
+bool IsTokenShard(const std::string& path) {
+  const auto file = MappedFile::Open(path);
+  if (!file.ok()) return false;
+  const absl::Span<const uint8_t> bytes = (*file)->bytes();
+  const absl::string_view magic = internal_token_shard::kMagic;
+  return bytes.size() >= magic.size() &&
+         std::equal(magic.begin(), magic.end(), bytes.begin());
+}
+
 absl::StatusOr<std::shared_ptr<const TokenShard>> TokenShard::Open(
     const std::string& path) {
   QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file,

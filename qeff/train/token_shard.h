@@ -20,6 +20,9 @@
 
 namespace qeff {
 
+// Whether the file `path` begins as one.
+bool IsTokenShard(const std::string& path);
+
 // Thread-safe.
 class TokenShard {
  public:

@@ -14,7 +14,6 @@ namespace qeff {
 namespace internal_token_shard {
 namespace {
 
-constexpr char kMagic[] = "QEFFTOKS";
 constexpr size_t kMagicBytes = sizeof(kMagic) - 1;
 constexpr uint32_t kVersion = 1;
 

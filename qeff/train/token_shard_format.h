@@ -36,6 +36,7 @@
 namespace qeff {
 namespace internal_token_shard {
 
+inline constexpr char kMagic[] = "QEFFTOKS";
 inline constexpr size_t kHeaderBytes = 64;
 inline constexpr size_t kPieceBytes = size_t{4} << 20;
 
