@@ -23,6 +23,7 @@ readonly ADDRESS_TARGETS=(
   //qeff/util/... //qeff/tensor/... //qeff/format/... //qeff/io/...
   //qeff/kernels/... //qeff/tokenizer/... //qeff/device/...
   //qeff/calibration/... //qeff/quant/... //qeff/prune/...
+  //qeff/train:token_shard_test //qeff/train:tokenize_to_shard_test
 )
 # A walk over a model takes minutes here; its threads are in these parts.
 readonly THREAD_TARGETS=(
@@ -31,6 +32,7 @@ readonly THREAD_TARGETS=(
   //qeff/calibration:input_statistics_test //qeff/quant:awq_test
   //qeff/quant:gap_correction_test //qeff/quant:gptq_test
   //qeff/quant:quantize_checkpoint_test //qeff/quant:upper_factor_test
+  //qeff/train:optimizer_test //qeff/train:tokenize_to_shard_test
 )
 
 # Kernels of the device runtime, in their unit tests under an emulator. Those of

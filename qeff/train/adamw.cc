@@ -30,7 +30,8 @@ struct Factors {
 
 // Moments of rows that get no gradient (those of rare tokens) shrink until they
 // are subnormal, and are not 0 even then: 0.9 times the smallest number rounds
-// to itself. Many processors take a hundred times as long for these.
+// to itself. Processors take longer for these: AMD's twice as long (AVX2, in
+// cache), others much more.
 inline float FlushSubnormal(float x) {
   return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f : x;
 }

@@ -2,14 +2,11 @@
 
 #include "qeff/train/tokenize_to_shard.h"
 
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -115,13 +112,13 @@ TEST_F(TokenizeToShardTest, DocumentsWithoutTokensAreLeftOut) {
 
 // Several batches of text; documents that lie across their borders.
 TEST_F(TokenizeToShardTest, SameBytesForAnyNumberOfThreads) {
-  std::string text = MakeEnglishText(9 << 20);
+  std::string text = MakeEnglishText(5 << 20);
   for (size_t i = 0, length = 100; i + 2 < text.size(); i += length) {
     text[i] = text[i + 1] = '\n';
     length = (length * 7 + 13) % 3001 + 2;
   }
-  const std::vector<std::string> files = {File(text.substr(0, 5 << 20)),
-                                          File(text.substr(5 << 20))};
+  const std::vector<std::string> files = {File(text.substr(0, 3 << 20)),
+                                          File(text.substr(3 << 20))};
   options_.eos = 3;
   std::vector<std::pair<uint64_t, uint64_t>> calls;
   options_.progress = [&](uint64_t done, uint64_t total) {
@@ -129,11 +126,11 @@ TEST_F(TokenizeToShardTest, SameBytesForAnyNumberOfThreads) {
   };
   ASSERT_TRUE(Tokenize(files, 1).ok());
   const std::string one = ReadTestFile(output_);
-  EXPECT_GE(calls.size(), 3u);
+  EXPECT_GE(calls.size(), 2u);
   for (const auto& call : calls) EXPECT_EQ(call.second, text.size());
   EXPECT_LE(calls.back().first, text.size());
   EXPECT_GE(calls.back().first, text.size() * 95 / 100);
-  for (const int threads : {2, 5}) {
+  for (const int threads : {2, 3}) {
     ASSERT_TRUE(Tokenize(files, threads).ok());
     EXPECT_TRUE(ReadTestFile(output_) == one) << threads;
   }
@@ -147,7 +144,7 @@ TEST_F(TokenizeToShardTest, SameBytesForAnyNumberOfThreads) {
   size_t expected_bytes = 0;
   for (const char c : text) expected_bytes += c != '\n';
   EXPECT_EQ(bytes, expected_bytes);
-  EXPECT_GT(documents, 5000u);
+  EXPECT_GT(documents, 2000u);
 }
 
 TEST_F(TokenizeToShardTest, RefusesWhatIsNoText) {
@@ -187,7 +184,7 @@ TEST_F(TokenizeToShardTest, NeverReplacesItsOwnText) {
 }
 
 TEST_F(TokenizeToShardTest, EndsWhenAskedTo) {
-  const std::string file = File(MakeEnglishText(9 << 20));
+  const std::string file = File(MakeEnglishText(4 << 20));
   int calls = 0;
   options_.documents = DocumentKind::kFiles;
   options_.check = [&] {
@@ -212,36 +209,6 @@ TEST_F(TokenizeToShardTest, NamesGoBothWays) {
   }
   EXPECT_THAT(std::string(ParseDocumentKind("lines").status().message()),
               HasSubstr("expected blank_lines or files"));
-}
-
-TEST(TokenizeSharedDataTest, RealText) {
-  const char* data = std::getenv("QEFF_SHARED_DATA");
-  if (data == nullptr) GTEST_SKIP() << "QEFF_SHARED_DATA is not set";
-  const auto tokenizer =
-      Tokenizer::FromFolder(absl::StrCat(data, "/stories260k")).value();
-  const std::string text = absl::StrCat(data, "/text/tinystories_valid.txt");
-  const std::string output = MakeTestFolder() + "/tokens";
-  TokenizeOptions options;
-  options.bos = tokenizer->bos_id();
-  const absl::Status status = TokenizeToShard(
-      {text}, *tokenizer, options, output, *CreateThreadPool(2).value());
-  ASSERT_TRUE(status.ok()) << status;
-  const auto shard = TokenShard::Open(output).value();
-  std::vector<std::string> parts;
-  for (int64_t i = 0; i < shard->documents(); ++i) {
-    const std::vector<int32_t> ids = shard->Document(i).value();
-    ASSERT_EQ(ids.front(), tokenizer->bos_id());
-    parts.push_back(
-        tokenizer->Decode(ids, /*skip_special_tokens=*/true).value());
-  }
-  // All words of the text, in its order.
-  const std::string whole = ReadTestFile(text);
-  const std::vector<std::string> words =
-      absl::StrSplit(whole, absl::ByAnyChar(" \r\n"), absl::SkipEmpty());
-  const std::vector<std::string> found = absl::StrSplit(
-      absl::StrJoin(parts, "\n"), absl::ByAnyChar(" \r\n"), absl::SkipEmpty());
-  EXPECT_EQ(found, words);
-  EXPECT_GT(shard->documents(), 100);
 }
 
 }  // namespace
