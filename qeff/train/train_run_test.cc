@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Steps and runs on a tiny model and a text of a few repeated sentences.
+
+#include "qeff/train/train_run.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/eval/kl_divergence.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/train/batch_source.h"
+#include "qeff/train/model_weights.h"
+#include "qeff/train/train_files.h"
+#include "qeff/train/train_step.h"
+#include "qeff/transformer/known_shapes.h"
+#include "qeff/transformer/model_map.h"
+#include "qeff/util/random.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int64_t kLength = 16;
+constexpr int64_t kVocab = 320;
+
+TransformerSpec Spec(const std::string& shape = "tiny") {
+  const Json config = *KnownShapeConfig(shape);
+  return MapConfig(config, shape, [](absl::string_view) { return false; })
+      ->spec;
+}
+
+// Counts up from a random token, in two segments.
+class CountingText : public BatchSource {
+ public:
+  absl::Status Get(int64_t index, TokenBatch* batch) override {
+    Random random(1, static_cast<uint64_t>(index));
+    for (const int64_t length : {kLength - 4, int64_t{4}}) {
+      batch->lengths.push_back(length);
+      int32_t id = static_cast<int32_t>(random.NextBelow(64));
+      for (int64_t i = 0; i < length; ++i) {
+        batch->ids.push_back(id++);
+        batch->labels.push_back(i + 1 < length ? id : TokenBatch::kNoLabel);
+      }
+      batch->counted += length - 1;
+    }
+    return absl::OkStatus();
+  }
+};
+
+// -ln p of the label by the definition.
+class CrossEntropy : public Objective, private ModelLoss {
+ public:
+  absl::Status Begin(const TokenBatch& batch, double scale) override {
+    batch_ = &batch;
+    scale_ = scale;
+    return absl::OkStatus();
+  }
+  ModelLoss& loss() override { return *this; }
+  std::vector<LossTerm> TakeTerms() override {
+    return {{"loss", std::exchange(sum_, 0.0)}};
+  }
+
+  // Batches after which the gradient is NaN.
+  int64_t bad_from = std::numeric_limits<int64_t>::max();
+  int64_t bad_until = std::numeric_limits<int64_t>::max();
+
+ private:
+  void AtLogits(int64_t row, MatrixView<float> logits) override {
+    const bool bad = batches_ >= bad_from && batches_ < bad_until;
+    if (row + logits.rows() == static_cast<int64_t>(batch_->ids.size())) {
+      ++batches_;
+    }
+    for (int64_t r = 0; r < logits.rows(); ++r) {
+      float* const q = logits.row(r);
+      const int32_t label = batch_->labels[static_cast<size_t>(row + r)];
+      if (label < 0) {
+        std::fill(q, q + logits.cols(), 0.0f);
+        continue;
+      }
+      const LogSoftmax p(
+          absl::MakeConstSpan(q, static_cast<size_t>(logits.cols())));
+      sum_ -= p.LogProbability(q[label]);
+      for (int64_t c = 0; c < logits.cols(); ++c) {
+        q[c] = static_cast<float>(
+            scale_ * (std::exp(p.LogProbability(q[c])) - (c == label)));
+      }
+      if (bad) q[0] = std::nanf("");
+    }
+  }
+
+  const TokenBatch* batch_ = nullptr;
+  double scale_ = 0, sum_ = 0;
+  int64_t batches_ = 0;
+};
+
+// A model in training, and what it borrows.
+struct Trained {
+  TransformerSpec spec = Spec();
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<TrainableWeights> weights;
+  CrossEntropy objective;
+  CountingText text;
+  std::unique_ptr<TrainStep> step;
+
+  explicit Trained(const TrainableOptions& trainable = {}, int threads = 2,
+                   TrainStepOptions options = Options(),
+                   ModelWeights initial = InitialWeights(Spec(), 1))
+      : pool(*CreateThreadPool(threads)),
+        weights(*TrainableWeights::Create(std::move(initial), trainable)),
+        step(*TrainStep::Create(spec, options, weights.get(), &objective, &text,
+                                nullptr, pool.get())) {}
+
+  static TrainStepOptions Options() {
+    TrainStepOptions options;
+    options.batch_size = 4;
+    options.micro_batch_size = 2;
+    options.sequence_length = kLength;
+    options.schedule.peak = 3e-3;
+    options.schedule.total_steps = 60;
+    options.schedule.warmup_steps = 5;
+    return options;
+  }
+
+  double Loss() {
+    std::vector<TokenBatch> batches(1);
+    EXPECT_TRUE(text.Get(1000000, &batches[0]).ok());
+    return step->HeldOutLoss(batches);
+  }
+};
+
+std::vector<float> AllOf(const ModelWeights& weights) {
+  std::vector<float> all;
+  ModelWeights& values = const_cast<ModelWeights&>(weights);
+  for (const Parameter& parameter : Parameters(values)) {
+    all.insert(all.end(), parameter.values.begin(), parameter.values.end());
+  }
+  return all;
+}
+
+TEST(TrainStepTest, LearnsToCount) {
+  for (const auto kind : {OptimizerKind::kAdamW, OptimizerKind::kAdafactor}) {
+    TrainStepOptions options = Trained::Options();
+    options.optimizer.kind = kind;
+    Trained trained({}, 2, options);
+    EXPECT_NEAR(trained.Loss(), std::log(static_cast<double>(kVocab)), 0.1);
+    StepReport report;
+    for (int64_t i = 0; i < 60; ++i) {
+      report = *trained.step->Run(i);
+      EXPECT_EQ(report.bad, "");
+      EXPECT_EQ(report.counted, 4 * (kLength - 2));
+      EXPECT_EQ(report.tokens, 4 * kLength);
+    }
+    // Chance of the next of 64 tokens that were seen about 30 times each.
+    EXPECT_LT(report.terms[0].sum, 1.5);
+    EXPECT_LT(trained.Loss(), 2.0);
+  }
+}
+
+TEST(TrainStepTest, TheSameBitsForAnyThreadsAndRecompute) {
+  TrainStepOptions recompute = Trained::Options();
+  recompute.recompute = true;
+  Trained one({}, 1), two({}, 2), again({}, 2, recompute);
+  for (int64_t i = 0; i < 3; ++i) {
+    const StepReport a = *one.step->Run(i), b = *two.step->Run(i),
+                     c = *again.step->Run(i);
+    EXPECT_EQ(a.terms[0].sum, b.terms[0].sum);
+    EXPECT_EQ(a.gradient_norm, b.gradient_norm);
+    EXPECT_EQ(a.gradient_norm, c.gradient_norm);
+  }
+  EXPECT_EQ(AllOf(one.weights->weights()), AllOf(two.weights->weights()));
+  EXPECT_EQ(AllOf(one.weights->weights()), AllOf(again.weights->weights()));
+}
+
+TEST(TrainStepTest, MicroBatchesGiveTheSameGradientToRounding) {
+  TrainStepOptions whole = Trained::Options();
+  whole.micro_batch_size = 4;
+  Trained a, b({}, 2, whole);
+  const StepReport x = *a.step->Run(0), y = *b.step->Run(0);
+  // Sums of the same terms in another order: some rounding errors of 2^-24.
+  EXPECT_NEAR(x.gradient_norm, y.gradient_norm, 1e-6 * x.gradient_norm);
+  EXPECT_NEAR(x.terms[0].sum, y.terms[0].sum, 1e-6);
+}
+
+TEST(TrainStepTest, RefusesSizesThatDoNotFit) {
+  Trained trained;
+  const auto error = [&](const TrainStepOptions& options) {
+    return std::string(TrainStep::Create(trained.spec, options,
+                                         trained.weights.get(),
+                                         &trained.objective, &trained.text,
+                                         nullptr, trained.pool.get())
+                           .status()
+                           .message());
+  };
+  TrainStepOptions options = Trained::Options();
+  options.batch_size = 3;
+  EXPECT_THAT(error(options), HasSubstr("expected a multiple of 2"));
+  options = Trained::Options();
+  options.sequence_length = 100000;
+  EXPECT_THAT(error(options), HasSubstr("--sequence_length: expected at most"));
+  options = Trained::Options();
+  options.clip_norm = std::nan("");
+  EXPECT_THAT(error(options), HasSubstr("--clip_norm"));
+}
+
+TEST(TrainStepTest, AMaskStaysAndTheRestChanges) {
+  ModelWeights initial = InitialWeights(Spec(), 1);
+  Matrix<float>& up = initial.blocks[1].up.weight;
+  for (int64_t r = 0; r < up.rows(); ++r) {
+    for (int64_t c = 0; c < up.cols(); c += 2) up.row(r)[c] = 0.0f;
+  }
+  // One zero by accident is no mask.
+  initial.blocks[0].up.weight.row(0)[0] = 0.0f;
+  Trained trained({}, 2, Trained::Options(), std::move(initial));
+  for (int64_t i = 0; i < 5; ++i) ASSERT_TRUE(trained.step->Run(i).ok());
+  const ModelWeights& after = trained.weights->weights();
+  const Matrix<float>& trained_up = after.blocks[1].up.weight;
+  for (int64_t r = 0; r < trained_up.rows(); ++r) {
+    for (int64_t c = 0; c < trained_up.cols(); ++c) {
+      EXPECT_EQ(trained_up.row(r)[c] == 0.0f, c % 2 == 0);
+    }
+  }
+  EXPECT_NE(after.blocks[0].up.weight.row(0)[0], 0.0f);
+}
+
+TEST(TrainStepTest, TrainsWhatASchemeRoundsTo) {
+  TrainableOptions options;
+  options.scheme = *ParseQuantScheme("int4_g32");
+  Trained trained(options);
+  for (int64_t i = 0; i < 40; ++i) ASSERT_TRUE(trained.step->Run(i).ok());
+  EXPECT_LT(trained.Loss(), 4.0);
+  Matrix<float> rounded(
+      trained.weights->unrounded(*trained.pool).blocks[0].down.weight.rows(),
+      172);
+  const auto& unrounded =
+      trained.weights->unrounded(*trained.pool).blocks[0].down.weight;
+  std::copy(unrounded.span().begin(), unrounded.span().end(),
+            rounded.span().begin());
+  EXPECT_NE(std::memcmp(rounded.data(),
+                        trained.weights->weights().blocks[0].down.weight.data(),
+                        rounded.span().size() * sizeof(float)),
+            0);
+  RoundToScheme(*options.scheme, rounded.view(), *trained.pool);
+  EXPECT_EQ(std::memcmp(rounded.data(),
+                        trained.weights->weights().blocks[0].down.weight.data(),
+                        rounded.span().size() * sizeof(float)),
+            0);
+}
+
+TEST(TrainStepTest, AdaptersLeaveTheWeightsAndLearn) {
+  TrainableOptions options;
+  options.lora_rank = 4;
+  TrainStepOptions step = Trained::Options();
+  step.schedule.peak = 2e-2;
+  Trained trained(options, 2, step);
+  const std::vector<float> before = AllOf(InitialWeights(Spec(), 1));
+  const double loss = trained.Loss();
+  EXPECT_EQ(AllOf(trained.weights->weights()), before);
+  for (int64_t i = 0; i < 30; ++i) ASSERT_TRUE(trained.step->Run(i).ok());
+  // Little: what random embeddings hold stays.
+  EXPECT_LT(trained.Loss(), loss - 0.1);
+  const ModelWeights& after = trained.weights->unrounded(*trained.pool);
+  EXPECT_EQ(AllOf(after).size(), before.size());
+  EXPECT_EQ(after.tokens.row(3)[5], InitialWeights(Spec(), 1).tokens.row(3)[5]);
+  EXPECT_NE(after.blocks[0].q.weight.row(0)[0],
+            InitialWeights(Spec(), 1).blocks[0].q.weight.row(0)[0]);
+}
+
+TrainRunOptions RunOptions() {
+  TrainRunOptions options;
+  options.steps = 12;
+  options.save_every = 3;
+  options.eval_every = 4;
+  return options;
+}
+
+struct RunOutcome {
+  absl::Status status;
+  TrainRunResult result;
+  std::vector<float> weights;
+};
+
+// Runs in `folder` until step `until` is asked for, or to the end.
+RunOutcome RunIn(const std::string& folder, int64_t until = 1000,
+                 TrainRunOptions options = RunOptions(),
+                 const std::string& kind = "a") {
+  Trained trained;
+  TrainWork work;
+  work.step = trained.step.get();
+  work.weights = trained.weights.get();
+  work.held_out.emplace_back();
+  EXPECT_TRUE(trained.text.Get(1000000, &work.held_out[0]).ok());
+  work.description = Json{{"kind", kind}};
+  RunOutcome outcome;
+  work.write = [&] {
+    outcome.weights = AllOf(trained.weights->weights());
+    return absl::OkStatus();
+  };
+  int64_t asked = 0;
+  options.check = [&]() -> absl::Status {
+    return asked++ < until ? absl::OkStatus() : absl::CancelledError("enough");
+  };
+  const auto result = RunTraining(work, folder, options);
+  outcome.status = result.status();
+  if (result.ok()) outcome.result = *result;
+  return outcome;
+}
+
+TEST(TrainRunTest, GoesOnToTheSameBits) {
+  const RunOutcome whole = RunIn(MakeTestFolder());
+  ASSERT_TRUE(whole.status.ok()) << whole.status;
+  EXPECT_GT(whole.result.held_out_before, whole.result.held_out_after);
+  for (const int64_t until : {1, 2, 3, 5, 11}) {
+    const std::string folder = MakeTestFolder();
+    const RunOutcome part = RunIn(folder, until);
+    EXPECT_EQ(part.status.code(), absl::StatusCode::kCancelled);
+    EXPECT_THAT(std::string(part.status.message()),
+                HasSubstr("the same command with --resume"));
+    EXPECT_TRUE(HasTrainState(folder));
+    const RunOutcome rest = RunIn(folder);
+    ASSERT_TRUE(rest.status.ok()) << rest.status;
+    EXPECT_EQ(rest.result.first_step, until);
+    EXPECT_EQ(rest.weights, whole.weights) << until;
+    EXPECT_EQ(rest.result.held_out_before, whole.result.held_out_before);
+    EXPECT_EQ(rest.result.held_out_after, whole.result.held_out_after);
+  }
+}
+
+TEST(TrainRunTest, AKilledRunGoesOnFromItsLastState) {
+  const RunOutcome whole = RunIn(MakeTestFolder());
+  const std::string folder = MakeTestFolder();
+  const pid_t child = fork();
+  if (child == 0) {
+    // Ends without saving, after step 8: the state is that of step 6.
+    TrainRunOptions options = RunOptions();
+    options.progress = [](const StepProgress& progress) {
+      if (progress.step == 8) _exit(0);
+    };
+    RunIn(folder, 1000, options);
+    _exit(1);
+  }
+  int status = 1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  const RunOutcome rest = RunIn(folder);
+  ASSERT_TRUE(rest.status.ok()) << rest.status;
+  EXPECT_EQ(rest.result.first_step, 6);
+  EXPECT_EQ(rest.weights, whole.weights);
+}
+
+TEST(TrainRunTest, KeepsTheLastStates) {
+  const std::string folder = MakeTestFolder();
+  ASSERT_TRUE(RunIn(folder).status.ok());
+  EXPECT_EQ(ListTestFolder(folder),
+            (std::vector<std::string>{"journal", "state-00000009.safetensors",
+                                      "state-00000012.safetensors"}));
+}
+
+TEST(TrainRunTest, RefusesAnotherRunsAndDamagedStates) {
+  const std::string folder = MakeTestFolder();
+  RunIn(folder, 5);
+  const RunOutcome other = RunIn(folder, 1000, RunOptions(), "b");
+  EXPECT_EQ(other.status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(other.status.message()),
+              HasSubstr("belongs to a run with another kind"));
+  std::string state = ReadTestFile(folder + "/state-00000005.safetensors");
+  state.back() = static_cast<char>(state.back() ^ 1);
+  WriteTestFile(folder + "/state-00000005.safetensors", state);
+  const RunOutcome damaged = RunIn(folder);
+  EXPECT_EQ(damaged.status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(damaged.status.message()),
+              HasSubstr("state-00000005.safetensors: expected the checksum"));
+  WriteTestFile(folder + "/state-00000005.safetensors",
+                state.substr(0, state.size() / 2));
+  EXPECT_FALSE(RunIn(folder).status.ok());
+}
+
+TEST(TrainRunTest, MetricsAreThoseOfAWholeRunAfterAResume) {
+  const std::string folder = MakeTestFolder(), file = MakeTestFolder() + "/m";
+  TrainRunOptions options = RunOptions();
+  options.metrics = file;
+  options.clock = [] { return absl::UnixEpoch(); };
+  RunIn(folder, 5, options);
+  // As a killed run leaves it: lines that no state has.
+  WriteTestFile(file, ReadTestFile(file) + "{\"step\": 6}\n{\"st");
+  ASSERT_TRUE(RunIn(folder, 1000, options).status.ok());
+  const std::string resumed = ReadTestFile(file);
+  ASSERT_TRUE(RunIn(MakeTestFolder(), 1000, options).status.ok());
+  EXPECT_EQ(resumed, ReadTestFile(file));
+  EXPECT_THAT(resumed, HasSubstr("\"gradient_norm\""));
+  EXPECT_THAT(resumed, HasSubstr("\"held_out_loss\""));
+}
+
+TEST(TrainRunTest, LeavesBadStepsOutAndEndsAfterFiveInARow) {
+  for (const bool recovers : {true, false}) {
+    Trained trained;
+    trained.objective.bad_from = 2 * 4;  // two batches a step
+    if (recovers) trained.objective.bad_until = 2 * 8;
+    TrainWork work;
+    work.step = trained.step.get();
+    work.weights = trained.weights.get();
+    work.description = Json{{"kind", "a"}};
+    work.write = [] { return absl::OkStatus(); };
+    std::vector<float> before;
+    std::vector<std::string> bad;
+    TrainRunOptions options = RunOptions();
+    options.progress = [&](const StepProgress& progress) {
+      if (progress.step == 4) before = AllOf(trained.weights->weights());
+      if (!progress.report.bad.empty()) {
+        bad.push_back(progress.report.bad);
+        EXPECT_EQ(AllOf(trained.weights->weights()), before);
+      }
+    };
+    const std::string folder = MakeTestFolder();
+    const auto result = RunTraining(work, folder, options);
+    if (recovers) {
+      ASSERT_TRUE(result.ok()) << result.status();
+      EXPECT_EQ(result->skipped, 4);
+      EXPECT_EQ(trained.step->applied_steps(), 8);
+    } else {
+      EXPECT_EQ(result.status().code(), absl::StatusCode::kDataLoss);
+      EXPECT_THAT(std::string(result.status().message()),
+                  HasSubstr("step 9: the gradient of lm_head is not finite, as "
+                            "in the 4 steps before"));
+      EXPECT_THAT(std::string(result.status().message()),
+                  HasSubstr("the state after step 3 is kept"));
+      EXPECT_EQ(bad.size(), 5u);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qeff
