@@ -252,8 +252,8 @@ void RemoveTemporary(int parent, const std::string& name) {
   if (unlinkat(parent, name.c_str(), 0) == 0) return;
   const FileDescriptor folder = OpenFolder(parent, name);
   if (!folder.valid()) return;
-  for (const std::string& file : ListFolder(folder.get())) {
-    (void)unlinkat(folder.get(), file.c_str(), 0);
+  for (const std::string& entry : ListFolder(folder.get())) {
+    RemoveTemporary(folder.get(), entry);
   }
   (void)unlinkat(parent, name.c_str(), AT_REMOVEDIR);
 }

@@ -21,6 +21,8 @@ std::unique_ptr<Command> MakeEvalCommand();
 std::unique_ptr<Command> MakePruneCommand();
 std::unique_ptr<Command> MakeSensitivityCommand();
 std::unique_ptr<Command> MakeQuantizeCommand();
+std::unique_ptr<Command> MakeTrainCommand();
+std::unique_ptr<Command> MakeDistillCommand();
 std::unique_ptr<Command> MakeCompileCommand();
 std::unique_ptr<Command> MakeExportCommand();
 std::unique_ptr<Command> MakeImportCommand();

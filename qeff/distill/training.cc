@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/distill/training.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "qeff/io/checkpoint.h"
+#include "qeff/io/model_fingerprint.h"
+#include "qeff/kernels/limits/machine_limits.h"
+#include "qeff/kernels/sgemm/fma_peak.h"
+#include "qeff/quant/quantize_checkpoint.h"
+#include "qeff/quant/quantize_plan.h"
+#include "qeff/train/sequence_sampler.h"
+#include "qeff/train/token_shard.h"
+#include "qeff/train/train_files.h"
+#include "qeff/transformer/memory_guard.h"
+#include "qeff/transformer/model_writer.h"
+#include "qeff/util/checksum.h"
+#include "qeff/util/output_file.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+// Changes with what the same options and inputs give.
+constexpr int kVersion = 1;
+// Tokens that held-out losses are computed on at a time.
+constexpr int64_t kHeldOutBatchTokens = 2048;
+
+const char* DTypeFlag(DType dtype) {
+  return dtype == DType::kF32   ? "float32"
+         : dtype == DType::kF16 ? "float16"
+                                : "bfloat16";
+}
+
+std::string WeightsFingerprint(ModelWeights& weights) {
+  std::string sums;
+  for (const Parameter& parameter : Parameters(weights)) {
+    absl::StrAppend(
+        &sums, parameter.name, " ",
+        absl::Hex(Checksum64(absl::MakeConstSpan(
+            reinterpret_cast<const uint8_t*>(parameter.values.data()),
+            parameter.values.size() * sizeof(float)))),
+        "\n");
+  }
+  return Fingerprint(sums);
+}
+
+// The first sequences of `text`, unshuffled.
+absl::StatusOr<std::vector<TokenBatch>> HeldOutBatches(
+    std::shared_ptr<const TokenShard> text, absl::optional<int32_t> bos,
+    int64_t sequence_length, int64_t tokens) {
+  std::vector<TokenBatch> batches;
+  if (text == nullptr) return batches;
+  QEFF_ASSIGN_OR_RETURN(
+      const auto sampler,
+      SequenceSampler::Create(std::move(text), sequence_length, /*seed=*/0,
+                              /*shuffle=*/false, bos));
+  const int64_t sequences = std::min(
+      sampler->num_sequences(), std::max<int64_t>(tokens / sequence_length, 1));
+  const int64_t at_a_time =
+      std::max<int64_t>(kHeldOutBatchTokens / sequence_length, 1);
+  for (int64_t i = 0; i < sequences; ++i) {
+    if (i % at_a_time == 0) batches.emplace_back();
+    QEFF_RETURN_IF_ERROR(sampler->Get(i, &batches.back()));
+  }
+  return batches;
+}
+
+absl::Status CheckTokens(const TransformerSpec& spec, const TokenShard* text) {
+  if (text == nullptr || text->vocab_size() <= spec.vocab_size) {
+    return absl::OkStatus();
+  }
+  return InvalidInputError(
+      text->path(), ": expected tokens of a vocabulary of at most ",
+      spec.vocab_size, ", the rows of the model's embedding, found ",
+      text->vocab_size());
+}
+
+class Training {
+ public:
+  Training(Student student, const TrainingOptions& options, ThreadPool* pool)
+      : student_(std::move(student)), options_(options), pool_(pool) {}
+
+  absl::StatusOr<TrainingResult> Go(const TeacherModel& teacher,
+                                    const TrainingText& text,
+                                    const std::string& output,
+                                    GradientReducer* reducer) {
+    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<PartialFolder> folder,
+                          PartialFolder::Open(output, options_.unfinished));
+    folder_ = std::move(folder);
+    if (folder_->was_complete()) {
+      result_.was_complete = true;
+      return result_;
+    }
+    // A folder of its own: that of the run is locked, which those who make
+    // files in it do not expect.
+    work_folder_ = folder_->path() + "/training";
+    if (mkdir(work_folder_.c_str(), 0777) != 0 && errno != EEXIST) {
+      return OutputError(work_folder_, "mkdir", errno);
+    }
+    const bool resumes = HasTrainState(work_folder_);
+    const absl::Status status = Train(teacher, text, reducer);
+    if (status.ok()) return result_;
+    if (!resumes && !HasTrainState(work_folder_)) folder_->Discard();
+    return status;
+  }
+
+ private:
+  // The shard of `files`, made in the folder unless it is one.
+  absl::StatusOr<std::shared_ptr<const TokenShard>> Text(
+      const std::vector<std::string>& files, const TrainingText& text,
+      const std::string& name) const {
+    if (files.size() == 1 && IsTokenShard(files[0])) {
+      return TokenShard::Open(files[0]);
+    }
+    const std::string path = absl::StrCat(work_folder_, "/", name);
+    QEFF_RETURN_IF_ERROR(
+        TokenizeToShard(files, *text.tokenizer, text.tokenize, path, *pool_));
+    return TokenShard::Open(path);
+  }
+
+  absl::Status Train(const TeacherModel& teacher, const TrainingText& source,
+                     GradientReducer* reducer) {
+    std::shared_ptr<const TokenShard> held_out;
+    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenShard> text,
+                          Text(source.data, source, "data.tokens"));
+    if (!source.held_out.empty()) {
+      QEFF_ASSIGN_OR_RETURN(held_out,
+                            Text(source.held_out, source, "text.tokens"));
+    }
+    result_.text_tokens = text->tokens();
+    const TransformerSpec& spec = student_.map.spec;
+    QEFF_RETURN_IF_ERROR(CheckTokens(spec, text.get()));
+    QEFF_RETURN_IF_ERROR(CheckTokens(spec, held_out.get()));
+    result_.parameters = CountElems(student_.weights);
+    const std::string before = WeightsFingerprint(student_.weights);
+    QEFF_ASSIGN_OR_RETURN(weights_,
+                          TrainableWeights::Create(std::move(student_.weights),
+                                                   options_.weights));
+    for (const Parameter& parameter : weights_->parameters()) {
+      result_.trained += static_cast<int64_t>(parameter.values.size());
+    }
+    QEFF_ASSIGN_OR_RETURN(
+        const auto objective,
+        MakeDistillObjective(spec, teacher.spec, options_.distill,
+                             teacher.teacher, pool_));
+    const int64_t length = options_.step.sequence_length;
+    QEFF_ASSIGN_OR_RETURN(
+        const auto sampler,
+        SequenceSampler::Create(text, length, options_.seed,
+                                /*shuffle=*/true, source.tokenize.bos));
+    TrainStepOptions step_options = options_.step;
+    step_options.schedule.total_steps = options_.run.steps;
+    QEFF_ASSIGN_OR_RETURN(
+        const auto step,
+        TrainStep::Create(spec, step_options, weights_.get(), objective.get(),
+                          sampler.get(), reducer, pool_));
+    result_.peak_flops =
+        PeakRate(*pool_, RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds());
+    TrainWork work;
+    work.step = step.get();
+    work.weights = weights_.get();
+    work.parameters = result_.parameters;
+    work.peak_flops = result_.peak_flops;
+    QEFF_ASSIGN_OR_RETURN(work.held_out,
+                          HeldOutBatches(held_out, source.tokenize.bos, length,
+                                         options_.held_out_tokens));
+    work.description =
+        Describe(before, teacher, *text, held_out.get(), step_options);
+    work.write = [&] { return Write(); };
+    QEFF_ASSIGN_OR_RETURN(result_.run,
+                          RunTraining(work, work_folder_, options_.run));
+    return absl::OkStatus();
+  }
+
+  Json Describe(const std::string& before, const TeacherModel& teacher,
+                const TokenShard& text, const TokenShard* held_out,
+                const TrainStepOptions& step) const {
+    const DistillOptions& distill = options_.distill;
+    const TrainableOptions& weights = options_.weights;
+    const ScheduleOptions& schedule = step.schedule;
+    const OptimizerOptions& optimizer = step.optimizer;
+    Json layers = Json::array();
+    for (const LayerPair& pair : distill.layers) {
+      layers.push_back({pair.student, pair.teacher});
+    }
+    return Json{
+        {"command", "train"},
+        {"version", kVersion},
+        {"config", student_.config},
+        {"student", before},
+        {"data", absl::StrCat(absl::Hex(text.checksum()))},
+        {"text", held_out == nullptr
+                     ? ""
+                     : absl::StrCat(absl::Hex(held_out->checksum()))},
+        {"held_out_tokens", options_.held_out_tokens},
+        {"teacher", distill.loss.teacher() ? teacher.fingerprint : ""},
+        {"loss", LossSpecToString(distill.loss)},
+        {"temperature", distill.temperature},
+        {"layers", layers},
+        {"steps", options_.run.steps},
+        {"eval_every", options_.run.eval_every},
+        {"batch_size", step.batch_size},
+        {"micro_batch_size", step.micro_batch_size},
+        {"sequence_length", step.sequence_length},
+        {"learning_rate", schedule.peak},
+        {"schedule", std::string(ScheduleKindName(schedule.kind))},
+        {"warmup_steps", schedule.warmup_steps},
+        {"final_share", schedule.final_share.value_or(-1)},
+        {"decay_share", schedule.decay_share},
+        {"optimizer", std::string(OptimizerKindName(optimizer.kind))},
+        {"weight_decay", optimizer.weight_decay},
+        {"beta1", optimizer.beta1},
+        {"beta2", optimizer.beta2},
+        {"clip_norm", step.clip_norm},
+        {"seed", options_.seed},
+        {"scheme", weights.scheme.has_value() ? QuantSchemeName(*weights.scheme)
+                                              : std::string()},
+        {"bf16_weights", weights.bf16_weights},
+        {"lora_rank", weights.lora_rank},
+        {"lora_alpha", weights.lora_alpha},
+        {"dtype", DTypeFlag(options_.dtype)},
+    };
+  }
+
+  // All weights as `dtype`, committed by `writer`.
+  absl::Status WriteWeights(DType dtype,
+                            std::unique_ptr<CheckpointWriter> checkpoint,
+                            const std::vector<TensorInfo>& tensors) {
+    const ModelWeights& weights = weights_->unrounded(*pool_);
+    ModelWriter writer(student_.map, tensors, std::move(checkpoint));
+    for (size_t i = 0; i < weights.blocks.size(); ++i) {
+      QEFF_RETURN_IF_ERROR(
+          writer.WriteBlock(static_cast<int64_t>(i), weights.blocks[i]));
+    }
+    QEFF_RETURN_IF_ERROR(writer.WriteFinalNorm(weights.final_norm));
+    QEFF_RETURN_IF_ERROR(writer.WriteTokens(0, weights.tokens.span()));
+    if (!weights.positions.empty()) {
+      QEFF_RETURN_IF_ERROR(writer.WritePositions(0, weights.positions.span()));
+    }
+    if (!weights.lm_head.empty()) {
+      QEFF_RETURN_IF_ERROR(writer.WriteLmHead(0, weights.lm_head.span()));
+    }
+    Json config = student_.config;
+    config["torch_dtype"] = DTypeFlag(dtype);
+    return writer.Commit(config, student_.files);
+  }
+
+  absl::Status Write() {
+    const auto tensors_of = [&](DType dtype) {
+      return ModelTensors(student_.map,
+                          [&](const std::string&) { return dtype; });
+    };
+    if (!options_.weights.scheme.has_value()) {
+      const auto tensors = tensors_of(options_.dtype);
+      QEFF_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointWriter> writer,
+                            CheckpointWriter::CreateIn(folder_, tensors));
+      return WriteWeights(options_.dtype, std::move(writer), tensors);
+    }
+    // The codes of float32 weights to nearest are those of the last step.
+    const std::string scratch = work_folder_ + "/weights";
+    const auto tensors = tensors_of(DType::kF32);
+    // What a run left that was killed here.
+    std::error_code ignored;
+    std::filesystem::remove_all(scratch, ignored);
+    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointWriter> writer,
+                          CheckpointWriter::Create(scratch, tensors));
+    QEFF_RETURN_IF_ERROR(WriteWeights(DType::kF32, std::move(writer), tensors));
+    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Checkpoint> checkpoint,
+                          Checkpoint::Open(scratch));
+    QuantizeOptions options;
+    options.scheme = *options_.weights.scheme;
+    QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,
+                          PlanQuantization(*checkpoint, student_.map, options));
+    QuantizeRunOptions run;
+    run.folder = folder_;
+    return QuantizeCheckpoint(*checkpoint, plan, folder_->path(), *pool_, run);
+  }
+
+  Student student_;
+  const TrainingOptions& options_;
+  ThreadPool* const pool_;
+  std::shared_ptr<PartialFolder> folder_;
+  std::string work_folder_;
+  std::unique_ptr<TrainableWeights> weights_;
+  TrainingResult result_;
+};
+
+}  // namespace
+
+absl::StatusOr<Student> StudentOf(const Transformer& model) {
+  return GuardMemory([&]() -> absl::StatusOr<Student> {
+    Student student;
+    student.config = model.checkpoint().config();
+    for (const char* key : {"quantization_config", "compression_config"}) {
+      student.config.erase(key);
+    }
+    // Of the plain weights: the same names for all.
+    QEFF_ASSIGN_OR_RETURN(
+        student.map, MapConfig(student.config, model.checkpoint().config_path(),
+                               [&](absl::string_view name) {
+                                 return model.checkpoint().Has(name);
+                               }));
+    QEFF_ASSIGN_OR_RETURN(student.weights, LoadModelWeights(model));
+    QEFF_ASSIGN_OR_RETURN(student.files, ReadOtherFiles(model.checkpoint()));
+    return student;
+  });
+}
+
+absl::StatusOr<Student> NewStudent(const Json& config,
+                                   const std::string& context, uint64_t seed) {
+  return GuardMemory([&]() -> absl::StatusOr<Student> {
+    Student student;
+    student.config = config;
+    QEFF_ASSIGN_OR_RETURN(
+        student.map,
+        MapConfig(config, context, [](absl::string_view) { return false; }));
+    student.weights = InitialWeights(student.map.spec, seed);
+    return student;
+  });
+}
+
+absl::StatusOr<TrainingResult> TrainModel(
+    Student student, const TeacherModel& teacher, const TrainingText& text,
+    const std::string& output, const TrainingOptions& options,
+    GradientReducer* reducer, ThreadPool* pool) {
+  return GuardMemory([&] {
+    return Training(std::move(student), options, pool)
+        .Go(teacher, text, output, reducer);
+  });
+}
+
+}  // namespace qeff
