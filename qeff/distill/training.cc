@@ -20,8 +20,8 @@
 #include "qeff/train/sequence_sampler.h"
 #include "qeff/train/token_shard.h"
 #include "qeff/train/train_files.h"
+#include "qeff/train/write_model.h"
 #include "qeff/transformer/memory_guard.h"
-#include "qeff/transformer/model_writer.h"
 #include "qeff/util/checksum.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
@@ -33,12 +33,6 @@ namespace {
 constexpr int kVersion = 1;
 // Tokens that held-out losses are computed on at a time.
 constexpr int64_t kHeldOutBatchTokens = 2048;
-
-const char* DTypeFlag(DType dtype) {
-  return dtype == DType::kF32   ? "float32"
-         : dtype == DType::kF16 ? "float16"
-                                : "bfloat16";
-}
 
 std::string WeightsFingerprint(ModelWeights& weights) {
   std::string sums;
@@ -227,53 +221,23 @@ class Training {
         {"bf16_weights", weights.bf16_weights},
         {"lora_rank", weights.lora_rank},
         {"lora_alpha", weights.lora_alpha},
-        {"dtype", DTypeFlag(options_.dtype)},
+        {"dtype", std::string(DTypeName(options_.dtype))},
     };
-  }
-
-  // All weights as `dtype`, committed by `writer`.
-  absl::Status WriteWeights(DType dtype,
-                            std::unique_ptr<CheckpointWriter> checkpoint,
-                            const std::vector<TensorInfo>& tensors) {
-    const ModelWeights& weights = weights_->unrounded(*pool_);
-    ModelWriter writer(student_.map, tensors, std::move(checkpoint));
-    for (size_t i = 0; i < weights.blocks.size(); ++i) {
-      QEFF_RETURN_IF_ERROR(
-          writer.WriteBlock(static_cast<int64_t>(i), weights.blocks[i]));
-    }
-    QEFF_RETURN_IF_ERROR(writer.WriteFinalNorm(weights.final_norm));
-    QEFF_RETURN_IF_ERROR(writer.WriteTokens(0, weights.tokens.span()));
-    if (!weights.positions.empty()) {
-      QEFF_RETURN_IF_ERROR(writer.WritePositions(0, weights.positions.span()));
-    }
-    if (!weights.lm_head.empty()) {
-      QEFF_RETURN_IF_ERROR(writer.WriteLmHead(0, weights.lm_head.span()));
-    }
-    Json config = student_.config;
-    config["torch_dtype"] = DTypeFlag(dtype);
-    return writer.Commit(config, student_.files);
   }
 
   absl::Status Write() {
-    const auto tensors_of = [&](DType dtype) {
-      return ModelTensors(student_.map,
-                          [&](const std::string&) { return dtype; });
-    };
+    const ModelWeights& weights = weights_->unrounded(*pool_);
     if (!options_.weights.scheme.has_value()) {
-      const auto tensors = tensors_of(options_.dtype);
-      QEFF_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointWriter> writer,
-                            CheckpointWriter::CreateIn(folder_, tensors));
-      return WriteWeights(options_.dtype, std::move(writer), tensors);
+      return WriteModel(student_.map, weights, options_.dtype, student_.config,
+                        student_.files, folder_);
     }
     // The codes of float32 weights to nearest are those of the last step.
     const std::string scratch = work_folder_ + "/weights";
-    const auto tensors = tensors_of(DType::kF32);
     // What a run left that was killed here.
     std::error_code ignored;
     std::filesystem::remove_all(scratch, ignored);
-    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointWriter> writer,
-                          CheckpointWriter::Create(scratch, tensors));
-    QEFF_RETURN_IF_ERROR(WriteWeights(DType::kF32, std::move(writer), tensors));
+    QEFF_RETURN_IF_ERROR(WriteModel(student_.map, weights, DType::kF32,
+                                    student_.config, student_.files, scratch));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Checkpoint> checkpoint,
                           Checkpoint::Open(scratch));
     QuantizeOptions options;

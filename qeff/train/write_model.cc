@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/train/write_model.h"
+
+#include <cstdint>
+#include <utility>
+
+#include "qeff/transformer/model_writer.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+const char* TorchName(DType dtype) {
+  return dtype == DType::kF32   ? "float32"
+         : dtype == DType::kF16 ? "float16"
+                                : "bfloat16";
+}
+
+std::vector<TensorInfo> TensorsOf(const ModelMap& map, DType dtype) {
+  return ModelTensors(map, [&](const std::string&) { return dtype; });
+}
+
+absl::Status Write(const ModelMap& map, const ModelWeights& weights,
+                   DType dtype, const Json& config,
+                   const std::vector<CheckpointWriter::ExtraFile>& files,
+                   std::unique_ptr<CheckpointWriter> checkpoint) {
+  ModelWriter writer(map, TensorsOf(map, dtype), std::move(checkpoint));
+  for (size_t i = 0; i < weights.blocks.size(); ++i) {
+    QEFF_RETURN_IF_ERROR(
+        writer.WriteBlock(static_cast<int64_t>(i), weights.blocks[i]));
+  }
+  QEFF_RETURN_IF_ERROR(writer.WriteFinalNorm(weights.final_norm));
+  QEFF_RETURN_IF_ERROR(writer.WriteTokens(0, weights.tokens.span()));
+  if (!weights.positions.empty()) {
+    QEFF_RETURN_IF_ERROR(writer.WritePositions(0, weights.positions.span()));
+  }
+  if (!weights.lm_head.empty()) {
+    QEFF_RETURN_IF_ERROR(writer.WriteLmHead(0, weights.lm_head.span()));
+  }
+  Json with_type = config;
+  with_type["torch_dtype"] = TorchName(dtype);
+  return writer.Commit(with_type, files);
+}
+
+}  // namespace
+
+absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
+                        DType dtype, const Json& config,
+                        const std::vector<CheckpointWriter::ExtraFile>& files,
+                        std::shared_ptr<OutputFolder> folder) {
+  QEFF_ASSIGN_OR_RETURN(
+      std::unique_ptr<CheckpointWriter> writer,
+      CheckpointWriter::CreateIn(std::move(folder), TensorsOf(map, dtype)));
+  return Write(map, weights, dtype, config, files, std::move(writer));
+}
+
+absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
+                        DType dtype, const Json& config,
+                        const std::vector<CheckpointWriter::ExtraFile>& files,
+                        const std::string& path) {
+  QEFF_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointWriter> writer,
+                        CheckpointWriter::Create(path, TensorsOf(map, dtype)));
+  return Write(map, weights, dtype, config, files, std::move(writer));
+}
+
+}  // namespace qeff

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// All weights in memory as a Hugging Face folder.
+
+#ifndef QEFF_TRAIN_WRITE_MODEL_H_
+#define QEFF_TRAIN_WRITE_MODEL_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "qeff/io/checkpoint_writer.h"
+#include "qeff/tensor/dtype.h"
+#include "qeff/train/model_weights.h"
+#include "qeff/transformer/model_map.h"
+#include "qeff/util/json.h"
+#include "qeff/util/output_folder.h"
+
+namespace qeff {
+
+// Writes `weights`, rounded to `dtype` (F32, F16 or BF16), under the names of
+// `map`, with `config`, whose torch_dtype is set, and `files`; and commits
+// `folder`. Errors: those of CheckpointWriter.
+absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
+                        DType dtype, const Json& config,
+                        const std::vector<CheckpointWriter::ExtraFile>& files,
+                        std::shared_ptr<OutputFolder> folder);
+
+// The same to the new folder `path`.
+absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
+                        DType dtype, const Json& config,
+                        const std::vector<CheckpointWriter::ExtraFile>& files,
+                        const std::string& path);
+
+}  // namespace qeff
+
+#endif  // QEFF_TRAIN_WRITE_MODEL_H_
