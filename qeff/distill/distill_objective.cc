@@ -166,8 +166,8 @@ class DistillObjective : public Objective, private ModelLoss {
         absl::MakeConstSpan(batch_->labels)
             .subspan(static_cast<size_t>(row), static_cast<size_t>(rows));
     const float scale = static_cast<float>(scale_);
-    const LogitLossOptions options = {options_.loss.logits,
-                                      options_.temperature};
+    LogitLossOptions options = {options_.loss.logits, options_.temperature};
+    if (batch_->generated) options.weights.ce = 0;
     MatrixView<const float> teacher;
     if (options_.loss.logits.teacher()) {
       const absl::optional<SparseTeacher> sparse = teacher_->Sparse(row, rows);

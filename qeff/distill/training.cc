@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "qeff/distill/on_policy_text.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/model_fingerprint.h"
 #include "qeff/kernels/limits/machine_limits.h"
@@ -153,10 +154,18 @@ class Training {
                                 /*shuffle=*/true, source.tokenize.bos));
     TrainStepOptions step_options = options_.step;
     step_options.schedule.total_steps = options_.run.steps;
+    OnPolicyOptions on_policy;
+    on_policy.share = options_.on_policy;
+    on_policy.batch_size = step_options.batch_size;
+    on_policy.sequence_length = length;
+    on_policy.vocab_size = text->vocab_size();
+    on_policy.seed = options_.seed;
+    OnPolicyText own_text(sampler.get(), &student_.map, &student_.config,
+                          on_policy, work_folder_ + "/student", pool_);
     QEFF_ASSIGN_OR_RETURN(
         const auto step,
         TrainStep::Create(spec, step_options, weights_.get(), objective.get(),
-                          sampler.get(), reducer, pool_));
+                          &own_text, reducer, pool_));
     result_.peak_flops =
         PeakRate(*pool_, RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds());
     TrainWork work;
@@ -221,6 +230,7 @@ class Training {
         {"bf16_weights", weights.bf16_weights},
         {"lora_rank", weights.lora_rank},
         {"lora_alpha", weights.lora_alpha},
+        {"on_policy", options_.on_policy},
         {"dtype", std::string(DTypeName(options_.dtype))},
     };
   }

@@ -79,8 +79,10 @@ struct TrainingOptions {
   TrainStepOptions step;
   TrainRunOptions run;
   TrainableOptions weights;
-  uint64_t seed = 0;                // of the order of the text
-  DType dtype = DType::kBF16;       // of what is written, without a scheme
+  uint64_t seed = 0;           // of the order of the text
+  DType dtype = DType::kBF16;  // of what is written, without a scheme
+  // Share of the steps whose text the student writes (OnPolicyText).
+  double on_policy = 0;
   int64_t held_out_tokens = 65536;  // of the held-out text, at most
 };
 

@@ -117,6 +117,10 @@ class DistillCommand : public Command {
                "STUDENT:TEACHER,... for losses of hidden states and "
                "attention; by default each layer of the student, with those "
                "at the same share of the teacher's depth.");
+    flags->Add("on_policy", &on_policy_, "SHARE",
+               "Share of the steps, in [0, 1], whose text the student writes: "
+               "it continues beginnings of the data, and the teacher says what "
+               "it thinks of that.");
     training_.Declare(flags);
   }
   absl::StatusOr<Json> Run(const CommandEnv& env,
@@ -132,6 +136,14 @@ class DistillCommand : public Command {
     }
     options.distill.loss = *loss;
     options.distill.temperature = temperature_;
+    if (!(on_policy_ >= 0 && on_policy_ <= 1)) {
+      return UsageError(absl::StrCat(
+          "--on_policy: expected a share in [0, 1], found ", on_policy_));
+    }
+    if (on_policy_ > 0 && !loss->teacher()) {
+      return UsageError("--on_policy needs a loss against the teacher");
+    }
+    options.on_policy = on_policy_;
     QEFF_ASSIGN_OR_RETURN(const auto model, LoadTransformer(teacher_));
     QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
     QEFF_ASSIGN_OR_RETURN(Student student,
@@ -225,6 +237,7 @@ class DistillCommand : public Command {
   std::string loss_ = "kl:1";
   double temperature_ = 1;
   std::string layers_;
+  double on_policy_ = 0;
   TrainingFlags training_;
 };
 

@@ -43,7 +43,7 @@ class TrainingFlags {
  private:
   std::string output_;
   std::vector<std::string> data_, text_;
-  std::string documents_ = "blank_lines";
+  std::string documents_ = "files";
   TrainStepOptions step_;
   TrainRunOptions run_;
   TrainableOptions weights_;
