@@ -82,7 +82,7 @@ absl::Status Run(int argc, char** argv) {
   ModelWeights initial = InitialWeights(map.spec, 1);
   const double parameters = static_cast<double>(CountElems(initial));
   QEFF_ASSIGN_OR_RETURN(const auto weights,
-                        TrainableWeights::Create(std::move(initial), {}));
+                        TrainableWeights::Create(std::move(initial), {}, *pool));
   DistillOptions distill;
   distill.loss.logits.ce = 1;
   QEFF_ASSIGN_OR_RETURN(const auto objective,

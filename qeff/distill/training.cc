@@ -18,11 +18,14 @@
 #include "qeff/kernels/sgemm/fma_peak.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
+#include "qeff/quant/quantized_output.h"
 #include "qeff/train/sequence_sampler.h"
 #include "qeff/train/token_shard.h"
 #include "qeff/train/train_files.h"
 #include "qeff/train/write_model.h"
 #include "qeff/transformer/memory_guard.h"
+#include "qeff/transformer/model_writer.h"
+#include "qeff/util/check.h"
 #include "qeff/util/checksum.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
@@ -139,7 +142,7 @@ class Training {
     const std::string before = WeightsFingerprint(student_.weights);
     QEFF_ASSIGN_OR_RETURN(weights_,
                           TrainableWeights::Create(std::move(student_.weights),
-                                                   options_.weights));
+                                                   options_.weights, *pool_));
     for (const Parameter& parameter : weights_->parameters()) {
       result_.trained += static_cast<int64_t>(parameter.values.size());
     }
@@ -228,6 +231,7 @@ class Training {
         {"scheme", weights.scheme.has_value() ? QuantSchemeName(*weights.scheme)
                                               : std::string()},
         {"bf16_weights", weights.bf16_weights},
+        {"learn_scales", weights.learn_scales},
         {"lora_rank", weights.lora_rank},
         {"lora_alpha", weights.lora_alpha},
         {"on_policy", options_.on_policy},
@@ -254,9 +258,59 @@ class Training {
     options.scheme = *options_.weights.scheme;
     QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,
                           PlanQuantization(*checkpoint, student_.map, options));
+    if (options_.weights.learn_scales) return WriteCodes(*checkpoint, plan);
     QuantizeRunOptions run;
     run.folder = folder_;
     return QuantizeCheckpoint(*checkpoint, plan, folder_->path(), *pool_, run);
+  }
+
+  // Writes what `plan` says, with the codes and scales that were trained.
+  absl::Status WriteCodes(const Checkpoint& checkpoint,
+                          const QuantizePlan& plan) {
+    QEFF_ASSIGN_OR_RETURN(
+        const std::unique_ptr<CheckpointWriter> writer,
+        CheckpointWriter::CreateIn(folder_, OutputTensors(plan)));
+    const auto sink = [&](const std::string& name, uint64_t offset_bytes,
+                          absl::Span<const uint8_t> bytes) {
+      return writer->Write(name, offset_bytes, bytes);
+    };
+    for (const PlannedTensor& tensor : plan.tensors) {
+      if (tensor.quantized()) {
+        QEFF_RETURN_IF_ERROR(WriteCodesOf(tensor, sink));
+      } else if (tensor.action == PlannedTensor::Action::kKeep) {
+        QEFF_RETURN_IF_ERROR(
+            CopyTensorBytes(checkpoint, tensor.name, 0,
+                            static_cast<int64_t>(tensor.bytes_before), sink));
+      }
+    }
+    return writer->Commit(plan.config, student_.files);
+  }
+
+  absl::Status WriteCodesOf(const PlannedTensor& tensor, TensorSink sink) {
+    const BlockNames& names =
+        student_.map.blocks[static_cast<size_t>(tensor.block)];
+    const auto module = std::find_if(
+        names.linears.begin(), names.linears.end(),
+        [&](const LinearModule& m) { return m.module == tensor.module; });
+    QEFF_CHECK(module != names.linears.end());
+    std::vector<LinearRole> roles = {module->role};
+    if (module->role == LinearRole::kQkv) {
+      roles = {LinearRole::kQ, LinearRole::kK, LinearRole::kV};
+    }
+    std::vector<uint8_t> all_packed, all_scales, packed, scales;
+    const ModelWeights& weights = weights_->unrounded(*pool_);
+    for (const LinearRole role : roles) {
+      const Matrix<float>& matrix =
+          PartsOfLinear(role,
+                        weights.blocks[static_cast<size_t>(tensor.block)])[0]
+              ->weight;
+      weights_->scales(tensor.block, role)
+          .Encode(matrix.view(), 0, matrix.rows(), &packed, &scales);
+      all_packed.insert(all_packed.end(), packed.begin(), packed.end());
+      all_scales.insert(all_scales.end(), scales.begin(), scales.end());
+    }
+    return WriteQuantizedRows(tensor, 0, tensor.rows,
+                              {all_packed, all_scales, {}}, sink);
   }
 
   Student student_;

@@ -178,11 +178,15 @@ TEST(TrainingTest, TheTeacherItselfHasNothingToLearn) {
 
 TEST(TrainingTest, WritesExactlyTheCodesThatWereTrained) {
   World world;
-  for (const char* scheme : {"int4_g32", "int2_g64", "mxfp4", "q4_0"}) {
+  for (const char* scheme :
+       {"int4_g32", "int2_g64", "mxfp4", "q4_0", "int3_g64 learned"}) {
+    SCOPED_TRACE(scheme);
+    const bool learned = std::string(scheme).size() > 8;
     Json config = *KnownShapeConfig("tiny");
     config["intermediate_size"] = 128;  // for blocks of 32
     TrainingOptions options = World::Options();
-    options.weights.scheme = *ParseQuantScheme(scheme);
+    options.weights.scheme = *ParseQuantScheme(learned ? "int3_g64" : scheme);
+    options.weights.learn_scales = learned;
     options.run.steps = 3;
     const auto result =
         world.Train(*NewStudent(config, "small", 1), options, scheme);
@@ -193,7 +197,8 @@ TEST(TrainingTest, WritesExactlyTheCodesThatWereTrained) {
     ASSERT_TRUE((*written)->quantization().has_value());
     // What the last measurement of the held-out text ran with is what is read.
     ModelWeights weights = *LoadModelWeights(**written);
-    auto trainable = *TrainableWeights::Create(std::move(weights), {});
+    auto trainable =
+        *TrainableWeights::Create(std::move(weights), {}, *world.pool);
     DistillOptions distill;
     distill.loss.logits.ce = 1;
     const auto objective = *MakeDistillObjective(

@@ -118,7 +118,8 @@ struct Trained {
                    TrainStepOptions options = Options(),
                    ModelWeights initial = InitialWeights(Spec(), 1))
       : pool(*CreateThreadPool(threads)),
-        weights(*TrainableWeights::Create(std::move(initial), trainable)),
+        weights(
+            *TrainableWeights::Create(std::move(initial), trainable, *pool)),
         step(*TrainStep::Create(spec, options, weights.get(), &objective, &text,
                                 nullptr, pool.get())) {}
 

@@ -11,7 +11,6 @@
 #include "qeff/kernels/quantize/quantize.h"
 #include "qeff/quant/kept_zeros.h"
 #include "qeff/quant/rounded_weights.h"
-#include "qeff/transformer/for_rows.h"
 #include "qeff/util/check.h"
 #include "qeff/util/random.h"
 #include "qeff/util/status.h"
@@ -68,6 +67,22 @@ void RoundIntegers(const QuantScheme& scheme, MatrixView<float> weights,
       });
 }
 
+absl::Status CheckLearnable(const TrainableOptions& options) {
+  if (!options.scheme.has_value()) {
+    return InvalidInputError("--learn_scales needs --scheme");
+  }
+  if (!options.scheme->integers() || !options.scheme->symmetric) {
+    return InvalidInputError(
+        "--learn_scales: expected a scheme of symmetric integers, found ",
+        QuantSchemeName(*options.scheme));
+  }
+  if (options.lora_rank > 0) {
+    return InvalidInputError(
+        "--learn_scales and --lora_rank exclude each other");
+  }
+  return absl::OkStatus();
+}
+
 std::vector<bool> MaskOf(absl::Span<const float> values) {
   std::vector<bool> zero(values.size());
   size_t count = 0;
@@ -93,7 +108,8 @@ void RoundToScheme(const QuantScheme& scheme, MatrixView<float> weights,
 }
 
 absl::StatusOr<std::unique_ptr<TrainableWeights>> TrainableWeights::Create(
-    ModelWeights weights, const TrainableOptions& options) {
+    ModelWeights weights, const TrainableOptions& options, ThreadPool& pool) {
+  if (options.learn_scales) QEFF_RETURN_IF_ERROR(CheckLearnable(options));
   std::unique_ptr<TrainableWeights> result(new TrainableWeights(options));
   result->base_ = std::move(weights);
   result->all_ = Parameters(result->base_);
@@ -121,6 +137,7 @@ absl::StatusOr<std::unique_ptr<TrainableWeights>> TrainableWeights::Create(
     result->parameters_ = result->all_;
     result->gradients_ = result->weight_gradients_;
   }
+  if (options.learn_scales) result->AddScales(pool);
   return result;
 }
 
@@ -170,6 +187,37 @@ void TrainableWeights::AddAdapters() {
   }
 }
 
+void TrainableWeights::AddScales(ThreadPool& pool) {
+  scales_.resize(all_.size());
+  for (size_t i = 0; i < all_.size(); ++i) {
+    const Parameter& matrix = all_[i];
+    if (!matrix.is_block_linear) continue;
+    scales_[i] =
+        std::make_unique<LearnedScales>(*options_.scheme, ViewOf(matrix), pool);
+    Parameter parameter;
+    parameter.name = matrix.name + ".log_scale";
+    // Not a matrix: does not decay.
+    parameter.rows = scales_[i]->log_factors().rows();
+    parameter.cols = scales_[i]->log_factors().cols();
+    parameter.values = scales_[i]->log_factors().span();
+    parameters_.push_back(parameter);
+    parameter.values = scales_[i]->gradient().span();
+    gradients_.push_back(std::move(parameter));
+  }
+}
+
+const LearnedScales& TrainableWeights::scales(int64_t block,
+                                              LinearRole role) const {
+  for (size_t i = 0; i < all_.size(); ++i) {
+    if (all_[i].is_block_linear && all_[i].block == block &&
+        all_[i].role == role) {
+      QEFF_CHECK(i < scales_.size());
+      return *scales_[i];
+    }
+  }
+  QEFF_CHECK(false);
+}
+
 void TrainableWeights::Merge(ThreadPool& pool) {
   for (size_t i = 0; i < all_.size(); ++i) {
     const absl::Span<const float> from = all_[i].values;
@@ -201,8 +249,11 @@ void TrainableWeights::Merge(ThreadPool& pool) {
 void TrainableWeights::Project(ThreadPool& pool) {
   if (!has_working_) return;
   Merge(pool);
-  for (const Parameter& parameter : working_all_) {
-    if (options_.scheme.has_value() && parameter.is_block_linear) {
+  for (size_t i = 0; i < working_all_.size(); ++i) {
+    const Parameter& parameter = working_all_[i];
+    if (options_.learn_scales && parameter.is_block_linear) {
+      scales_[i]->Round(ViewOf(all_[i]), ViewOf(parameter), pool);
+    } else if (options_.scheme.has_value() && parameter.is_block_linear) {
       RoundToScheme(*options_.scheme, ViewOf(parameter), pool);
     } else if (options_.bf16_weights) {
       ForElems(parameter.values.size(), pool, [&](size_t begin, size_t end) {
@@ -230,6 +281,10 @@ void TrainableWeights::ZeroGradient(ThreadPool& pool) {
 }
 
 void TrainableWeights::BackProject(ThreadPool& pool) {
+  for (size_t i = 0; i < scales_.size(); ++i) {
+    if (scales_[i] == nullptr) continue;
+    scales_[i]->Backward(ViewOf(all_[i]), ViewOf(weight_gradients_[i]), pool);
+  }
   for (size_t i = 0; i < all_.size(); ++i) {
     const std::vector<bool>& mask = masks_[i];
     if (mask.empty()) continue;

@@ -17,6 +17,7 @@
 #include "qeff/format/quant_scheme.h"
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/train/learned_scales.h"
 #include "qeff/train/model_weights.h"
 
 namespace qeff {
@@ -30,6 +31,10 @@ struct TrainableOptions {
   // gradients pass the rounding as if it were not there ("straight through",
   // Bengio et al. 2013, arXiv 1308.3432).
   absl::optional<QuantScheme> scheme;
+
+  // With a scheme of symmetric integers: scales are trained, too
+  // (LearnedScales), instead of following from the largest weights.
+  bool learn_scales = false;
 
   // Above 0: the weights stay, and the matrices W of the blocks get adapters,
   // W + (alpha / rank) B A with B [out, rank] and A [rank, in], which alone are
@@ -47,9 +52,9 @@ struct TrainableOptions {
 class TrainableWeights {
  public:
   // The scheme must fit every matrix of the blocks (kInvalidArgument naming the
-  // matrix and why not).
+  // matrix and why not), and with learn_scales be one that can.
   static absl::StatusOr<std::unique_ptr<TrainableWeights>> Create(
-      ModelWeights weights, const TrainableOptions& options);
+      ModelWeights weights, const TrainableOptions& options, ThreadPool& pool);
 
   // What is trained, and its gradients, one for one. Borrowed.
   const std::vector<Parameter>& parameters() const { return parameters_; }
@@ -67,6 +72,10 @@ class TrainableWeights {
   // mask: what is written. With adapters weights() changes until the next
   // Project.
   const ModelWeights& unrounded(ThreadPool& pool);
+
+  // With learn_scales, the codes of unrounded() for a block's matrix, which are
+  // its weights() exactly. Precondition: there is such a matrix.
+  const LearnedScales& scales(int64_t block, LinearRole role) const;
 
   // Where gradients in weights() are added up; ZeroGradient sets it to 0.
   ModelWeights& weight_gradient() { return weight_gradient_; }
@@ -92,6 +101,7 @@ class TrainableWeights {
   }
 
   void AddAdapters();
+  void AddScales(ThreadPool& pool);
   void FindMasks();
   // working_ = base_ with adapters.
   void Merge(ThreadPool& pool);
@@ -102,6 +112,8 @@ class TrainableWeights {
   std::vector<Parameter> all_, working_all_, weight_gradients_;
   std::vector<std::vector<bool>> masks_;  // of all_; empty: none
   std::vector<Adapter> adapters_;
+  // With learn_scales of those of all_ that are rounded, else null.
+  std::vector<std::unique_ptr<LearnedScales>> scales_;
   std::vector<Parameter> parameters_, gradients_;
   SgemmScratch products_;
 };

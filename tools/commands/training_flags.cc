@@ -129,6 +129,8 @@ void TrainingFlags::Declare(FlagTable* flags) {
   flags->Add("scheme", &scheme_, "SCHEME",
              "Trains the blocks' matrices as this scheme of quantize has them, "
              "and writes exactly these codes.");
+  flags->Add("learn_scales", &weights_.learn_scales, "",
+             "With a --scheme of integers: trains its scales, too.");
   flags->Add("lora_rank", &weights_.lora_rank, "R",
              "Trains adapters of this rank only, and adds them to the weights "
              "that are written; 0 trains all weights.");
