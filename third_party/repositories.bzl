@@ -99,6 +99,12 @@ def qeff_dependencies():
             for header in _EIGEN_HEADERS
         },
     )
+    maybe(
+        system_repository,
+        name = "openmpi",
+        overlays = {"@qeff//third_party/openmpi:openmpi.BUILD": "BUILD"},
+        generated = {"mpi.h": "#include <mpi/mpi.h>\n"},
+    )
     for name, folder in [
         ("highway", "highway"),
         ("com_google_googletest", "googletest"),

@@ -6,12 +6,15 @@
 #ifndef QEFF_TRAIN_GRADIENT_REDUCER_H_
 #define QEFF_TRAIN_GRADIENT_REDUCER_H_
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 
 namespace qeff {
 
-// All ranks make the same calls in the same order. Not thread-safe.
+// All ranks make the same calls in the same order. After an error of any of
+// them the run is over. Not thread-safe.
 class GradientReducer {
  public:
   virtual ~GradientReducer() = default;
@@ -27,8 +30,11 @@ class GradientReducer {
   // Until all that was begun is done.
   virtual absl::Status Wait() = 0;
 
-  // Replaces `values` by their sums.
+  // Replaces `values` by their sums. Every rank gets the same bits.
   virtual absl::Status Sum(absl::Span<double> values) = 0;
+
+  // Replaces `bytes` by those of rank `root`. As many on every rank.
+  virtual absl::Status Broadcast(int root, absl::Span<uint8_t> bytes) = 0;
 };
 
 }  // namespace qeff
