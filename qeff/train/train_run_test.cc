@@ -4,11 +4,14 @@
 
 #include "qeff/train/train_run.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -259,6 +262,22 @@ TEST(TrainStepTest, TrainsWhatASchemeRoundsTo) {
             0);
 }
 
+TEST(TrainStepTest, RunsWithWeightsOfBF16) {
+  TrainableOptions options;
+  options.bf16_weights = true;
+  Trained trained(options);
+  for (int64_t i = 0; i < 40; ++i) ASSERT_TRUE(trained.step->Run(i).ok());
+  EXPECT_LT(trained.Loss(), 2.5);
+  int64_t finer = 0;
+  for (const float value : AllOf(trained.weights->weights())) {
+    EXPECT_EQ(value, BF16ToFloat(FloatToBF16(value)));
+  }
+  for (const float value : AllOf(trained.weights->unrounded(*trained.pool))) {
+    finer += value != BF16ToFloat(FloatToBF16(value));
+  }
+  EXPECT_GT(finer, 10000);
+}
+
 TEST(TrainStepTest, AdaptersLeaveTheWeightsAndLearn) {
   TrainableOptions options;
   options.lora_rank = 4;
@@ -338,25 +357,59 @@ TEST(TrainRunTest, GoesOnToTheSameBits) {
   }
 }
 
-TEST(TrainRunTest, AKilledRunGoesOnFromItsLastState) {
-  const RunOutcome whole = RunIn(MakeTestFolder());
-  const std::string folder = MakeTestFolder();
+// Runs in `folder` in another process, which `stop` ends from within.
+int ExitOfChild(const std::string& folder,
+                const std::function<void(const StepProgress&)>& stop) {
   const pid_t child = fork();
   if (child == 0) {
-    // Ends without saving, after step 8: the state is that of step 6.
     TrainRunOptions options = RunOptions();
-    options.progress = [](const StepProgress& progress) {
-      if (progress.step == 8) _exit(0);
-    };
-    RunIn(folder, 1000, options);
-    _exit(1);
+    options.progress = stop;
+    const RunOutcome outcome = RunIn(folder, 1000, options);
+    _exit(outcome.status.code() == absl::StatusCode::kUnavailable ? 4 : 1);
   }
   int status = 1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  ASSERT_EQ(status, 0);
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return status;
+}
+
+TEST(TrainRunTest, AKilledRunGoesOnFromItsLastState) {
+  const RunOutcome whole = RunIn(MakeTestFolder());
+  Random random(5);
+  for (int i = 0; i < 10; ++i) {
+    // Three times in the same run.
+    const std::string folder = MakeTestFolder();
+    int64_t step = 0;
+    for (int kill = 0; kill < 3 && step < 12; ++kill) {
+      step += 1 + static_cast<int64_t>(random.NextBelow(5));
+      const int status = ExitOfChild(folder, [&](const StepProgress& progress) {
+        if (progress.step >= step) raise(SIGKILL);
+      });
+      // It may have been at its end already.
+      EXPECT_TRUE(WIFSIGNALED(status) || step > 12);
+    }
+    const RunOutcome rest = RunIn(folder);
+    ASSERT_TRUE(rest.status.ok()) << rest.status;
+    EXPECT_EQ(rest.result.first_step % 3, 0);
+    EXPECT_EQ(rest.weights, whole.weights);
+  }
+}
+
+TEST(TrainRunTest, AStateThatTheDiskHasNoRoomForLeavesTheLast) {
+  const RunOutcome whole = RunIn(MakeTestFolder());
+  const std::string folder = MakeTestFolder();
+  const int status = ExitOfChild(folder, [](const StepProgress& progress) {
+    if (progress.step != 4) return;
+    const rlimit limit = {100000, 100000};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  });
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 4);
+  EXPECT_EQ(
+      ListTestFolder(folder),
+      (std::vector<std::string>{"journal", "state-00000003.safetensors"}));
   const RunOutcome rest = RunIn(folder);
   ASSERT_TRUE(rest.status.ok()) << rest.status;
-  EXPECT_EQ(rest.result.first_step, 6);
+  EXPECT_EQ(rest.result.first_step, 3);
   EXPECT_EQ(rest.weights, whole.weights);
 }
 
