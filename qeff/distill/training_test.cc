@@ -217,7 +217,8 @@ TEST(TrainingTest, WritesExactlyTheCodesThatWereTrained) {
       if (i % 64 == 0 && i > 0) batches.emplace_back();
       ASSERT_TRUE(sampler->Get(i, &batches.back()).ok());
     }
-    EXPECT_EQ(step->HeldOutLoss(batches), result->run.held_out_after) << scheme;
+    EXPECT_EQ(*step->HeldOutLoss(batches), result->run.held_out_after)
+        << scheme;
   }
 }
 

@@ -7,13 +7,22 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "qeff/train/agreement.h"
+#include "qeff/train/gradient_reducer.h"
 #include "qeff/train/metrics_file.h"
 #include "qeff/train/train_files.h"
 #include "qeff/transformer/memory_guard.h"
+#include "qeff/util/checksum.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
+
+absl::Span<uint8_t> BytesOf(absl::Span<float> values) {
+  return absl::MakeSpan(reinterpret_cast<uint8_t*>(values.data()),
+                        values.size() * sizeof(float));
+}
 
 Json MetricsOf(const StepProgress& progress) {
   Json metrics = {{"step", progress.step}};
@@ -38,42 +47,87 @@ Json MetricsOf(const StepProgress& progress) {
   return metrics;
 }
 
+// Of what optimizers go on from: the same in all processes.
+Json ChecksumOf(const NamedFloats& state) {
+  uint64_t sum = 0;
+  for (const auto& part : state) {
+    sum = sum * 31 + Checksum64(BytesOf(part.second));
+  }
+  return Json{{"state", absl::StrCat(absl::Hex(sum))}};
+}
+
+// All processes take the same way through this, as their steps need one
+// another; the first has the files.
 class Run {
  public:
   Run(const TrainWork& work, const std::string& folder,
       const TrainRunOptions& options)
-      : work_(work), folder_(folder), options_(options) {}
+      : work_(work),
+        folder_(folder),
+        options_(options),
+        reducer_(work.step->reducer()),
+        first_(IsFirst(reducer_)) {}
 
   absl::StatusOr<TrainRunResult> Go() {
-    QEFF_ASSIGN_OR_RETURN(files_, TrainFiles::Open(folder_, work_.description,
-                                                   options_.kept_states));
+    QEFF_RETURN_IF_ERROR(CheckSame(work_.description, reducer_));
+    QEFF_RETURN_IF_ERROR(Agree(Open(), reducer_));
     const absl::Status status = Work();
     if (status.ok()) return result_;
-    return files_->last().is_null() ? status : Kept(status);
+    return saved_step_ == 0 ? status : Kept(status);
   }
 
  private:
+  // The files, and the state that they hold.
+  absl::Status Open() {
+    if (!first_) return absl::OkStatus();
+    QEFF_ASSIGN_OR_RETURN(files_, TrainFiles::Open(folder_, work_.description,
+                                                   options_.kept_states));
+    if (files_->last().is_null()) return absl::OkStatus();
+    saved_step_ = files_->last()["step"].get<int64_t>();
+    const absl::Status status = files_->Load(work_.step->State());
+    return status.ok() ? status : Kept(status);
+  }
+
   absl::Status Work() {
-    if (!files_->last().is_null()) QEFF_RETURN_IF_ERROR(Resume());
-    result_.first_step = step_;
-    saved_step_ = step_;
-    QEFF_ASSIGN_OR_RETURN(metrics_, MetricsFile::Open(options_.metrics, step_));
+    QEFF_RETURN_IF_ERROR(Begin());
+    QEFF_RETURN_IF_ERROR(Agree(OpenMetrics(), reducer_));
     if (step_ == 0) QEFF_RETURN_IF_ERROR(MeasureBeginning());
     while (step_ < options_.steps) QEFF_RETURN_IF_ERROR(Step());
+    return Agree(first_ ? Finish() : absl::OkStatus(), reducer_);
+  }
+
+  absl::Status OpenMetrics() {
+    QEFF_ASSIGN_OR_RETURN(
+        metrics_, MetricsFile::Open(first_ ? options_.metrics : "", step_));
+    return absl::OkStatus();
+  }
+
+  absl::Status Finish() {
     QEFF_RETURN_IF_ERROR(metrics_->Sync());
     return work_.write();
   }
 
-  absl::Status Resume() {
-    QEFF_RETURN_IF_ERROR(files_->Load(work_.step->State()));
-    const Json& last = files_->last();
+  // From the state of the first process, whether it is new or was loaded.
+  absl::Status Begin() {
+    std::string text;
+    if (first_) text = WriteJson(files_->last());
+    QEFF_RETURN_IF_ERROR(BroadcastText(0, &text, reducer_));
+    if (reducer_ != nullptr) {
+      for (const auto& part : work_.step->State()) {
+        QEFF_RETURN_IF_ERROR(reducer_->Broadcast(0, BytesOf(part.second)));
+      }
+    }
+    QEFF_ASSIGN_OR_RETURN(const Json last, ParseJson(text, "the last state"));
+    if (last.is_null()) return absl::OkStatus();
+    // Written by Save.
     step_ = last["step"].get<int64_t>();
-    // Written by Save beside it.
     work_.step->set_applied_steps(last.value("applied", int64_t{0}));
     result_.skipped = last.value("skipped", int64_t{0});
     result_.held_out_before = last.value("held_out_before", -1.0);
     result_.held_out_after = last.value("held_out", -1.0);
     result_.loss = last.value("loss", 0.0);
+    result_.first_step = step_;
+    saved_step_ = step_;
     return absl::OkStatus();
   }
 
@@ -81,7 +135,8 @@ class Run {
     if (work_.held_out.empty()) return absl::OkStatus();
     StepProgress progress;
     progress.steps = options_.steps;
-    progress.held_out_loss = work_.step->HeldOutLoss(work_.held_out);
+    QEFF_ASSIGN_OR_RETURN(progress.held_out_loss,
+                          work_.step->HeldOutLoss(work_.held_out));
     result_.held_out_before = progress.held_out_loss;
     QEFF_RETURN_IF_ERROR(metrics_->Append(MetricsOf(progress)));
     if (options_.progress) options_.progress(progress);
@@ -93,12 +148,11 @@ class Run {
   }
 
   absl::Status Step() {
-    if (options_.check) {
-      const absl::Status status = options_.check();
-      if (!status.ok()) {
-        if (step_ > saved_step_) QEFF_RETURN_IF_ERROR(Save());
-        return status;
-      }
+    const absl::Status status =
+        Agree(options_.check ? options_.check() : absl::OkStatus(), reducer_);
+    if (!status.ok()) {
+      if (step_ > saved_step_) QEFF_RETURN_IF_ERROR(Save());
+      return status;
     }
     StepProgress progress;
     const absl::Time start = options_.clock();
@@ -123,7 +177,8 @@ class Run {
       result_.loss = progress.report.terms[0].sum;
     }
     if (!work_.held_out.empty() && Every(options_.eval_every)) {
-      progress.held_out_loss = work_.step->HeldOutLoss(work_.held_out);
+      QEFF_ASSIGN_OR_RETURN(progress.held_out_loss,
+                            work_.step->HeldOutLoss(work_.held_out));
       result_.held_out_after = progress.held_out_loss;
     }
     QEFF_RETURN_IF_ERROR(metrics_->Append(MetricsOf(progress)));
@@ -138,6 +193,17 @@ class Run {
   }
 
   absl::Status Save() {
+    const NamedFloats state = work_.step->State();
+    if (reducer_ != nullptr) {
+      QEFF_RETURN_IF_ERROR(CheckSame(ChecksumOf(state), reducer_));
+    }
+    QEFF_RETURN_IF_ERROR(
+        Agree(first_ ? Write(state) : absl::OkStatus(), reducer_));
+    saved_step_ = step_;
+    return absl::OkStatus();
+  }
+
+  absl::Status Write(const NamedFloats& state) {
     QEFF_RETURN_IF_ERROR(metrics_->Sync());
     const Json progress = {{"step", step_},
                            {"applied", work_.step->applied_steps()},
@@ -145,17 +211,15 @@ class Run {
                            {"loss", result_.loss},
                            {"held_out_before", result_.held_out_before},
                            {"held_out", result_.held_out_after}};
-    saved_step_ = step_;
-    return files_->Save(progress, work_.step->State());
+    return files_->Save(progress, state);
   }
 
   // `status` with where the work is kept.
   absl::Status Kept(const absl::Status& status) const {
     absl::Status result(
         status.code(),
-        absl::StrCat(status.message(), "; the state after step ",
-                     files_->last()["step"].get<int64_t>(), " is kept in ",
-                     folder_,
+        absl::StrCat(status.message(), "; the state after step ", saved_step_,
+                     " is kept in ", folder_,
                      ": the same command with --resume goes on from there"));
     status.ForEachPayload(
         [&](absl::string_view type, const absl::Cord& payload) {
@@ -167,7 +231,9 @@ class Run {
   const TrainWork& work_;
   const std::string& folder_;
   const TrainRunOptions& options_;
-  std::unique_ptr<TrainFiles> files_;
+  GradientReducer* const reducer_;
+  const bool first_;
+  std::unique_ptr<TrainFiles> files_;  // of the first process
   std::unique_ptr<MetricsFile> metrics_;
   TrainRunResult result_;
   int64_t step_ = 0;  // that are done

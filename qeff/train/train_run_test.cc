@@ -140,7 +140,7 @@ struct Trained {
   double Loss() {
     std::vector<TokenBatch> batches(1);
     EXPECT_TRUE(text.Get(1000000, &batches[0]).ok());
-    return step->HeldOutLoss(batches);
+    return *step->HeldOutLoss(batches);
   }
 };
 

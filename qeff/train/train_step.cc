@@ -248,17 +248,22 @@ void TrainStep::Apply(const StepReport& report) {
   }
 }
 
-double TrainStep::HeldOutLoss(const std::vector<TokenBatch>& batches) {
+absl::StatusOr<double> TrainStep::HeldOutLoss(
+    const std::vector<TokenBatch>& batches) {
   weights_.Project(pool_);
-  double sum = 0;
-  int64_t counted = 0;
-  for (const TokenBatch& batch : batches) {
-    HeldOut loss(batch, pool_);
-    model_.Evaluate(weights_.weights(), batch, loss);
-    sum += loss.Sum();
-    counted += batch.counted;
+  std::vector<double> sums(2);  // of losses, of tokens
+  const size_t ranks = reducer_ == nullptr ? 1 : reducer_->size();
+  size_t i = reducer_ == nullptr ? 0 : reducer_->rank();
+  for (; i < batches.size(); i += ranks) {
+    HeldOut loss(batches[i], pool_);
+    model_.Evaluate(weights_.weights(), batches[i], loss);
+    sums[0] += loss.Sum();
+    sums[1] += static_cast<double>(batches[i].counted);
   }
-  return counted == 0 ? 0 : sum / static_cast<double>(counted);
+  if (reducer_ != nullptr) {
+    QEFF_RETURN_IF_ERROR(reducer_->Sum(absl::MakeSpan(sums)));
+  }
+  return sums[1] == 0 ? 0 : sums[0] / sums[1];
 }
 
 std::vector<std::pair<std::string, absl::Span<float>>> TrainStep::State() {

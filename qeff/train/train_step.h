@@ -68,12 +68,16 @@ class TrainStep {
   absl::StatusOr<StepReport> Run(int64_t step);
 
   // Mean of -ln p(next token) over all counted tokens of `batches`, with the
-  // weights as they are: the held-out loss.
-  double HeldOutLoss(const std::vector<TokenBatch>& batches);
+  // weights as they are: the held-out loss. Each rank runs its share of them,
+  // the same on every rank. Errors: those of the reducer.
+  absl::StatusOr<double> HeldOutLoss(const std::vector<TokenBatch>& batches);
 
   // Everything that later steps depend on, by name, but for applied_steps:
   // parameters, those of the objective, state of the optimizer.
   std::vector<std::pair<std::string, absl::Span<float>>> State();
+
+  // Null for one process.
+  GradientReducer* reducer() const { return reducer_; }
 
   // Steps that the optimizer has taken. To be set on resume.
   int64_t applied_steps() const { return applied_steps_; }
