@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/types/optional.h"
+#include "qeff/train/agreement.h"
 #include "qeff/util/atomic_file.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
@@ -131,7 +132,7 @@ absl::Status WriteResult(const Json& result, const std::string& path,
 
 absl::Status RunCommand(Command* command,
                         absl::Span<const std::string> arguments, FILE* out,
-                        FILE* err) {
+                        FILE* err, const CommandPeers& peers) {
   FlagTable flags;
   CommonFlags common;
   command->DeclareFlags(&flags);
@@ -141,13 +142,12 @@ absl::Status RunCommand(Command* command,
     return UsageError(
         absl::StrCat("--threads: expected 0 to 1024, found ", common.threads));
   }
-  const int threads =
-      common.threads == 0 ? NumAvailableProcessors() : common.threads;
+  const int threads = common.threads == 0 ? peers.processors : common.threads;
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadPool> pool,
                         CreateThreadPool(threads));
-  CommandEnv env{pool.get(), common.json == "-" ? err : out};
+  CommandEnv env{pool.get(), common.json == "-" ? err : out, peers.reducer};
   QEFF_ASSIGN_OR_RETURN(const Json result, command->Run(env, flags));
-  if (!common.json.empty()) {
+  if (!common.json.empty() && IsFirst(peers.reducer)) {
     QEFF_RETURN_IF_ERROR(WriteResult(result, common.json, out));
   }
   return Flush(out);
@@ -156,9 +156,10 @@ absl::Status RunCommand(Command* command,
 // The one place where running out of memory becomes a Status.
 absl::Status RunCommandCatching(Command* command,
                                 absl::Span<const std::string> arguments,
-                                FILE* out, FILE* err) {
+                                FILE* out, FILE* err,
+                                const CommandPeers& peers) {
   try {
-    return RunCommand(command, arguments, out, err);
+    return RunCommand(command, arguments, out, err, peers);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("out of memory");
   } catch (const std::exception& error) {
@@ -188,7 +189,7 @@ int PrintAndReport(const std::string& text, FILE* out, FILE* err) {
 
 int RunCommandLine(absl::Span<const std::string> arguments,
                    absl::Span<const std::unique_ptr<Command>> commands,
-                   FILE* out, FILE* err) {
+                   FILE* out, FILE* err, const CommandPeers& peers) {
   if (arguments.empty()) {
     Print(err, kUsage);
     return kExitUsage;
@@ -220,8 +221,8 @@ int RunCommandLine(absl::Span<const std::string> arguments,
       return PrintAndReport(CommandHelp(command), out, err);
     }
   }
-  return Report(RunCommandCatching(command, rest, out, err), command->name(),
-                err);
+  return Report(RunCommandCatching(command, rest, out, err, peers),
+                command->name(), err);
 }
 
 }  // namespace qeff

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/train/gradient_reducer.h"
 #include "qeff/util/json.h"
 #include "tools/flags.h"
 
@@ -25,6 +26,14 @@ struct CommandEnv {
   ThreadPool* pool;
   // For people: stdout, or stderr when --json=- claims stdout.
   FILE* out;
+  // Of the processes that run the same command together; null for one.
+  GradientReducer* reducer;
+};
+
+// What one of several processes is told, that run the same command together.
+struct CommandPeers {
+  GradientReducer* reducer = nullptr;         // null for one process
+  int processors = NumAvailableProcessors();  // the default of --threads
 };
 
 // One subcommand. The object holds the values of its flags.
@@ -46,10 +55,11 @@ class Command {
 };
 
 // Runs `qeff ARGUMENTS...` (without the program's name) with these commands
-// and returns the exit code of the process. Messages go to `out` and `err`.
+// and returns the exit code of the process. Messages go to `out` and `err`. Of
+// several processes the first writes the JSON result.
 int RunCommandLine(absl::Span<const std::string> arguments,
                    absl::Span<const std::unique_ptr<Command>> commands,
-                   FILE* out, FILE* err);
+                   FILE* out, FILE* err, const CommandPeers& peers = {});
 
 }  // namespace qeff
 

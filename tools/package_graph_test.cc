@@ -17,7 +17,8 @@
 namespace qeff {
 namespace {
 
-std::string* graph_path = new std::string;
+// Of qeff, and of qeff_mpi.
+std::vector<std::string>* graph_paths = new std::vector<std::string>;
 
 // The order of README.md.
 const std::vector<std::string>& Order() {
@@ -46,11 +47,21 @@ int Layer(absl::string_view label) {
   return -1;
 }
 
+std::string Graph(size_t i) {
+  const auto dot = ReadFileToString((*graph_paths)[i], 64 << 20);
+  EXPECT_TRUE(dot.ok()) << dot.status();
+  return dot.value_or("");
+}
+
+TEST(PackageGraphTest, OneBinaryLinksMpi) {
+  EXPECT_FALSE(absl::StrContains(Graph(0), "@openmpi//"));
+  EXPECT_TRUE(absl::StrContains(Graph(1), "@openmpi//"));
+}
+
 TEST(PackageGraphTest, FollowsTheOrder) {
-  const auto dot = ReadFileToString(*graph_path, 64 << 20);
-  ASSERT_TRUE(dot.ok()) << dot.status();
   int edges = 0;
-  for (absl::string_view line : absl::StrSplit(*dot, '\n')) {
+  const std::string graphs = Graph(0) + Graph(1);
+  for (absl::string_view line : absl::StrSplit(graphs, '\n')) {
     const std::vector<absl::string_view> ends =
         absl::StrSplit(line, absl::MaxSplits(" -> ", 1));
     if (ends.size() != 2) continue;
@@ -76,7 +87,7 @@ TEST(PackageGraphTest, FollowsTheOrder) {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  if (argc != 2) return 2;
-  *qeff::graph_path = argv[1];
+  if (argc != 3) return 2;
+  *qeff::graph_paths = {argv[1], argv[2]};
   return RUN_ALL_TESTS();
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "qeff/distill/on_policy_text.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/model_fingerprint.h"
@@ -19,6 +20,7 @@
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantized_output.h"
+#include "qeff/train/agreement.h"
 #include "qeff/train/sequence_sampler.h"
 #include "qeff/train/token_shard.h"
 #include "qeff/train/train_files.h"
@@ -91,27 +93,40 @@ class Training {
                                     const TrainingText& text,
                                     const std::string& output,
                                     GradientReducer* reducer) {
-    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<PartialFolder> folder,
-                          PartialFolder::Open(output, options_.unfinished));
-    folder_ = std::move(folder);
-    if (folder_->was_complete()) {
+    reducer_ = reducer;
+    QEFF_RETURN_IF_ERROR(Agree(
+        IsFirst(reducer) ? OpenFolder(output) : absl::OkStatus(), reducer));
+    QEFF_RETURN_IF_ERROR(BroadcastText(0, &work_folder_, reducer));
+    if (work_folder_.empty()) {
       result_.was_complete = true;
       return result_;
     }
-    // A folder of its own: that of the run is locked, which those who make
-    // files in it do not expect.
-    work_folder_ = folder_->path() + "/training";
-    if (mkdir(work_folder_.c_str(), 0777) != 0 && errno != EEXIST) {
-      return OutputError(work_folder_, "mkdir", errno);
-    }
     const bool resumes = HasTrainState(work_folder_);
-    const absl::Status status = Train(teacher, text, reducer);
+    const absl::Status status = Train(teacher, text);
     if (status.ok()) return result_;
-    if (!resumes && !HasTrainState(work_folder_)) folder_->Discard();
+    if (folder_ != nullptr && !resumes && !HasTrainState(work_folder_)) {
+      folder_->Discard();
+    }
     return status;
   }
 
  private:
+  // Leaves work_folder_ empty when an earlier run was complete.
+  absl::Status OpenFolder(const std::string& output) {
+    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<PartialFolder> folder,
+                          PartialFolder::Open(output, options_.unfinished));
+    folder_ = std::move(folder);
+    if (folder_->was_complete()) return absl::OkStatus();
+    // A folder of its own: that of the run is locked, which those who make
+    // files in it do not expect.
+    const std::string path = folder_->path() + "/training";
+    if (mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) {
+      return OutputError(path, "mkdir", errno);
+    }
+    work_folder_ = path;
+    return absl::OkStatus();
+  }
+
   // The shard of `files`, made in the folder unless it is one.
   absl::StatusOr<std::shared_ptr<const TokenShard>> Text(
       const std::vector<std::string>& files, const TrainingText& text,
@@ -121,12 +136,21 @@ class Training {
     }
     const std::string path = absl::StrCat(work_folder_, "/", name);
     QEFF_RETURN_IF_ERROR(
-        TokenizeToShard(files, *text.tokenizer, text.tokenize, path, *pool_));
-    return TokenShard::Open(path);
+        Agree(IsFirst(reducer_) ? TokenizeToShard(files, *text.tokenizer,
+                                                  text.tokenize, path, *pool_)
+                                : absl::OkStatus(),
+              reducer_));
+    auto shard = TokenShard::Open(path);
+    QEFF_RETURN_IF_ERROR(
+        Agree(IsFirst(reducer_)
+                  ? shard.status()
+                  : Annotate(shard.status(),
+                             "all processes need the folder of --output"),
+              reducer_));
+    return shard;
   }
 
-  absl::Status Train(const TeacherModel& teacher, const TrainingText& source,
-                     GradientReducer* reducer) {
+  absl::Status Train(const TeacherModel& teacher, const TrainingText& source) {
     std::shared_ptr<const TokenShard> held_out;
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenShard> text,
                           Text(source.data, source, "data.tokens"));
@@ -164,13 +188,12 @@ class Training {
     on_policy.vocab_size = text->vocab_size();
     on_policy.seed = options_.seed;
     OnPolicyText own_text(sampler.get(), &student_.map, &student_.config,
-                          on_policy, work_folder_ + "/student", pool_);
+                          on_policy, Scratch("student"), pool_);
     QEFF_ASSIGN_OR_RETURN(
         const auto step,
         TrainStep::Create(spec, step_options, weights_.get(), objective.get(),
-                          &own_text, reducer, pool_));
-    result_.peak_flops =
-        PeakRate(*pool_, RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds());
+                          &own_text, reducer_, pool_));
+    QEFF_RETURN_IF_ERROR(MeasurePeak());
     TrainWork work;
     work.step = step.get();
     work.weights = weights_.get();
@@ -185,6 +208,21 @@ class Training {
     QEFF_ASSIGN_OR_RETURN(result_.run,
                           RunTraining(work, work_folder_, options_.run));
     return absl::OkStatus();
+  }
+
+  // A path for this process's own files in the folder.
+  std::string Scratch(const std::string& name) const {
+    const std::string path = absl::StrCat(work_folder_, "/", name);
+    return IsFirst(reducer_) ? path : absl::StrCat(path, ".", reducer_->rank());
+  }
+
+  // Of all processes.
+  absl::Status MeasurePeak() {
+    double& peak = result_.peak_flops;
+    peak =
+        PeakRate(*pool_, RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds());
+    if (reducer_ == nullptr) return absl::OkStatus();
+    return reducer_->Sum(absl::MakeSpan(&peak, 1));
   }
 
   Json Describe(const std::string& before, const TeacherModel& teacher,
@@ -316,7 +354,8 @@ class Training {
   Student student_;
   const TrainingOptions& options_;
   ThreadPool* const pool_;
-  std::shared_ptr<PartialFolder> folder_;
+  GradientReducer* reducer_ = nullptr;
+  std::shared_ptr<PartialFolder> folder_;  // of the first process
   std::string work_folder_;
   std::unique_ptr<TrainableWeights> weights_;
   TrainingResult result_;

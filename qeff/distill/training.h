@@ -100,7 +100,8 @@ struct TrainingResult {
 // options.weights.scheme as codes: exactly those that it was trained with.
 // `teacher` is not looked at where the losses need none. Work in progress is in
 // OUTPUT.partial, and stays there after an error if there is a state to go on
-// from.
+// from. With a reducer all its processes call this; the first writes, and the
+// others read the text that it has tokenized in the same folder.
 // Errors: kInvalidArgument for text with tokens that the student does not have;
 // those of PartialFolder, TokenizeToShard, SequenceSampler, TrainStep::Create,
 // TrainableWeights::Create, MakeDistillObjective and RunTraining, and of

@@ -24,6 +24,7 @@
 #include "qeff/prune/structured/prune_structured.h"
 #include "qeff/tokenizer/same_tokens.h"
 #include "qeff/tokenizer/tokenizer.h"
+#include "qeff/train/agreement.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/text_tokens.h"
@@ -146,8 +147,7 @@ class DistillCommand : public Command {
     options.on_policy = on_policy_;
     QEFF_ASSIGN_OR_RETURN(const auto model, LoadTransformer(teacher_));
     QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
-    QEFF_ASSIGN_OR_RETURN(Student student,
-                          MakeStudent(model, *tokenizer, env.pool));
+    QEFF_ASSIGN_OR_RETURN(Student student, MakeStudent(model, *tokenizer, env));
     if (TapsLayers(*loss)) {
       if (layers_.empty()) {
         options.distill.layers = EvenLayerPairs(student.map.spec.num_layers,
@@ -180,8 +180,8 @@ class DistillCommand : public Command {
 
   absl::StatusOr<Student> MakeStudent(
       const std::shared_ptr<const Transformer>& teacher,
-      const Tokenizer& tokenizer, ThreadPool* pool) const {
-    if (!student_init_.empty()) return PrunedStudent(teacher, tokenizer, pool);
+      const Tokenizer& tokenizer, const CommandEnv& env) const {
+    if (!student_init_.empty()) return PrunedStudent(teacher, tokenizer, env);
     struct stat info;
     const bool folder =
         stat(student_.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
@@ -197,10 +197,10 @@ class DistillCommand : public Command {
   }
 
   // What pruning leaves of the teacher, by the beginning of the text. It lies
-  // in a folder beside the output for a moment.
+  // in a folder beside the output for a moment, one for each process.
   absl::StatusOr<Student> PrunedStudent(
       const std::shared_ptr<const Transformer>& teacher,
-      const Tokenizer& tokenizer, ThreadPool* pool) const {
+      const Tokenizer& tokenizer, const CommandEnv& env) const {
     QEFF_ASSIGN_OR_RETURN(const StructuredOptions options,
                           ParsePruning(student_init_));
     SampleOptions sample_options;
@@ -210,11 +210,12 @@ class DistillCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(
         const TokenSample sample,
         SampleTextTokens(training_.data().front(), tokenizer, sample_options));
-    const std::string folder = training_.output() + ".student";
+    std::string folder = training_.output() + ".student";
+    if (!IsFirst(env.reducer)) absl::StrAppend(&folder, env.reducer->rank());
     std::error_code ignored;
     std::filesystem::remove_all(folder, ignored);
     absl::StatusOr<Student> student =
-        PruneInto(folder, teacher, sample, options, pool);
+        PruneInto(folder, teacher, sample, options, env.pool);
     std::filesystem::remove_all(folder, ignored);
     return student;
   }

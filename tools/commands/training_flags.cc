@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/optional.h"
+#include "qeff/train/agreement.h"
 #include "qeff/transformer/known_shapes.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/progress.h"
@@ -212,9 +213,11 @@ absl::StatusOr<Json> TrainingFlags::Run(Student student,
   text.tokenize.check = [&] { return interrupt.Check(); };
   options.run.check = [&] { return interrupt.Check(); };
   Reporter reporter(options.run.steps, env.out);
-  options.run.progress = [&](const StepProgress& progress) {
-    reporter.Step(progress);
-  };
+  if (IsFirst(env.reducer)) {
+    options.run.progress = [&](const StepProgress& progress) {
+      reporter.Step(progress);
+    };
+  }
   std::fprintf(env.out,
                "%lld parameters, %lld steps of %lld sequences of "
                "%lld tokens\n",
@@ -223,10 +226,9 @@ absl::StatusOr<Json> TrainingFlags::Run(Student student,
                static_cast<long long>(options.step.batch_size),
                static_cast<long long>(options.step.sequence_length));
   std::fflush(env.out);
-  QEFF_ASSIGN_OR_RETURN(
-      const TrainingResult result,
-      TrainModel(std::move(student), teacher, text, output_, options,
-                 /*reducer=*/nullptr, env.pool));
+  QEFF_ASSIGN_OR_RETURN(const TrainingResult result,
+                        TrainModel(std::move(student), teacher, text, output_,
+                                   options, env.reducer, env.pool));
   reporter.End();
   std::fprintf(env.out, "wrote %s\n", output_.c_str());
   if (result.was_complete) return Json{{"output", output_}};
