@@ -97,7 +97,7 @@ for part in ${parts}; do
         made "${part}-${seed}" quantize --model="${model}" \
           --scheme="${scheme}" --algorithm=best "${calibrated[@]}" \
           --seed="${seed}"
-        rate=1e-3 count="${steps}"
+        rate=3e-4 count="${steps}"
         start=(--student="${model}" --scheme="${scheme}" --learn_scales)
         ;;
       sparse)

@@ -71,8 +71,8 @@ absl::Status Run(int argc, char** argv) {
             "Keeps the inputs of blocks only.");
   flags.Add("threads", &threads, "N", "");
   flags.Add("steps", &steps, "N", "Steps that are timed, after one.");
-  QEFF_RETURN_IF_ERROR(flags.Parse(
-      std::vector<std::string>(argv + 1, argv + argc)));
+  QEFF_RETURN_IF_ERROR(
+      flags.Parse(std::vector<std::string>(argv + 1, argv + argc)));
   QEFF_ASSIGN_OR_RETURN(const Json config, KnownShapeConfig(shape));
   QEFF_ASSIGN_OR_RETURN(
       const ModelMap map,
@@ -81,13 +81,13 @@ absl::Status Run(int argc, char** argv) {
                         CreateThreadPool(static_cast<int>(threads)));
   ModelWeights initial = InitialWeights(map.spec, 1);
   const double parameters = static_cast<double>(CountElems(initial));
-  QEFF_ASSIGN_OR_RETURN(const auto weights,
-                        TrainableWeights::Create(std::move(initial), {}, *pool));
+  QEFF_ASSIGN_OR_RETURN(const auto weights, TrainableWeights::Create(
+                                                std::move(initial), {}, *pool));
   DistillOptions distill;
   distill.loss.logits.ce = 1;
-  QEFF_ASSIGN_OR_RETURN(const auto objective,
-                        MakeDistillObjective(map.spec, nullptr, distill,
-                                             nullptr, pool.get()));
+  QEFF_ASSIGN_OR_RETURN(
+      const auto objective,
+      MakeDistillObjective(map.spec, nullptr, distill, nullptr, pool.get()));
   RandomText text(options.sequence_length, map.spec.vocab_size);
   options.schedule.total_steps = steps + 1;
   QEFF_ASSIGN_OR_RETURN(
@@ -101,8 +101,8 @@ absl::Status Run(int argc, char** argv) {
     const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
     if (i == 0) continue;  // memory is new
     rates.push_back(static_cast<double>(report.tokens) / seconds);
-    peaks.push_back(PeakRate(*pool, RunFusedMultiplyAdds,
-                             OperationsOfFusedMultiplyAdds()));
+    peaks.push_back(
+        PeakRate(*pool, RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds()));
   }
   const double rate = Median(rates), peak = Median(peaks);
   std::printf(

@@ -46,13 +46,24 @@ class HeldOut : public ModelLoss {
   std::vector<double> losses_;  // of the rows
 };
 
+// What micro_batch_size is for 0: more than these tokens are no faster.
+int64_t MicroBatchSize(const TrainStepOptions& options, int64_t ranks) {
+  constexpr int64_t kTokens = 4096;
+  if (options.micro_batch_size > 0) return options.micro_batch_size;
+  const int64_t share = options.batch_size / ranks;
+  int64_t size =
+      std::min(share, std::max<int64_t>(kTokens / options.sequence_length, 1));
+  while (share % size != 0) --size;
+  return size;
+}
+
 absl::Status CheckSizes(const TransformerSpec& spec,
                         const TrainStepOptions& options, int64_t ranks) {
-  if (options.micro_batch_size < 1) {
-    return InvalidInputError("--micro_batch_size: expected at least 1, found ",
+  if (options.micro_batch_size < 0) {
+    return InvalidInputError("--micro_batch_size: expected at least 0, found ",
                              options.micro_batch_size);
   }
-  const int64_t unit = ranks * options.micro_batch_size;
+  const int64_t unit = ranks * std::max<int64_t>(options.micro_batch_size, 1);
   if (options.batch_size < 1 || options.batch_size % unit != 0) {
     return InvalidInputError(
         "--batch_size: expected a multiple of ", unit, " (", ranks,
@@ -104,6 +115,8 @@ TrainStep::TrainStep(const TransformerSpec& spec,
                      GradientReducer* reducer, ThreadPool* pool)
     : spec_(spec),
       options_(options),
+      micro_batch_size_(
+          MicroBatchSize(options, reducer == nullptr ? 1 : reducer->size())),
       weights_(*weights),
       objective_(*objective),
       data_(*data),
@@ -150,7 +163,7 @@ absl::Status TrainStep::Gradients(int64_t step, StepReport* report) {
     const int64_t index = step * options_.batch_size + i;
     QEFF_RETURN_IF_ERROR(data_.Get(index, &all));
     if (i / share != rank) continue;
-    if (i % options_.micro_batch_size == 0) own.emplace_back();
+    if (i % micro_batch_size_ == 0) own.emplace_back();
     QEFF_RETURN_IF_ERROR(data_.Get(index, &own.back()));
   }
   report->counted = all.counted;

@@ -26,8 +26,10 @@
 namespace qeff {
 
 struct TrainStepOptions {
-  int64_t batch_size = 16;       // sequences of a step, of all ranks together
-  int64_t micro_batch_size = 4;  // of these, how many run at a time
+  int64_t batch_size = 16;  // sequences of a step, of all ranks together
+  // Of these, how many run at a time; 0: as many as divide those of a rank and
+  // have 4096 tokens or less together.
+  int64_t micro_batch_size = 0;
   int64_t sequence_length = 256;
   ScheduleOptions schedule;
   OptimizerOptions optimizer;
@@ -98,6 +100,7 @@ class TrainStep {
 
   const TransformerSpec& spec_;
   const TrainStepOptions options_;
+  const int64_t micro_batch_size_;
   TrainableWeights& weights_;
   Objective& objective_;
   BatchSource& data_;

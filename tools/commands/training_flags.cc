@@ -104,8 +104,10 @@ void TrainingFlags::Declare(FlagTable* flags) {
                    "look: a file, or what stands between empty lines.");
   flags->Add("steps", &run_.steps, "N", "Steps of the optimizer.");
   flags->Add("batch_size", &step_.batch_size, "N", "Sequences of a step.");
-  flags->Add("micro_batch_size", &step_.micro_batch_size, "N",
-             "Of these, how many run at a time: memory grows with it.");
+  flags->Add(
+      "micro_batch_size", &step_.micro_batch_size, "N",
+      "Of these, how many run at a time: memory grows with it. 0 is what "
+      "makes 4096 tokens.");
   flags->Add("sequence_length", &step_.sequence_length, "N",
              "Tokens of a sequence.");
   flags->Add("learning_rate", &step_.schedule.peak, "X",
