@@ -8,6 +8,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(MakeInspectCommand());
   commands.push_back(MakeTokenizeCommand());
+  commands.push_back(MakeTokenizerTrainCommand());
   commands.push_back(MakeEmbedCommand());
   commands.push_back(MakeLogitsCommand());
   commands.push_back(MakeGenerateCommand());

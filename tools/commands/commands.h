@@ -14,6 +14,7 @@ namespace qeff {
 
 std::unique_ptr<Command> MakeInspectCommand();
 std::unique_ptr<Command> MakeTokenizeCommand();
+std::unique_ptr<Command> MakeTokenizerTrainCommand();
 std::unique_ptr<Command> MakeEmbedCommand();
 std::unique_ptr<Command> MakeLogitsCommand();
 std::unique_ptr<Command> MakeGenerateCommand();

@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "gtest/gtest.h"
 #include "qeff/tokenizer/tokenizer.h"
+#include "qeff/tokenizer/train_tokenizer.h"
 #include "qeff/util/random.h"
 
 namespace qeff {
@@ -104,6 +105,45 @@ INSTANTIATE_TEST_SUITE_P(
         "--user_defined_symbols=<sep>",
         "--model_type=unigram --vocab_size=500 --byte_fallback=true "
         "--hard_vocab_limit=false --normalization_rule_name=nmt_nfkc_cf"));
+
+// A model that was trained here: libsentencepiece reads it and gives its ids.
+TEST(TrainedHereTest, IdsEqual) {
+  const std::string folder = testing::TempDir();
+  const std::string corpus = absl::StrCat(folder, "/own_corpus.txt");
+  const std::string prefix = absl::StrCat(folder, "/unused");
+  Random random(1);
+  {
+    std::ofstream file(corpus);
+    for (int i = 0; i < 2000; ++i) file << RandomSentence(&random, 8) << "\n";
+  }
+  const std::string own = absl::StrCat(folder, "/own");
+  ASSERT_TRUE(TrainTokenizer({corpus}, 450, own).ok());
+  std::vector<std::string> texts;
+  for (int i = 0; i < 4000; ++i) {
+    texts.push_back(i % 2 == 0 ? RandomSentence(&random, 12)
+                               : OddText(&random));
+  }
+  const std::string records = absl::StrCat(folder, "/own_texts");
+  std::ofstream(records, std::ios::binary)
+      << absl::StrJoin(texts, "\n<record>\n");
+  const std::string output = absl::StrCat(folder, "/own_ids");
+  const std::string command = absl::StrCat(
+      "qeff/tokenizer/interop/sentencepiece_oracle '--num_threads=1 --input=",
+      corpus, " --model_prefix=", prefix,
+      " --model_type=bpe --vocab_size=150' ", own, "/tokenizer.model ", records,
+      " ", output, " 2>", folder, "/log");
+  ASSERT_EQ(std::system(command.c_str()), 0) << command;
+  const auto tokenizer = Tokenizer::FromFolder(own);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  std::ifstream lines(output);
+  for (const std::string& text : texts) {
+    std::string expected;
+    ASSERT_TRUE(std::getline(lines, expected));
+    const auto ids = (*tokenizer)->Encode(text, false);
+    ASSERT_TRUE(ids.ok());
+    ASSERT_EQ(absl::StrJoin(*ids, ","), expected) << "\"" << text << "\"";
+  }
+}
 
 }  // namespace
 }  // namespace qeff
