@@ -37,8 +37,6 @@ namespace {
 
 // Changes with what the same options and inputs give.
 constexpr int kVersion = 1;
-// Tokens that held-out losses are computed on at a time.
-constexpr int64_t kHeldOutBatchTokens = 2048;
 
 std::string WeightsFingerprint(ModelWeights& weights) {
   std::string sums;
@@ -51,37 +49,6 @@ std::string WeightsFingerprint(ModelWeights& weights) {
         "\n");
   }
   return Fingerprint(sums);
-}
-
-// The first sequences of `text`, unshuffled.
-absl::StatusOr<std::vector<TokenBatch>> HeldOutBatches(
-    std::shared_ptr<const TokenShard> text, absl::optional<int32_t> bos,
-    int64_t sequence_length, int64_t tokens) {
-  std::vector<TokenBatch> batches;
-  if (text == nullptr) return batches;
-  QEFF_ASSIGN_OR_RETURN(
-      const auto sampler,
-      SequenceSampler::Create(std::move(text), sequence_length, /*seed=*/0,
-                              /*shuffle=*/false, bos));
-  const int64_t sequences = std::min(
-      sampler->num_sequences(), std::max<int64_t>(tokens / sequence_length, 1));
-  const int64_t at_a_time =
-      std::max<int64_t>(kHeldOutBatchTokens / sequence_length, 1);
-  for (int64_t i = 0; i < sequences; ++i) {
-    if (i % at_a_time == 0) batches.emplace_back();
-    QEFF_RETURN_IF_ERROR(sampler->Get(i, &batches.back()));
-  }
-  return batches;
-}
-
-absl::Status CheckTokens(const TransformerSpec& spec, const TokenShard* text) {
-  if (text == nullptr || text->vocab_size() <= spec.vocab_size) {
-    return absl::OkStatus();
-  }
-  return InvalidInputError(
-      text->path(), ": expected tokens of a vocabulary of at most ",
-      spec.vocab_size, ", the rows of the model's embedding, found ",
-      text->vocab_size());
 }
 
 class Training {
@@ -127,41 +94,21 @@ class Training {
     return absl::OkStatus();
   }
 
-  // The shard of `files`, made in the folder unless it is one.
-  absl::StatusOr<std::shared_ptr<const TokenShard>> Text(
-      const std::vector<std::string>& files, const TrainingText& text,
-      const std::string& name) const {
-    if (files.size() == 1 && IsTokenShard(files[0])) {
-      return TokenShard::Open(files[0]);
-    }
-    const std::string path = absl::StrCat(work_folder_, "/", name);
-    QEFF_RETURN_IF_ERROR(
-        Agree(IsFirst(reducer_) ? TokenizeToShard(files, *text.tokenizer,
-                                                  text.tokenize, path, *pool_)
-                                : absl::OkStatus(),
-              reducer_));
-    auto shard = TokenShard::Open(path);
-    QEFF_RETURN_IF_ERROR(
-        Agree(IsFirst(reducer_)
-                  ? shard.status()
-                  : Annotate(shard.status(),
-                             "all processes need the folder of --output"),
-              reducer_));
-    return shard;
-  }
-
   absl::Status Train(const TeacherModel& teacher, const TrainingText& source) {
-    std::shared_ptr<const TokenShard> held_out;
+    const TransformerSpec& spec = student_.map.spec;
+    const auto open = [&](const std::vector<std::string>& files,
+                          const char* name) {
+      return OpenTrainingText(files, source, spec.vocab_size,
+                              absl::StrCat(work_folder_, "/", name), reducer_,
+                              pool_);
+    };
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenShard> text,
-                          Text(source.data, source, "data.tokens"));
+                          open(source.data, "data.tokens"));
+    std::shared_ptr<const TokenShard> held_out;
     if (!source.held_out.empty()) {
-      QEFF_ASSIGN_OR_RETURN(held_out,
-                            Text(source.held_out, source, "text.tokens"));
+      QEFF_ASSIGN_OR_RETURN(held_out, open(source.held_out, "text.tokens"));
     }
     result_.text_tokens = text->tokens();
-    const TransformerSpec& spec = student_.map.spec;
-    QEFF_RETURN_IF_ERROR(CheckTokens(spec, text.get()));
-    QEFF_RETURN_IF_ERROR(CheckTokens(spec, held_out.get()));
     result_.parameters = CountElems(student_.weights);
     const std::string before = WeightsFingerprint(student_.weights);
     QEFF_ASSIGN_OR_RETURN(weights_,

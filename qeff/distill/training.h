@@ -23,13 +23,12 @@
 #include "absl/status/statusor.h"
 #include "qeff/distill/distill_objective.h"
 #include "qeff/distill/teacher.h"
+#include "qeff/distill/training_text.h"
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/dtype.h"
-#include "qeff/tokenizer/portable_tokenizer.h"
 #include "qeff/train/gradient_reducer.h"
 #include "qeff/train/model_weights.h"
-#include "qeff/train/tokenize_to_shard.h"
 #include "qeff/train/train_run.h"
 #include "qeff/train/train_step.h"
 #include "qeff/train/trainable_weights.h"
@@ -65,14 +64,6 @@ struct TeacherModel {
   std::string fingerprint;  // tells teachers apart when a run is resumed
 };
 
-// What is learned from. Files of text, or one token shard (token_shard.h).
-struct TrainingText {
-  std::vector<std::string> data;
-  std::vector<std::string> held_out;  // may be empty
-  const PortableTokenizer* tokenizer = nullptr;
-  TokenizeOptions tokenize;
-};
-
 struct TrainingOptions {
   PartialWork unfinished = PartialWork::kRefuse;
   DistillOptions distill;
@@ -103,7 +94,7 @@ struct TrainingResult {
 // from. With a reducer all its processes call this; the first writes, and the
 // others read the text that it has tokenized in the same folder.
 // Errors: kInvalidArgument for text with tokens that the student does not have;
-// those of PartialFolder, TokenizeToShard, SequenceSampler, TrainStep::Create,
+// those of PartialFolder, OpenTrainingText, SequenceSampler, TrainStep::Create,
 // TrainableWeights::Create, MakeDistillObjective and RunTraining, and of
 // writing.
 absl::StatusOr<TrainingResult> TrainModel(
