@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "qeff/train/mpi_reducer.h"
+#include "qeff/train/mpi/mpi_reducer.h"
 #include "qeff/util/sigbus_guard.h"
 #include "qeff/util/status.h"
 #include "tools/command.h"

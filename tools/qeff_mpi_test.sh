@@ -134,3 +134,19 @@ same terminated
 if train 3 odd; then fail "16 sequences for 3 processes"; fi
 [[ $(grep -c 'expected a multiple of 6' said) -eq 1 ]] || fail "not said once"
 [[ ! -e odd.partial ]] || fail "nothing to keep"
+
+# alone_each MESSAGE FLAGS...: processes whose flags or folders differ, by
+# ${OMPI_COMM_WORLD_RANK} in them, end with that message.
+alone_each() {
+  local code=0
+  mpi_run 2 bash -c "cd ${TEST_TMPDIR}/folder\${OMPI_COMM_WORLD_RANK} &&
+    exec ${QEFF_MPI} train --model=${TEST_TMPDIR}/model --data=${TEXT} \
+      --sequence_length=128 --steps=2 ${*:2}" >said 2>&1 || code=$?
+  [[ ${code} -eq 3 ]] || fail "expected the code 3, found ${code}"
+  [[ $(grep -c "process 1: $1" said) -eq 1 ]] || fail "not said once: $1"
+}
+mkdir folder0 folder1
+alone_each 'the files of the first process, .*data.tokens: ' --output=out
+alone_each 'seed: expected that of process 0, 0, found 1;' \
+  "--output=${TEST_TMPDIR}/out" "--seed=\${OMPI_COMM_WORLD_RANK}"
+[[ ! -e folder0/out.partial && ! -e out.partial ]] || fail "nothing to keep"

@@ -69,7 +69,9 @@ class Run {
         first_(IsFirst(reducer_)) {}
 
   absl::StatusOr<TrainRunResult> Go() {
-    QEFF_RETURN_IF_ERROR(CheckSame(work_.description, reducer_));
+    Json common = work_.description;
+    common["save_every"] = options_.save_every;
+    QEFF_RETURN_IF_ERROR(CheckSame(common, reducer_));
     QEFF_RETURN_IF_ERROR(Agree(Open(), reducer_));
     const absl::Status status = Work();
     if (status.ok()) return result_;

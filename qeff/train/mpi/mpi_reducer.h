@@ -7,8 +7,8 @@
 //   int code = ...;  // the work, with reducer.get()
 //   return reducer->End(code, messages);
 
-#ifndef QEFF_TRAIN_MPI_REDUCER_H_
-#define QEFF_TRAIN_MPI_REDUCER_H_
+#ifndef QEFF_TRAIN_MPI_MPI_REDUCER_H_
+#define QEFF_TRAIN_MPI_MPI_REDUCER_H_
 
 #include <memory>
 #include <string>
@@ -79,4 +79,4 @@ class MpiReducer : public GradientReducer {
 
 }  // namespace qeff
 
-#endif  // QEFF_TRAIN_MPI_REDUCER_H_
+#endif  // QEFF_TRAIN_MPI_MPI_REDUCER_H_

@@ -3,7 +3,7 @@
 // Run by mpi_reducer_test.sh as one, two, three and four processes: each makes
 // all of these calls.
 
-#include "qeff/train/mpi_reducer.h"
+#include "qeff/train/mpi/mpi_reducer.h"
 
 #include <algorithm>
 #include <cstdint>

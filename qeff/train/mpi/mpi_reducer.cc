@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "qeff/train/mpi_reducer.h"
+#include "qeff/train/mpi/mpi_reducer.h"
 
 #include <mpi.h>
 #include <sched.h>
