@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Whom a student learns from: a model that runs beside it, or what one said
-// before (cached_teacher.h).
+// before (teacher_cache.h).
 
 #ifndef QEFF_DISTILL_TEACHER_H_
 #define QEFF_DISTILL_TEACHER_H_
@@ -17,6 +17,7 @@
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/train/token_batch.h"
+#include "qeff/train/token_shard.h"
 #include "qeff/transformer/transformer.h"
 
 namespace qeff {
@@ -31,6 +32,15 @@ struct TeacherTaps {
 class Teacher {
  public:
   virtual ~Teacher() = default;
+
+  // Whether it can say something about `text`, cut into sequences of this
+  // length that begin with `bos` inside of documents. Errors: kInvalidArgument
+  // naming what differs from the text that it has seen.
+  virtual absl::Status CheckText(const TokenShard& /*text*/,
+                                 int64_t /*sequence_length*/,
+                                 absl::optional<int32_t> /*bos*/) const {
+    return absl::OkStatus();
+  }
 
   // Says what the teacher thinks of `batch`, for the calls below. Errors:
   // kInvalidArgument for tokens that it does not have; kResourceExhausted;

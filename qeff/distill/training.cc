@@ -122,6 +122,10 @@ class Training {
         MakeDistillObjective(spec, teacher.spec, options_.distill,
                              teacher.teacher, pool_));
     const int64_t length = options_.step.sequence_length;
+    if (teacher.teacher != nullptr) {
+      QEFF_RETURN_IF_ERROR(teacher.teacher->CheckText(
+          *text, options_.step.sequence_length, source.tokenize.bos));
+    }
     QEFF_ASSIGN_OR_RETURN(
         const auto sampler,
         SequenceSampler::Create(text, length, options_.seed,

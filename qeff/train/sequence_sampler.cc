@@ -59,9 +59,10 @@ int64_t SequenceSampler::Permuted(int64_t epoch, int64_t index) {
 
 absl::Status SequenceSampler::Get(int64_t index, TokenBatch* batch) {
   QEFF_CHECK(index >= 0);
-  const int64_t begin =
-      Permuted(index / num_sequences_, index % num_sequences_) *
-      sequence_length_;
+  const int64_t sequence =
+      Permuted(index / num_sequences_, index % num_sequences_);
+  batch->sequences.push_back(sequence);
+  const int64_t begin = sequence * sequence_length_;
   const size_t length = static_cast<size_t>(sequence_length_);
   const size_t at = batch->ids.size();
   batch->ids.resize(at + length);

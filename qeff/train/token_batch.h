@@ -21,6 +21,8 @@ struct TokenBatch {
   std::vector<int32_t> ids;
   std::vector<int32_t> labels;  // for each id the token that follows
   int64_t counted = 0;          // labels that are to be predicted
+  // Where the batch is whole sequences of a text: their numbers in it.
+  std::vector<int64_t> sequences;
   // The model that is trained wrote the text itself: what a teacher says of it
   // counts, and not the text.
   bool generated = false;

@@ -17,6 +17,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(MakeSensitivityCommand());
   commands.push_back(MakeQuantizeCommand());
   commands.push_back(MakeTrainCommand());
+  commands.push_back(MakeTeacherCacheCommand());
   commands.push_back(MakeDistillCommand());
   commands.push_back(MakeCompileCommand());
   commands.push_back(MakeExportCommand());

@@ -23,6 +23,7 @@ std::unique_ptr<Command> MakePruneCommand();
 std::unique_ptr<Command> MakeSensitivityCommand();
 std::unique_ptr<Command> MakeQuantizeCommand();
 std::unique_ptr<Command> MakeTrainCommand();
+std::unique_ptr<Command> MakeTeacherCacheCommand();
 std::unique_ptr<Command> MakeDistillCommand();
 std::unique_ptr<Command> MakeCompileCommand();
 std::unique_ptr<Command> MakeExportCommand();

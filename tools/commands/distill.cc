@@ -19,6 +19,7 @@
 #include "qeff/distill/distill_objective.h"
 #include "qeff/distill/loss_spec.h"
 #include "qeff/distill/teacher.h"
+#include "qeff/distill/teacher_cache.h"
 #include "qeff/distill/training.h"
 #include "qeff/io/model_fingerprint.h"
 #include "qeff/prune/structured/prune_structured.h"
@@ -104,6 +105,9 @@ class DistillCommand : public Command {
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("teacher", &teacher_, "DIR", "The teacher's folder.");
+    flags->Add("teacher_cache", &cache_, "DIR",
+               "What teacher_cache wrote of this teacher and --data: the "
+               "teacher does not run.");
     flags->Add("student", &student_, "DIR",
                "The student: a model's folder, or the shape of a new one: a "
                "config.json or a shape of synth.");
@@ -158,14 +162,16 @@ class DistillCommand : public Command {
     } else if (!layers_.empty()) {
       return UsageError("--layers belongs to hidden, hidden_mse and attention");
     }
+    QEFF_RETURN_IF_ERROR(CheckCache(*loss));
     TeacherModel teacher;
     std::unique_ptr<Teacher> live;
     if (loss->teacher()) {
-      QEFF_ASSIGN_OR_RETURN(
-          live, MakeLiveTeacher(model, TapsOf(options.distill), kTeacherBytes,
-                                env.pool));
       QEFF_ASSIGN_OR_RETURN(teacher.fingerprint,
                             ModelFingerprint(model->checkpoint()));
+      QEFF_ASSIGN_OR_RETURN(
+          live, cache_.empty() ? MakeLiveTeacher(model, TapsOf(options.distill),
+                                                 kTeacherBytes, env.pool)
+                               : OpenTeacherCache(cache_, teacher.fingerprint));
       teacher.teacher = live.get();
       teacher.spec = &model->spec();
     }
@@ -176,6 +182,25 @@ class DistillCommand : public Command {
  private:
   static bool TapsLayers(const LossSpec& loss) {
     return loss.hidden_cosine > 0 || loss.hidden_mse > 0 || loss.attention > 0;
+  }
+
+  // What a cache cannot say.
+  absl::Status CheckCache(const LossSpec& loss) const {
+    if (cache_.empty()) return absl::OkStatus();
+    if (!loss.teacher() || TapsLayers(loss)) {
+      return UsageError(
+          "--teacher_cache belongs to kl, reverse_kl and js, and has no hidden "
+          "states and no attention");
+    }
+    if (temperature_ != 1) {
+      return UsageError("--teacher_cache needs --temperature=1");
+    }
+    if (on_policy_ > 0) {
+      return UsageError(
+          "--teacher_cache says nothing about text that the student writes: "
+          "not with --on_policy");
+    }
+    return absl::OkStatus();
   }
 
   absl::StatusOr<Student> MakeStudent(
@@ -233,6 +258,7 @@ class DistillCommand : public Command {
   }
 
   std::string teacher_;
+  std::string cache_;
   std::string student_;
   std::string student_init_;
   std::string loss_ = "kl:1";
