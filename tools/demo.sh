@@ -6,14 +6,14 @@
 #
 #   tools/demo.sh [--model=DIR] [--text=FILE] [--output=DIR]
 #
-# Without --model it makes a tiny random model, whose quality rows mean
-# nothing. Without --text it scores this repository's LICENSE. The quantized
-# models are kept with --output.
+# Without --model it takes this repository's own small model (demo_model), and
+# without --text a text that this one has not seen. The quantized models are
+# kept with --output.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-model=""
-text="LICENSE"
+model=tools/demo_model/llama
+text=tools/demo_model/text.txt
 output=""
 for argument in "$@"; do
   case "${argument}" in
@@ -36,13 +36,6 @@ trap 'rm -rf "${scratch}"' EXIT
 [[ -n "${output}" ]] && mkdir -p "${output}"
 output="${output:-${scratch}}"
 
-random=""
-if [[ -z "${model}" ]]; then
-  random=1
-  model="${scratch}/synth"
-  "${qeff}" synth --shape=tiny --dtype=bf16 --output="${model}"
-fi
-
 # field FILE KEY: the number or string at KEY of a JSON object.
 field() {
   sed -n "s/^  \"$2\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$1" |
@@ -56,7 +49,7 @@ row() {
   "${qeff}" inspect --model="$2" --json="${json}.inspect" >/dev/null
   "${qeff}" eval --model="$2" --text="${text}" --reference="${model}" \
     --max_tokens=20000 --json="${json}.eval" >/dev/null
-  "${qeff}" generate --model="$2" --prompt="Once upon a time" \
+  "${qeff}" generate --model="$2" --prompt="The whale" \
     --max_new_tokens=64 --json="${json}.generate" >"${json}.text"
   rows+=$(printf '%-10s %12d %8.3f %12.4f %10.6f %8.4f %9.1f' "$1" \
     "$(field "${json}.inspect" bytes)" \
@@ -81,7 +74,3 @@ printf '%-10s %12s %8s %12s %10s %8s %9s\n' model bytes bits/wt perplexity \
 printf '%s' "${rows}"
 echo "Rows run as they are deployed, with rounded activations; kl_mean and top1"
 echo "compare with the original in float32. Perplexity is on ${text}."
-if [[ -n "${random}" ]]; then
-  echo "This model is random: its perplexity, kl_mean and top1 mean nothing."
-  echo "Give --model=DIR for a real one."
-fi

@@ -88,7 +88,7 @@ for part in ${parts}; do
     case "${part}" in
       half | pruned)
         sizes=layers=3 count="${half_steps}"
-        [[ "${part}" == half ]] || sizes=parameters=0.8 count="${steps}"
+        [[ "${part}" == half ]] || sizes=parameters=0.8 count=$((2 * steps))
         made "${part}-${seed}" prune --model="${model}" --method=structured \
           --"${sizes}" "${calibrated[@]}" --seed="${seed}"
         rate=1e-3 start=(--student="${out}/${part}-${seed}")
