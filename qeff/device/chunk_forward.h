@@ -80,9 +80,10 @@ class ChunkForward {
                absl::Span<float> out) const;
   void Norm(const DeviceNorm& norm);
 
-  // Calls body(t) for every token of the chunk on some thread.
+  // Calls body(t), which passes over `elems` elements, for every token of the
+  // chunk on some thread.
   template <typename Body>
-  void ForTokens(const Body& body);
+  void ForTokens(int64_t elems, const Body& body);
   // The first rows of a buffer, one for each token.
   MatrixView<float> Used(Matrix<float>* buffer) const {
     return MatrixView<float>(buffer->data(), num_tokens(), buffer->cols());
