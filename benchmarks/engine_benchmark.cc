@@ -113,7 +113,8 @@ struct Settings {
                "Tokens that go through a block together.");
     flags->Add("rounds", &rounds, "N", "Runs, of which medians are taken.");
     flags->Add("all", &all, "",
-               "Also prompts of 32 and 512 tokens, and 4 and 8 sequences.");
+               "Also prompts of 32 and 512 tokens, 4 and 8 sequences, and "
+               "passes that verify 2, 4 and 8 proposals of a draft model.");
     flags->Add("json", &json, "FILE", "Writes the figures there, too.");
   }
 };
@@ -141,6 +142,9 @@ class Bench {
       }
       for (int64_t batch : {4, 8}) {
         QEFF_RETURN_IF_ERROR(Decode(batch, absl::StrCat("_batch_", batch)));
+      }
+      for (int64_t proposals : {2, 4, 8}) {
+        QEFF_RETURN_IF_ERROR(Verify(proposals));
       }
     }
     rusage usage;
@@ -247,6 +251,36 @@ class Bench {
         100 * Median(of_bandwidth), Median(bandwidths) / 1e9,
         100 * Median(of_bound));
     PrintSplit(before, engine->times(), absl::StrCat(key, "_time_split"));
+    return absl::OkStatus();
+  }
+
+  // A pass over a token and proposals, all with logits, beside a step of one
+  // token, by turns: other work on the machine slows both.
+  absl::Status Verify(int64_t proposals) {
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          MakeEngine(16 + 1 + proposals, 1));
+    QEFF_RETURN_IF_ERROR(engine->Append(Tokens(16)).status());
+    const std::vector<int32_t> step = Tokens(1), pass = Tokens(1 + proposals);
+    const auto seconds_of = [&](const std::vector<int32_t>& tokens) {
+      const double seconds = SecondsOf(*pool_, [&] {
+        engine->Score({0, tokens}, [](int64_t, MatrixView<const float>) {})
+            .IgnoreError();
+      });
+      engine->Truncate(0, 16);
+      return seconds;
+    };
+    std::vector<double> passes, ratios;
+    for (int64_t i = 0; i < settings_.rounds * settings_.decode; ++i) {
+      const double of_step = seconds_of(step);
+      passes.push_back(seconds_of(pass));
+      ratios.push_back(passes.back() / of_step);
+    }
+    const std::string key = absl::StrCat("verify_", proposals);
+    json_[absl::StrCat(key, "_seconds")] = Median(passes);
+    json_[absl::StrCat(key, "_steps")] = Median(ratios);
+    std::printf("verify %lld proposals    %8.2f ms, %5.2f of a step\n",
+                static_cast<long long>(proposals), 1e3 * Median(passes),
+                Median(ratios));
     return absl::OkStatus();
   }
 
