@@ -11,33 +11,13 @@
 #include "qeff/distill/attention_loss.h"
 #include "qeff/distill/hidden_loss.h"
 #include "qeff/distill/logit_loss.h"
+#include "qeff/transformer/block_steps.h"
 #include "qeff/util/check.h"
 #include "qeff/util/random.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
-
-AttentionOptions AttentionOf(const TransformerSpec& spec,
-                             absl::Span<const float> slopes) {
-  AttentionOptions options;
-  options.num_heads = spec.num_heads;
-  options.num_kv_heads = spec.num_kv_heads;
-  options.head_dim = spec.head_dim;
-  options.scale = static_cast<float>(spec.attention_scale);
-  options.sliding_window = spec.sliding_window;
-  options.alibi = slopes;
-  return options;
-}
-
-std::vector<float> SlopesOf(const TransformerSpec& spec) {
-  std::vector<float> slopes;
-  if (spec.position != PositionKind::kAlibi) return slopes;
-  for (const double slope : AlibiSlopes(spec)) {
-    slopes.push_back(static_cast<float>(slope));
-  }
-  return slopes;
-}
 
 class DistillObjective : public Objective, private ModelLoss {
  public:
@@ -50,9 +30,9 @@ class DistillObjective : public Objective, private ModelLoss {
         options_(options),
         teacher_(teacher),
         pool_(*pool),
-        slopes_(SlopesOf(spec)) {
+        slopes_(AlibiSlopesAsFloat(spec)) {
     if (teacher_spec == nullptr) return;
-    teacher_slopes_ = SlopesOf(*teacher_spec);
+    teacher_slopes_ = AlibiSlopesAsFloat(*teacher_spec);
     if (WantsHiddenStates() && teacher_spec->hidden_size != spec.hidden_size) {
       AddProjections();
     }

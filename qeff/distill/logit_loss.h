@@ -19,12 +19,13 @@
 #include "qeff/distill/sparse_teacher.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/train/token_batch.h"
 
 namespace qeff {
 
 // The label of a row that is not counted, in any term: padding, and the last
 // token of a text.
-constexpr int32_t kNoLabel = -1;
+constexpr int32_t kNoLabel = TokenBatch::kNoLabel;
 
 // Of the terms of the loss; 0: not computed. Finite and not negative.
 struct LogitLossWeights {

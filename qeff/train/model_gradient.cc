@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "qeff/transformer/block_steps.h"
 #include "qeff/transformer/model_ends.h"
 #include "qeff/util/check.h"
 
@@ -17,16 +18,6 @@ RopeTable TableOf(const TransformerSpec& spec, int64_t max_length) {
                                               : RopeTable();
 }
 
-std::vector<float> SlopesOf(const TransformerSpec& spec) {
-  std::vector<float> slopes;
-  if (spec.position == PositionKind::kAlibi) {
-    for (const double slope : AlibiSlopes(spec)) {
-      slopes.push_back(static_cast<float>(slope));
-    }
-  }
-  return slopes;
-}
-
 }  // namespace
 
 ModelGradient::ModelGradient(const TransformerSpec& spec, int64_t max_length,
@@ -36,7 +27,7 @@ ModelGradient::ModelGradient(const TransformerSpec& spec, int64_t max_length,
       options_(options),
       pool_(pool),
       rope_(TableOf(spec, max_length)),
-      alibi_(SlopesOf(spec)),
+      alibi_(AlibiSlopesAsFloat(spec)),
       block_({&spec, pool, &rope_, alibi_}),
       x_(static_cast<size_t>(spec.num_layers) + 1),
       kept_(options.recompute ? 1 : static_cast<size_t>(spec.num_layers)) {}

@@ -81,15 +81,7 @@ DifferentiableBlock::DifferentiableBlock(const BlockContext& context)
 }
 
 AttentionOptions DifferentiableBlock::attention_options() const {
-  const TransformerSpec& spec = *context_.spec;
-  AttentionOptions options;
-  options.num_heads = spec.num_heads;
-  options.num_kv_heads = spec.num_kv_heads;
-  options.head_dim = spec.head_dim;
-  options.scale = static_cast<float>(spec.attention_scale);
-  options.sliding_window = spec.sliding_window;
-  options.alibi = context_.alibi;
-  return options;
+  return AttentionOf(*context_.spec, context_.alibi);
 }
 
 bool DifferentiableBlock::HasSeparateHeads() const {

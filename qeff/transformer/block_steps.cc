@@ -54,6 +54,24 @@ void Rotate(const RopeTable& table, absl::Span<const int64_t> lengths,
 
 }  // namespace
 
+AttentionOptions AttentionOf(const TransformerSpec& spec,
+                             absl::Span<const float> alibi) {
+  AttentionOptions options;
+  options.num_heads = spec.num_heads;
+  options.num_kv_heads = spec.num_kv_heads;
+  options.head_dim = spec.head_dim;
+  options.scale = static_cast<float>(spec.attention_scale);
+  options.sliding_window = spec.sliding_window;
+  options.alibi = alibi;
+  return options;
+}
+
+std::vector<float> AlibiSlopesAsFloat(const TransformerSpec& spec) {
+  if (spec.position != PositionKind::kAlibi) return {};
+  const std::vector<double> slopes = AlibiSlopes(spec);
+  return {slopes.begin(), slopes.end()};
+}
+
 void ApplyNorm(const TransformerSpec& spec, const NormWeights& norm,
                MatrixView<const float> x, MatrixView<float> y,
                ThreadPool& pool) {

@@ -9,15 +9,24 @@
 #define QEFF_TRANSFORMER_BLOCK_STEPS_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/spec/transformer_spec.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/transformer/attention.h"
 #include "qeff/transformer/rope.h"
 #include "qeff/transformer/transformer.h"
 
 namespace qeff {
+
+// What attention is, as `spec` says; `alibi` (AlibiSlopesAsFloat) is borrowed.
+AttentionOptions AttentionOf(const TransformerSpec& spec,
+                             absl::Span<const float> alibi);
+
+// A slope per head, rounded; empty without ALiBi.
+std::vector<float> AlibiSlopesAsFloat(const TransformerSpec& spec);
 
 // The norm of `spec`; y may be x.
 void ApplyNorm(const TransformerSpec& spec, const NormWeights& norm,

@@ -125,15 +125,9 @@ absl::StatusOr<MatrixView<float>> HostBlock::AttentionHeads(
   if (context.observer != nullptr) {
     QEFF_RETURN_IF_ERROR(context.observer->OnHeads(q, k));
   }
-  AttentionOptions options;
-  options.num_heads = spec.num_heads;
-  options.num_kv_heads = spec.num_kv_heads;
-  options.head_dim = spec.head_dim;
-  options.scale = static_cast<float>(spec.attention_scale);
-  options.sliding_window = spec.sliding_window;
-  options.alibi = context.alibi;
   const auto attention = scratch.Get(HostScratch::kAttention, rows, q_size);
-  CausalAttention(options, lengths, q, k, v, attention, pool);
+  CausalAttention(AttentionOf(spec, context.alibi), lengths, q, k, v, attention,
+                  pool);
   return attention;
 }
 

@@ -40,10 +40,7 @@ class HostForwardImpl : public HostForward {
     blocks_.resize(static_cast<size_t>(
         std::min<uint64_t>(static_cast<uint64_t>(spec.num_layers),
                            left / HostBlock::PackedBytes(spec))));
-    if (spec.position == PositionKind::kAlibi) {
-      const std::vector<double> slopes = AlibiSlopes(spec);
-      alibi_.assign(slopes.begin(), slopes.end());
-    }
+    alibi_ = AlibiSlopesAsFloat(spec);
   }
 
   const Transformer& model() const override { return *model_; }
