@@ -98,7 +98,8 @@ for part in ${parts}; do
           --scheme="${scheme}" --algorithm=best "${calibrated[@]}" \
           --seed="${seed}"
         rate=3e-4 count="${steps}"
-        start=(--student="${model}" --scheme="${scheme}" --learn_scales)
+        start=(--student="${out}/${part}-${seed}" --scheme="${scheme}"
+          --learn_scales)
         ;;
       sparse)
         made "${part}-${seed}" prune --model="${model}" --method=sparsegpt \
