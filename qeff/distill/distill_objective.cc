@@ -270,6 +270,9 @@ absl::StatusOr<std::unique_ptr<Objective>> MakeDistillObjective(
         "--temperature: expected a positive number, found ",
         options.temperature);
   }
+  if (!options.layers.empty() && teacher_spec == nullptr) {
+    return InvalidInputError("--layers: no loss has a teacher's layers");
+  }
   for (const LayerPair& pair : options.layers) {
     if (pair.student < 0 || pair.student >= spec.num_layers ||
         pair.teacher < 0 || pair.teacher >= teacher_spec->num_layers) {

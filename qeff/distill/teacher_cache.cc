@@ -12,6 +12,7 @@
 #include "qeff/calibration/journal.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/checkpoint_writer.h"
+#include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
 
@@ -344,7 +345,8 @@ absl::Status WriteTeacherCache(const TeacherCacheInfo& info, Teacher* teacher,
     return InvalidInputError("--top_k: expected 1 to ", info.vocab_size,
                              ", the teacher's tokens, found ", info.top_k);
   }
-  return Writer(info, teacher, text, options, pool).Go(output);
+  return GuardMemory(
+      [&] { return Writer(info, teacher, text, options, pool).Go(output); });
 }
 
 absl::StatusOr<std::unique_ptr<Teacher>> OpenTeacherCache(

@@ -111,9 +111,11 @@ class Training {
     result_.text_tokens = text->tokens();
     result_.parameters = CountElems(student_.weights);
     const std::string before = WeightsFingerprint(student_.weights);
+    TrainableOptions trainable = options_.weights;
+    trainable.keep_zeros = trainable.keep_zeros && student_.keep_zeros;
     QEFF_ASSIGN_OR_RETURN(weights_,
                           TrainableWeights::Create(std::move(student_.weights),
-                                                   options_.weights, *pool_));
+                                                   trainable, *pool_));
     for (const Parameter& parameter : weights_->parameters()) {
       result_.trained += static_cast<int64_t>(parameter.values.size());
     }
@@ -215,6 +217,7 @@ class Training {
         {"weight_decay", optimizer.weight_decay},
         {"beta1", optimizer.beta1},
         {"beta2", optimizer.beta2},
+        {"epsilon", optimizer.epsilon},
         {"clip_norm", step.clip_norm},
         {"seed", options_.seed},
         {"scheme", weights.scheme.has_value() ? QuantSchemeName(*weights.scheme)
@@ -223,6 +226,7 @@ class Training {
         {"learn_scales", weights.learn_scales},
         {"lora_rank", weights.lora_rank},
         {"lora_alpha", weights.lora_alpha},
+        {"keep_zeros", weights.keep_zeros && student_.keep_zeros},
         {"on_policy", options_.on_policy},
         {"dtype", std::string(DTypeName(options_.dtype))},
     };
@@ -327,6 +331,8 @@ absl::StatusOr<Student> StudentOf(const Transformer& model) {
                                [&](absl::string_view name) {
                                  return model.checkpoint().Has(name);
                                }));
+    student.keep_zeros = !model.quantization().has_value() ||
+                         student.config.contains("sparsity");
     QEFF_ASSIGN_OR_RETURN(student.weights, LoadModelWeights(model));
     QEFF_ASSIGN_OR_RETURN(student.files, ReadOtherFiles(model.checkpoint()));
     return student;

@@ -44,6 +44,9 @@ struct Student {
   Json config;  // the config.json to write, without quantization
   ModelMap map;
   ModelWeights weights;
+  // TrainableOptions::keep_zeros: false for a quantized model of which
+  // config.json does not say that it was pruned.
+  bool keep_zeros = true;
   // Files to write beside it: the tokenizer's.
   std::vector<CheckpointWriter::ExtraFile> files;
 };

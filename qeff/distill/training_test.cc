@@ -222,6 +222,32 @@ TEST(TrainingTest, WritesExactlyTheCodesThatWereTrained) {
   }
 }
 
+// The codes of two bits are often 0. What was quantized is no mask.
+TEST(TrainingTest, ZerosOfAQuantizedStudentMayChange) {
+  World world;
+  TrainingOptions options = World::Options();
+  options.weights.scheme = *ParseQuantScheme("int2_g64");
+  options.run.steps = 1;
+  ASSERT_TRUE(world.Train(world.SmallStudent(), options, "int2").ok());
+  const auto quantized =
+      *Transformer::Load(*Checkpoint::Open(world.folder + "/int2"));
+  Student student = *StudentOf(*quantized);
+  EXPECT_FALSE(student.keep_zeros);
+  const auto zeros = [](const ModelWeights& weights) {
+    int64_t count = 0;
+    for (const float w : weights.blocks[0].up.weight.span()) count += w == 0;
+    return count;
+  };
+  EXPECT_GT(zeros(student.weights),
+            static_cast<int64_t>(
+                student.weights.blocks[0].up.weight.span().size() / 10));
+  options.weights.scheme.reset();
+  ASSERT_TRUE(world.Train(std::move(student), options, "trained").ok());
+  const auto trained =
+      *Transformer::Load(*Checkpoint::Open(world.folder + "/trained"));
+  EXPECT_EQ(zeros(*LoadModelWeights(*trained)), 0);
+}
+
 TEST(TrainingTest, GoesOnToTheSameBytesAndNamesWhatDiffers) {
   World world;
   TrainingOptions options = World::Options();

@@ -144,7 +144,9 @@ absl::StatusOr<std::unique_ptr<TrainableWeights>> TrainableWeights::Create(
 void TrainableWeights::FindMasks() {
   masks_.resize(all_.size());
   for (size_t i = 0; i < all_.size(); ++i) {
-    if (all_[i].is_block_linear) masks_[i] = MaskOf(all_[i].values);
+    if (options_.keep_zeros && all_[i].is_block_linear) {
+      masks_[i] = MaskOf(all_[i].values);
+    }
   }
 }
 

@@ -43,10 +43,15 @@ struct TrainableOptions {
   int64_t lora_rank = 0;
   double lora_alpha = 16;
   uint64_t seed = 0;
+
+  // Whether zeros are a mask (see below). Not where they are codes: of two bits
+  // a third of all weights is 0, and none of them was pruned.
+  bool keep_zeros = true;
 };
 
 // Weights of the blocks' matrices that are exactly 0 at the beginning stay 0
-// where they are at least 5 % of their matrix: a mask, not an accident.
+// with keep_zeros where they are at least 5 % of their matrix: a mask, not an
+// accident.
 //
 // Not thread-safe. Methods throw std::bad_alloc.
 class TrainableWeights {
