@@ -13,31 +13,17 @@
 #include "qeff/tokenizer/train_bpe.h"
 #include "qeff/util/atomic_folder.h"
 #include "qeff/util/json.h"
-#include "qeff/util/mapped_file.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
+#include "qeff/util/text_file.h"
 
 namespace qeff {
 namespace {
 
-constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
 constexpr int64_t kFirstTokens = 3 + 256;
 // Of SentencePiece's pieces.
 enum PieceType { kNormal = 1, kUnknown = 2, kControl = 3, kByte = 6 };
 constexpr int kBpe = 2;
-
-absl::Status AddFile(const std::string& path, WordCounts* words) {
-  QEFF_ASSIGN_OR_RETURN(const std::string text,
-                        ReadFileToString(path, kMaxTextBytes));
-  if (text.empty()) return InvalidInputError(path, ": the file is empty");
-  const size_t nul = text.find('\0');
-  if (nul != std::string::npos) {
-    return InvalidInputError(path, ": expected text, found a NUL byte at ",
-                             nul);
-  }
-  AddWords(text, words);
-  return absl::OkStatus();
-}
 
 std::string ModelBytes(const BpePieces& pieces, int64_t vocab_size) {
   sentencepiece_wire::Model model;
@@ -109,7 +95,8 @@ absl::Status TrainTokenizer(const std::vector<std::string>& files,
   }
   WordCounts words;
   for (const std::string& path : files) {
-    QEFF_RETURN_IF_ERROR(AddFile(path, &words));
+    QEFF_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
+    AddWords(text, &words);
   }
   QEFF_ASSIGN_OR_RETURN(const BpePieces pieces,
                         TrainBpe(words, vocab_size - kFirstTokens),

@@ -2,15 +2,10 @@
 
 #include "tools/commands/text_tokens.h"
 
-#include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
+#include "qeff/util/text_file.h"
 
 namespace qeff {
-namespace {
-
-constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
-
-}  // namespace
 
 absl::StatusOr<absl::optional<int32_t>> LeadingToken(
     const PortableTokenizer& tokenizer) {
@@ -24,14 +19,7 @@ absl::StatusOr<absl::optional<int32_t>> LeadingToken(
 
 absl::StatusOr<std::vector<int32_t>> ReadTextTokens(
     const std::string& path, const PortableTokenizer& tokenizer) {
-  QEFF_ASSIGN_OR_RETURN(const std::string text,
-                        ReadFileToString(path, kMaxTextBytes));
-  if (text.empty()) return InvalidInputError(path, ": the file is empty");
-  const size_t nul = text.find('\0');
-  if (nul != std::string::npos) {
-    return InvalidInputError(path, ": expected text, found a NUL byte at ",
-                             nul);
-  }
+  QEFF_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
   QEFF_ASSIGN_OR_RETURN(std::vector<int32_t> tokens,
                         tokenizer.Encode(text, /*add_special_tokens=*/false),
                         path);
