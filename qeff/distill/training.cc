@@ -238,7 +238,8 @@ class Training {
       return WriteModel(student_.map, weights, options_.dtype, student_.config,
                         student_.files, folder_);
     }
-    // The codes of float32 weights to nearest are those of the last step.
+    // Rounding float32 weights to nearest gives the codes that they are trained
+    // as.
     const std::string scratch = work_folder_ + "/weights";
     // What a run left that was killed here.
     std::error_code ignored;
