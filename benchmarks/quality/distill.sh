@@ -72,18 +72,20 @@ calibrated=(--calibration="${data}" --calibration_tokens=65536
 dense="$(loss "${model}" dense)"
 echo "teacher: ${dense}"
 
-# row SEED BEFORE KL CE: with the share of the increase that is gone.
+# row SEED BEFORE KL CE BOTH: each with the share of the increase that is gone.
 row() {
   awk -v seed="$1" -v dense="${dense}" -v before="$2" -v kl="$3" -v ce="$4" \
-    'BEGIN { printf "| %s | %.4f | %.4f | %.4f | %.0f %% | %.0f %% |\n", seed,
-             before, kl, ce, 100 * (before - kl) / (before - dense),
-             100 * (before - ce) / (before - dense) }'
+    -v both="$5" 'function share(x) {
+      return sprintf("%.4f, %.0f %%", x, 100 * (before - x) / (before - dense))
+    }
+    BEGIN { printf "| %s | %.4f | %s | %s | %s |\n", seed, before, share(kl),
+            share(ce), share(both) }'
 }
 
 for part in ${parts}; do
   echo
-  echo "| ${part}: seed | before | kl | ce | recovered by kl | by ce |"
-  echo "|---|---|---|---|---|---|"
+  echo "| ${part}: seed | before | kl | ce | kl and ce |"
+  echo "|---|---|---|---|---|"
   for seed in ${seeds}; do
     case "${part}" in
       half | pruned)
@@ -97,7 +99,7 @@ for part in ${parts}; do
         made "${part}-${seed}" quantize --model="${model}" \
           --scheme="${scheme}" --algorithm=best "${calibrated[@]}" \
           --seed="${seed}"
-        rate=3e-4 count="${steps}"
+        rate=3e-4 count=$((2 * steps))
         start=(--student="${out}/${part}-${seed}" --scheme="${scheme}"
           --learn_scales)
         ;;
@@ -111,16 +113,18 @@ for part in ${parts}; do
           --seed="${seed}" --steps="${steps}" --learning_rate=3e-4 \
           --warmup_steps=$((steps / 10))
         echo "| ${seed} | ${dense} | | $(loss "${out}/dense-${seed}" \
-          "dense-${seed}") | | |"
+          "dense-${seed}") | |"
         continue
         ;;
     esac
-    for terms in kl ce; do
-      taught "${part}-${terms}-${seed}" "${terms}:1" "${seed}" "${count}" \
-        "${rate}" "${start[@]}"
+    taught "${part}-kl-${seed}" kl:1 "${seed}" "${count}" "${rate}" "${start[@]}"
+    taught "${part}-ce-${seed}" ce:1 "${seed}" "${count}" "${rate}" "${start[@]}"
+    taught "${part}-both-${seed}" kl:1,ce:1 "${seed}" "${count}" "${rate}" \
+      "${start[@]}"
+    losses=()
+    for name in "${part}" "${part}"-{kl,ce,both}; do
+      losses+=("$(loss "${out}/${name}-${seed}" "${name}-${seed}")")
     done
-    row "${seed}" "$(loss "${out}/${part}-${seed}" "${part}-${seed}")" \
-      "$(loss "${out}/${part}-kl-${seed}" "${part}-kl-${seed}")" \
-      "$(loss "${out}/${part}-ce-${seed}" "${part}-ce-${seed}")"
+    row "${seed}" "${losses[@]}"
   done
 done
