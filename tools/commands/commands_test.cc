@@ -358,6 +358,16 @@ TEST_F(CommandsTest, SynthIsReproducible) {
               "expected one of llama-1b");
 }
 
+TEST_F(CommandsTest, ExportWantsAFormatItKnows) {
+  const std::string model = Synth("tiny", {});
+  const std::string output = NewPath();
+  ExpectError({"export", "--model=" + model, "--output=" + output}, 2,
+              "--format");
+  ExpectError(
+      {"export", "--model=" + model, "--output=" + output, "--format=ggml"}, 2,
+      "must be one of gguf");
+}
+
 TEST_F(CommandsTest, BrokenModelsAreNamed) {
   const auto inspect = [](const std::string& model) {
     return std::vector<std::string>{"inspect", "--model=" + model};

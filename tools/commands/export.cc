@@ -1,78 +1,84 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <string>
+#include <vector>
 
-#include "absl/strings/ascii.h"
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "qeff/base/qeff_base_model.h"
-#include "qeff/export/write_gguf_model.h"
-#include "qeff/format/ggml_blocks.h"
-#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/export_format.h"
 
 namespace qeff {
 namespace {
 
-constexpr GgmlType kTypes[] = {
-    GgmlType::kF32,  GgmlType::kF16,  GgmlType::kBF16, GgmlType::kQ8_0,
-    GgmlType::kQ4_0, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K};
-
-GgmlType TypeOf(const std::string& name) {
-  for (const GgmlType type : kTypes) {
-    if (absl::AsciiStrToLower(FindGgmlType(type)->name) == name) return type;
-  }
-  return GgmlType::kF32;  // not reached: AddChoice has checked the name
-}
-
 class ExportCommand : public Command {
  public:
+  ExportCommand() {
+    formats_.push_back(MakeGgufFormat());
+    description_ =
+        "Reads any model folder that qeff reads, so that it also converts "
+        "between formats.";
+    for (const auto& format : formats_) {
+      absl::StrAppend(&description_, "\n\n", format->description());
+    }
+  }
+
   absl::string_view name() const override { return "export"; }
   absl::string_view summary() const override {
-    return "Writes a model as a GGUF file for llama.cpp.";
+    return "Writes a model in a format of another runtime.";
   }
-  absl::string_view description() const override {
-    return "Models of llama, mistral, qwen2 and qwen3 with their tokenizer. "
-           "Layers that quantize has made ggml's blocks (q4_0, q4_k, ...) go "
-           "into the file as they are; layers kept beside them become f16. "
-           "Everything else is rounded to the types asked for.";
-  }
+  absl::string_view description() const override { return description_; }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
-    flags->AddRequired("output", &output_, "FILE", "The GGUF file to write.");
-    flags->AddChoice(
-        "scheme", &scheme_,
-        {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k"},
-        "Type of the layers that are no blocks yet.");
-    flags->AddChoice(
-        "lm_head", &lm_head_,
-        {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k"},
-        "Type of lm_head and of the embedding.");
+    flags->AddRequired(
+        "format", &format_, "FORMAT",
+        absl::StrCat("One of ", absl::StrJoin(Names(), ", "), "."));
+    flags->AddRequired("output", &output_, "FILE",
+                       "The file or folder to write.");
+    for (const auto& format : formats_) format->DeclareFlags(flags);
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
+  absl::StatusOr<Json> Run(const CommandEnv& env,
+                           const FlagTable& flags) override {
+    ExportFormat* chosen = nullptr;
+    for (const auto& format : formats_) {
+      if (absl::c_linear_search(format->names(), format_)) {
+        chosen = format.get();
+      }
+    }
+    if (chosen == nullptr) {
+      return UsageError(absl::StrCat("--format=", format_, ": must be one of ",
+                                     absl::StrJoin(Names(), ", ")));
+    }
+    for (const auto& format : formats_) {
+      for (const std::string& flag : format->flag_names()) {
+        if (format.get() == chosen || !flags.WasGiven(flag)) continue;
+        return UsageError(absl::StrCat("--", flag, " goes with --format=",
+                                       absl::StrJoin(format->names(), " or "),
+                                       ", not ", format_));
+      }
+    }
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                           LoadTransformer(model_));
-    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                          LoadTokenizer(*model));
-    GgufModelTypes types;
-    types.linear = TypeOf(scheme_);
-    types.lm_head = types.embedding = TypeOf(lm_head_);
-    QEFF_ASSIGN_OR_RETURN(
-        const GgufModelReport report,
-        WriteGgufModel(*model, tokenizer->tables(), types, output_, env.pool));
-    for (const std::string& tensor : report.kept_f16) {
-      std::fprintf(env.out, "%s is f16\n", tensor.c_str());
-    }
-    std::fprintf(env.out, "%s: %.1f MB\n", output_.c_str(),
-                 static_cast<double>(report.file_bytes) / 1e6);
-    return Json{{"file_bytes", report.file_bytes},
-                {"kept_f16", report.kept_f16}};
+    return chosen->Run(env, *model, format_, output_);
   }
 
  private:
+  std::vector<std::string> Names() const {
+    std::vector<std::string> names;
+    for (const auto& format : formats_) {
+      for (const std::string& name : format->names()) names.push_back(name);
+    }
+    return names;
+  }
+
+  std::vector<std::unique_ptr<ExportFormat>> formats_;
+  std::string description_;
   std::string model_;
+  std::string format_;
   std::string output_;
-  std::string scheme_ = "q4_0";
-  std::string lm_head_ = "q8_0";
 };
 
 }  // namespace

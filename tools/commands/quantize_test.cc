@@ -250,8 +250,8 @@ TEST_F(QuantizeCommandTest, BlocksOfGgml) {
     // Activations are integers in the engine.
     EXPECT_NEAR(Kl(output, "engine"), host, 0.2 * host + 1e-4);
     const std::string file = output + ".gguf";
-    const CommandOutcome exported =
-        RunQeff({"export", "--model=" + output, "--output=" + file});
+    const CommandOutcome exported = RunQeff(
+        {"export", "--format=gguf", "--model=" + output, "--output=" + file});
     ASSERT_EQ(exported.code, 0) << exported.err;
     EXPECT_THAT(exported.out, HasSubstr("ffn_down.weight is f16"));
     // The embedding is Q8_0 there.

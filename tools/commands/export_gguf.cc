@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "qeff/base/qeff_base_model.h"
+#include "qeff/export/write_gguf_model.h"
+#include "qeff/format/ggml_blocks.h"
+#include "qeff/tokenizer/tokenizer.h"
+#include "qeff/util/status.h"
+#include "tools/commands/export_format.h"
+
+namespace qeff {
+namespace {
+
+constexpr GgmlType kTypes[] = {
+    GgmlType::kF32,  GgmlType::kF16,  GgmlType::kBF16, GgmlType::kQ8_0,
+    GgmlType::kQ4_0, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K};
+
+std::vector<std::string> TypeNames() {
+  std::vector<std::string> names;
+  for (const GgmlType type : kTypes) {
+    names.push_back(absl::AsciiStrToLower(FindGgmlType(type)->name));
+  }
+  return names;
+}
+
+GgmlType TypeOf(const std::string& name) {
+  for (const GgmlType type : kTypes) {
+    if (absl::AsciiStrToLower(FindGgmlType(type)->name) == name) return type;
+  }
+  return GgmlType::kF32;  // not reached: AddChoice has checked the name
+}
+
+class GgufFormat : public ExportFormat {
+ public:
+  std::vector<std::string> names() const override { return {"gguf"}; }
+  std::string description() const override {
+    return "gguf: one file for llama.cpp. Models of llama, mistral, qwen2 and "
+           "qwen3 with their tokenizer. Layers that quantize has made ggml's "
+           "blocks (q4_0, q4_k, ...) go into the file as they are; layers kept "
+           "beside them become f16. Everything else is rounded to the types "
+           "asked for.";
+  }
+  std::vector<std::string> flag_names() const override {
+    return {"scheme", "lm_head"};
+  }
+  void DeclareFlags(FlagTable* flags) override {
+    flags->AddChoice("scheme", &scheme_, TypeNames(),
+                     "gguf: type of the layers that are no blocks yet.");
+    flags->AddChoice("lm_head", &lm_head_, TypeNames(),
+                     "gguf: type of lm_head and of the embedding.");
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env, const Transformer& model,
+                           const std::string&,
+                           const std::string& output) override {
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                          LoadTokenizer(model));
+    GgufModelTypes types;
+    types.linear = TypeOf(scheme_);
+    types.lm_head = types.embedding = TypeOf(lm_head_);
+    QEFF_ASSIGN_OR_RETURN(
+        const GgufModelReport report,
+        WriteGgufModel(model, tokenizer->tables(), types, output, env.pool));
+    for (const std::string& tensor : report.kept_f16) {
+      std::fprintf(env.out, "%s is f16\n", tensor.c_str());
+    }
+    std::fprintf(env.out, "%s: %.1f MB\n", output.c_str(),
+                 static_cast<double>(report.file_bytes) / 1e6);
+    return Json{{"file_bytes", report.file_bytes},
+                {"kept_f16", report.kept_f16}};
+  }
+
+ private:
+  std::string scheme_ = "q4_0";
+  std::string lm_head_ = "q8_0";
+};
+
+}  // namespace
+
+std::unique_ptr<ExportFormat> MakeGgufFormat() {
+  return std::make_unique<GgufFormat>();
+}
+
+}  // namespace qeff
