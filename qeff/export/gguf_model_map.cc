@@ -54,8 +54,14 @@ uint32_t FileType(GgmlType type) {
       return 1;
     case GgmlType::kQ4_0:
       return 2;
+    case GgmlType::kQ4_1:
+      return 3;
     case GgmlType::kQ8_0:
       return 7;
+    case GgmlType::kQ5_0:
+      return 8;
+    case GgmlType::kQ5_1:
+      return 9;
     case GgmlType::kQ4_K:
       return 14;  // "small": one type for all, or nearly
     case GgmlType::kQ5_K:
@@ -64,6 +70,8 @@ uint32_t FileType(GgmlType type) {
       return 18;
     case GgmlType::kBF16:
       return 32;
+    case GgmlType::kMXFP4:
+      return 38;
   }
   return 0;
 }

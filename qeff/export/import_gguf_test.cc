@@ -129,7 +129,8 @@ TEST_F(ImportGgufTest, Types) {
   const std::string name = "model.layers.0.mlp.down_proj.weight";
   for (const GgmlType type :
        {GgmlType::kF16, GgmlType::kBF16, GgmlType::kQ8_0, GgmlType::kQ4_0,
-        GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K}) {
+        GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K, GgmlType::kQ4_1,
+        GgmlType::kQ5_0, GgmlType::kQ5_1, GgmlType::kMXFP4}) {
     const auto original = WriteGguf(model, type);
     const std::string output = MakeTestFolder() + "/out";
     const auto report = ImportGguf(path_, output);

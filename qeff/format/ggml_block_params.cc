@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 
 #include "qeff/tensor/dtype.h"
 #include "qeff/util/check.h"
@@ -15,13 +16,17 @@ namespace {
 constexpr GgmlBlockFormat kFormats[] = {
     {GgmlType::kQ8_0, 32, 32, -128, 127, kQ8_0BlockBytes},
     {GgmlType::kQ4_0, 32, 32, -8, 7, kQ4_0BlockBytes},
+    {GgmlType::kQ5_0, 32, 32, -16, 15, kQ5_0BlockBytes},
+    {GgmlType::kQ4_1, 32, 32, 0, 15, kQ4_1BlockBytes},
+    {GgmlType::kQ5_1, 32, 32, 0, 31, kQ5_1BlockBytes},
+    {GgmlType::kMXFP4, 32, 32, -12, 12, kMXFP4BlockBytes},
     {GgmlType::kQ4_K, 256, 32, 0, 15, 144},
     {GgmlType::kQ5_K, 256, 32, 0, 31, 176},
     {GgmlType::kQ6_K, 256, 16, -32, 31, 210},
 };
 
 // Where the parts of a block begin.
-constexpr int kDminByte = 2;       // of Q4_K and Q5_K; d is at 0
+constexpr int kDminByte = 2;       // with offsets; d is at 0
 constexpr int kScalesByte = 4;     // 12 bytes
 constexpr int kQ4KCodesByte = 16;  // 128 bytes
 constexpr int kQ5KHighByte = 16;   // 32 bytes
@@ -137,16 +142,61 @@ void UnpackQ6K(const uint8_t* block, int8_t* codes) {
   }
 }
 
-void PackQ4_0(const int8_t* codes, uint8_t* bytes) {
+// Low 4 bits of 32 codes, of which `min_code` is stored as 0.
+void PackHalves(const int8_t* codes, int min_code, uint8_t* bytes) {
   for (int i = 0; i < 16; ++i) {
-    bytes[i] = static_cast<uint8_t>((codes[i] + 8) | (codes[16 + i] + 8) << 4);
+    bytes[i] = static_cast<uint8_t>(((codes[i] - min_code) & 15) |
+                                    (codes[16 + i] - min_code) << 4);
   }
 }
 
-void UnpackQ4_0(const uint8_t* bytes, int8_t* codes) {
+void UnpackHalves(const uint8_t* bytes, int min_code, int8_t* codes) {
   for (int i = 0; i < 16; ++i) {
-    codes[i] = static_cast<int8_t>((bytes[i] & 15) - 8);
-    codes[16 + i] = static_cast<int8_t>((bytes[i] >> 4) - 8);
+    codes[i] = static_cast<int8_t>((bytes[i] & 15) + min_code);
+    codes[16 + i] = static_cast<int8_t>((bytes[i] >> 4) + min_code);
+  }
+}
+
+// The same of 5 bits: bit i of the first 4 bytes is bit 4 of code i.
+void PackFiveBits(const int8_t* codes, int min_code, uint8_t* bytes) {
+  std::fill_n(bytes, 4, uint8_t{0});
+  for (int i = 0; i < 32; ++i) {
+    bytes[i / 8] = static_cast<uint8_t>(
+        bytes[i / 8] | ((codes[i] - min_code) >> 4 & 1) << i % 8);
+  }
+  PackHalves(codes, min_code, bytes + 4);
+}
+
+void UnpackFiveBits(const uint8_t* bytes, int min_code, int8_t* codes) {
+  UnpackHalves(bytes + 4, min_code, codes);
+  for (int i = 0; i < 32; ++i) {
+    const int bit = bytes[i / 8] >> i % 8 & 1;
+    codes[i] = static_cast<int8_t>(codes[i] + (bit << 4));
+  }
+}
+
+// Twice the values of E2M1 without its sign.
+constexpr int kDoubledE2M1[] = {0, 1, 2, 3, 4, 6, 8, 12};
+
+void PackMXFP4(const GgmlBlockParams& params, const int8_t* codes,
+               uint8_t* block) {
+  int8_t nibbles[32];
+  for (int i = 0; i < 32; ++i) {
+    const int magnitude = std::abs(codes[i]);
+    int nibble = 0;
+    while (nibble < 7 && kDoubledE2M1[nibble] < magnitude) ++nibble;
+    nibbles[i] = static_cast<int8_t>(codes[i] < 0 ? nibble | 8 : nibble);
+  }
+  block[0] = static_cast<uint8_t>(std::ilogb(params.d) + 128);
+  PackHalves(nibbles, 0, block + 1);
+}
+
+void UnpackMXFP4(const uint8_t* block, GgmlBlockParams* params, int8_t* codes) {
+  params->d = std::ldexp(1.0f, block[0] - 128);
+  UnpackHalves(block + 1, 0, codes);
+  for (int i = 0; i < 32; ++i) {
+    const int value = kDoubledE2M1[codes[i] & 7];
+    codes[i] = static_cast<int8_t>((codes[i] & 8) != 0 ? -value : value);
   }
 }
 
@@ -163,6 +213,7 @@ void RoundToGgmlCodes(GgmlType type, const GgmlBlockParams& params,
                       absl::Span<const float> x, absl::Span<int8_t> codes) {
   const GgmlBlockFormat& format = Format(type);
   const size_t elems = static_cast<size_t>(format.block_elems);
+  QEFF_CHECK(type != GgmlType::kMXFP4);
   QEFF_CHECK(x.size() == elems && codes.size() == elems);
   const float lo = static_cast<float>(format.min_code);
   const float hi = static_cast<float>(format.max_code);
@@ -186,17 +237,26 @@ void PackGgmlBlock(GgmlType type, const GgmlBlockParams& params,
   QEFF_CHECK(codes.size() == static_cast<size_t>(format.block_elems));
   QEFF_CHECK(bytes.size() == static_cast<size_t>(format.block_bytes));
   uint8_t* block = bytes.data();
+  if (type == GgmlType::kMXFP4) return PackMXFP4(params, codes.data(), block);
   StoreF16(params.d, block + (type == GgmlType::kQ6_K ? kQ6KDByte : 0));
   if (format.has_offsets()) {
-    StoreF16(params.dmin, block + kDminByte);
-    PackScales(params, block + kScalesByte);
+    const bool negated = !format.has_scale_codes();
+    StoreF16(negated ? -params.dmin : params.dmin, block + kDminByte);
+    if (format.has_scale_codes()) PackScales(params, block + kScalesByte);
   }
   switch (type) {
     case GgmlType::kQ8_0:
       std::copy(codes.begin(), codes.end(), block + 2);
       break;
     case GgmlType::kQ4_0:
-      PackQ4_0(codes.data(), block + 2);
+    case GgmlType::kQ4_1:
+      PackHalves(codes.data(), format.min_code,
+                 block + format.block_bytes - 16);
+      break;
+    case GgmlType::kQ5_0:
+    case GgmlType::kQ5_1:
+      PackFiveBits(codes.data(), format.min_code,
+                   block + format.block_bytes - 20);
       break;
     case GgmlType::kQ4_K:
       PackNibbles(codes.data(), block + kQ4KCodesByte);
@@ -219,11 +279,19 @@ void UnpackGgmlBlock(GgmlType type, absl::Span<const uint8_t> bytes,
   QEFF_CHECK(bytes.size() == static_cast<size_t>(format.block_bytes));
   const uint8_t* block = bytes.data();
   *params = GgmlBlockParams();
-  params->d = LoadF16(block + (type == GgmlType::kQ6_K ? kQ6KDByte : 0));
   params->scale_codes[0] = 1;
+  if (type == GgmlType::kMXFP4) {
+    return UnpackMXFP4(block, params, codes.data());
+  }
+  params->d = LoadF16(block + (type == GgmlType::kQ6_K ? kQ6KDByte : 0));
   if (format.has_offsets()) {
     params->dmin = LoadF16(block + kDminByte);
-    UnpackScales(block + kScalesByte, params);
+    if (format.has_scale_codes()) {
+      UnpackScales(block + kScalesByte, params);
+    } else {
+      params->dmin = -params->dmin;
+      params->min_codes[0] = 1;
+    }
   }
   const auto to_signed = [](uint8_t b) { return static_cast<int8_t>(b); };
   switch (type) {
@@ -231,7 +299,14 @@ void UnpackGgmlBlock(GgmlType type, absl::Span<const uint8_t> bytes,
       std::transform(block + 2, block + 34, codes.begin(), to_signed);
       break;
     case GgmlType::kQ4_0:
-      UnpackQ4_0(block + 2, codes.data());
+    case GgmlType::kQ4_1:
+      UnpackHalves(block + format.block_bytes - 16, format.min_code,
+                   codes.data());
+      break;
+    case GgmlType::kQ5_0:
+    case GgmlType::kQ5_1:
+      UnpackFiveBits(block + format.block_bytes - 20, format.min_code,
+                     codes.data());
       break;
     case GgmlType::kQ4_K:
       UnpackNibbles(block + kQ4KCodesByte, codes.data());

@@ -157,6 +157,10 @@ TEST(GgmlBlocksTest, FindsWhatDoesNotFit) {
       {GgmlType::kF16, std::nextafter(65520.0f, 0.0f)},
       {GgmlType::kQ8_0, std::nextafter(127 * 65520.0f, 0.0f)},
       {GgmlType::kQ4_0, std::nextafter(8 * 65520.0f, 0.0f)},
+      {GgmlType::kQ4_1, std::nextafter(65520.0f, 0.0f)},
+      {GgmlType::kQ5_0, std::nextafter(16 * 65520.0f, 0.0f)},
+      {GgmlType::kQ5_1, std::nextafter(65520.0f, 0.0f)},
+      {GgmlType::kMXFP4, std::numeric_limits<float>::max()},
   };
   for (const Case& c : cases) {
     std::vector<float> row(32, 1.0f);

@@ -41,6 +41,33 @@ void EncodeBlock(GgmlType type, absl::Span<const float> x,
   PackGgmlBlock(type, params, codes, bytes);
 }
 
+// Encodes a row of blocks of 32, and says whether they are.
+bool EncodePlainBlocks(GgmlType type, absl::Span<const float> row,
+                       absl::Span<uint8_t> blocks) {
+  switch (type) {
+    case GgmlType::kQ8_0:
+      EncodeQ8_0(row, blocks);
+      return true;
+    case GgmlType::kQ4_0:
+      EncodeQ4_0(row, blocks);
+      return true;
+    case GgmlType::kQ4_1:
+      EncodeQ4_1(row, blocks);
+      return true;
+    case GgmlType::kQ5_0:
+      EncodeQ5_0(row, blocks);
+      return true;
+    case GgmlType::kQ5_1:
+      EncodeQ5_1(row, blocks);
+      return true;
+    case GgmlType::kMXFP4:
+      EncodeMXFP4(row, blocks);
+      return true;
+    default:
+      return false;
+  }
+}
+
 void DecodeBlock(GgmlType type, absl::Span<const uint8_t> bytes, float* x) {
   const GgmlBlockFormat& format = *FindGgmlBlockFormat(type);
   GgmlBlockParams params;
@@ -66,12 +93,7 @@ void EncodeGgmlRow(GgmlType type, absl::Span<const float> row,
   const BlockSizes block = CheckSizes(type, row.size(), blocks.size());
   QEFF_CHECK(importance.empty() || importance.size() == row.size());
   // Of these ggml rounds d after the codes are made.
-  if (importance.empty() && type == GgmlType::kQ8_0) {
-    return EncodeQ8_0(row, blocks);
-  }
-  if (importance.empty() && type == GgmlType::kQ4_0) {
-    return EncodeQ4_0(row, blocks);
-  }
+  if (importance.empty() && EncodePlainBlocks(type, row, blocks)) return;
   for (size_t b = 0; b < row.size() / block.elems; ++b) {
     const size_t first = b * block.elems;
     EncodeBlock(type, row.subspan(first, block.elems),

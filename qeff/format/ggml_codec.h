@@ -13,10 +13,11 @@
 
 namespace qeff {
 
-// Encodes a row of kQ8_0, kQ4_0, kQ4_K, kQ5_K or kQ6_K. With an empty
-// `importance` the bytes are those of ggml's reference quantizer; with one
-// number a column, parameters are those of ChooseGgmlParams. Preconditions
-// (checked): `type` has a format (FindGgmlBlockFormat), row.size() is a whole
+// Encodes a row. With an empty `importance` the bytes are those of ggml's
+// reference quantizer (but for what EncodeMXFP4 says); with one number a
+// column, parameters are those of ChooseGgmlParams, which knows kQ8_0, kQ4_0,
+// kQ4_K, kQ5_K and kQ6_K. Preconditions (checked): `type` has a format
+// (FindGgmlBlockFormat), one of these with importance, row.size() is a whole
 // number of blocks, and blocks has room for exactly as many; not checked: the
 // values fit (FirstUnfitForGgml), importance is finite and not below 0. The
 // same bits on every machine. Thread-safe.

@@ -69,10 +69,25 @@ const Golden kGolden[] = {
      0.006389516972},
 };
 
-// 256 values that are exact in float32.
-std::vector<float> GoldenRow() {
+// Of the first 32 of them.
+const Golden kGolden32[] = {
+    {GgmlType::kQ8_0,
+     "4d1e81df3d9af856b41270cd2b89e745a2005ebb1977d53390ee4caa0866c3217fdc",
+     .0017167790651},
+    {GgmlType::kQ4_0, "402ee046acf258bd1379df358be046acf268", .0331024438607},
+    {GgmlType::kQ4_1, "ab2e40bad0369bf257bd1369ce258ae0469cf258",
+     .0340389008863},
+    {GgmlType::kQ5_0, "402aa4a52d6dc07c38f3bf6b26e2ae5a15d18d49f4c0",
+     .0153128923638},
+    {GgmlType::kQ5_1, "742a40baa4a52d6db07b37e3af6a26d29d5905c18c48f4b0",
+     .0129665594664},
+    {GgmlType::kMXFP4, "7c6fdb257ec946fea267ec146fda357eb0", .0483176440502},
+};
+
+// Values that are exact in float32.
+std::vector<float> GoldenRow(int count = 256) {
   std::vector<float> row;
-  for (int i = 0; i < 256; ++i) {
+  for (int i = 0; i < count; ++i) {
     row.push_back(static_cast<float>((37 * i) % 101 - 50) / 64);
   }
   return row;
@@ -106,19 +121,23 @@ std::vector<float> Normal(uint64_t seed, size_t count) {
   return values;
 }
 
-TEST(GgmlCodecTest, GoldenBytes) {
-  for (const Golden& golden : kGolden) {
-    const std::vector<uint8_t> blocks = Encode(golden.type, GoldenRow());
-    EXPECT_EQ(Hex(blocks), golden.hex) << FindGgmlType(golden.type)->name;
-    const std::vector<float> decoded = Decode(golden.type, blocks);
-    double sum = 0;
-    for (size_t i = 0; i < decoded.size(); ++i) {
-      const double diff = static_cast<double>(decoded[i]) - GoldenRow()[i];
-      sum += diff * diff;
-    }
-    EXPECT_NEAR(std::sqrt(sum / 256), golden.rmse, 1e-8)
-        << FindGgmlType(golden.type)->name;
+void ExpectGolden(const Golden& golden, const std::vector<float>& row) {
+  const std::vector<uint8_t> blocks = Encode(golden.type, row);
+  EXPECT_EQ(Hex(blocks), golden.hex) << FindGgmlType(golden.type)->name;
+  const std::vector<float> decoded = Decode(golden.type, blocks);
+  double sum = 0;
+  for (size_t i = 0; i < decoded.size(); ++i) {
+    const double diff = static_cast<double>(decoded[i]) - row[i];
+    sum += diff * diff;
   }
+  EXPECT_NEAR(std::sqrt(sum / static_cast<double>(row.size())), golden.rmse,
+              1e-8)
+      << FindGgmlType(golden.type)->name;
+}
+
+TEST(GgmlCodecTest, GoldenBytes) {
+  for (const Golden& golden : kGolden) ExpectGolden(golden, GoldenRow());
+  for (const Golden& golden : kGolden32) ExpectGolden(golden, GoldenRow(32));
 }
 
 TEST(GgmlCodecTest, Q8_0AndQ4_0AreThoseOfGgmlBlocks) {
@@ -182,6 +201,46 @@ TEST(GgmlCodecTest, ErrorOfNormalWeights) {
     EXPECT_LE(
         RelativeError(anchor.type, rows, Encode(anchor.type, rows, equal)),
         error * 1.001);
+  }
+}
+
+// Of the types that take no importance.
+TEST(GgmlCodecTest, ErrorOfNormalWeightsWithoutImportance) {
+  const std::vector<float> rows = Normal(1, size_t{64} * 512);
+  const std::pair<GgmlType, double> errors[] = {{GgmlType::kQ4_1, .07807},
+                                                {GgmlType::kQ5_0, .04259},
+                                                {GgmlType::kQ5_1, .03784},
+                                                {GgmlType::kMXFP4, .11508}};
+  for (const auto& [type, error] : errors) {
+    EXPECT_NEAR(RelativeError(type, rows, Encode(type, rows)), error, 1e-4)
+        << FindGgmlType(type)->name;
+    for (const float v : {0.0f, -0.0f, 1e-45f, 1e-39f}) {
+      for (const float d :
+           Decode(type, Encode(type, std::vector<float>(32, v)))) {
+        EXPECT_NEAR(d, v, 2e-39) << FindGgmlType(type)->name;
+      }
+    }
+  }
+}
+
+// Both ends of MXFP4's exponents, and ties, which go to the smaller value.
+TEST(GgmlCodecTest, MXFP4) {
+  std::vector<float> row(32, 0.0f);
+  row[0] = 6;
+  row[1] = 0.25f;
+  row[2] = -2.5f;
+  row[3] = 5.0f;
+  row[4] = -5.01f;
+  row[16] = -0.1f;
+  std::vector<uint8_t> blocks = Encode(GgmlType::kMXFP4, row);
+  EXPECT_EQ(Hex(blocks).substr(0, 12), "7f07000c060f");
+  for (const float largest : {0x1p-140f, 0x1.8p127f}) {
+    row.assign(32, 0.0f);
+    row[9] = largest;
+    blocks = Encode(GgmlType::kMXFP4, row);
+    // 2^-140 is 2^-13 of the smallest scale: nothing.
+    EXPECT_EQ(Decode(GgmlType::kMXFP4, blocks)[9],
+              largest < 1 ? 0.0f : largest);
   }
 }
 

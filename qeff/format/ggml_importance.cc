@@ -341,6 +341,8 @@ GgmlBlockParams ChooseGgmlParams(GgmlType type, absl::Span<const float> x,
   QEFF_CHECK(format != nullptr);
   const size_t elems = static_cast<size_t>(format->block_elems);
   QEFF_CHECK(x.size() == elems && importance.size() == elems);
+  QEFF_CHECK(format->has_scale_codes() || type == GgmlType::kQ8_0 ||
+             type == GgmlType::kQ4_0);
   if (type == GgmlType::kQ8_0) return ChooseQ8_0(x);
   // In units of the mean, so that sums neither overflow nor vanish.
   double sum = 0;

@@ -24,8 +24,9 @@ namespace qeff {
 // into the block's codes: one sub-block's at a time, by the error itself, and
 // d and dmin by least squares over the block. Q8_0 is max|x| / 127.
 //
-// Preconditions: `type` has a format, the sizes (checked); FirstUnfitForGgml
-// finds nothing, importance is finite (not checked). The same bits on every
+// Preconditions: `type` is kQ8_0, kQ4_0, kQ4_K, kQ5_K or kQ6_K, the sizes
+// (checked); FirstUnfitForGgml finds nothing, importance is finite (not
+// checked). The same bits on every
 // machine. Cost: 0.25 us a weight, 0.4 us of Q6_K. Thread-safe.
 GgmlBlockParams ChooseGgmlParams(GgmlType type, absl::Span<const float> x,
                                  absl::Span<const float> importance);
