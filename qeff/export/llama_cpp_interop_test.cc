@@ -100,10 +100,11 @@ TEST_F(LlamaCppInteropTest, TheSameTensorsAsOfOurFiles) {
   auto* quantize =
       Find<uint32_t(const char*, const char*, const QuantizeParams*)>(
           "llama_model_quantize");
-  for (const Pure& pure : {Pure{GgmlType::kQ8_0, 7}, Pure{GgmlType::kQ4_0, 2},
-                           Pure{GgmlType::kQ4_K, 14}, Pure{GgmlType::kQ5_K, 16},
-                           Pure{GgmlType::kQ6_K, 18}, Pure{GgmlType::kQ4_1, 3},
-                           Pure{GgmlType::kQ5_0, 8}, Pure{GgmlType::kQ5_1, 9}}) {
+  for (const Pure& pure :
+       {Pure{GgmlType::kQ8_0, 7}, Pure{GgmlType::kQ4_0, 2},
+        Pure{GgmlType::kQ4_K, 14}, Pure{GgmlType::kQ5_K, 16},
+        Pure{GgmlType::kQ6_K, 18}, Pure{GgmlType::kQ4_1, 3},
+        Pure{GgmlType::kQ5_0, 8}, Pure{GgmlType::kQ5_1, 9}}) {
     SCOPED_TRACE(FindGgmlType(pure.type)->name);
     params.threads = 1;
     params.file_type = pure.file_type;
