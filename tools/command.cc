@@ -15,6 +15,7 @@
 #include "absl/types/optional.h"
 #include "qeff/train/agreement.h"
 #include "qeff/util/atomic_file.h"
+#include "qeff/util/nearest_name.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 #include "tools/interrupt.h"
@@ -87,10 +88,8 @@ absl::Status UnknownCommand(absl::string_view name,
                             absl::Span<const std::unique_ptr<Command>> all) {
   std::vector<std::string> names = {"help"};
   for (const auto& command : all) names.emplace_back(command->name());
-  const std::string nearest = NearestName(name, names);
-  return UsageError(absl::StrCat(
-      "unknown command '", name, "'",
-      nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest, "?")));
+  return UsageError(
+      absl::StrCat("unknown command '", name, "'", DidYouMean(name, names)));
 }
 
 // OK unless something that was printed has been lost.

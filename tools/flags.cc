@@ -3,34 +3,18 @@
 #include "tools/flags.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "qeff/util/nearest_name.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
 
 constexpr char kUsagePayload[] = "qeff.tools/usage_error";
-
-// Levenshtein distance.
-size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t substituted = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({substituted, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
 
 }  // namespace
 
@@ -42,20 +26,6 @@ absl::Status UsageError(absl::string_view message) {
 
 bool IsUsageError(const absl::Status& status) {
   return status.GetPayload(kUsagePayload).has_value();
-}
-
-std::string NearestName(absl::string_view word,
-                        const std::vector<std::string>& candidates) {
-  std::string nearest;
-  size_t least = word.size() / 2 + 1;
-  for (const std::string& candidate : candidates) {
-    const size_t distance = EditDistance(word, candidate);
-    if (distance < least) {
-      least = distance;
-      nearest = candidate;
-    }
-  }
-  return nearest;
 }
 
 void FlagTable::AddRequired(absl::string_view name, std::string* value,
@@ -141,11 +111,8 @@ absl::Status FlagTable::Parse(absl::Span<const std::string> arguments) {
     if (flag == nullptr) {
       std::vector<std::string> names;
       for (const Flag& known : flags_) names.push_back(known.name);
-      const std::string nearest = NearestName(name, names);
-      return UsageError(absl::StrCat(
-          "unknown flag --", name,
-          nearest.empty() ? ""
-                          : absl::StrCat("; did you mean --", nearest, "?")));
+      return UsageError(
+          absl::StrCat("unknown flag --", name, DidYouMean(name, names, "--")));
     }
     if (equals != absl::string_view::npos) {
       QEFF_RETURN_IF_ERROR(Set(flag, argument.substr(equals + 1)));

@@ -29,11 +29,6 @@ namespace qeff {
 absl::Status UsageError(absl::string_view message);
 bool IsUsageError(const absl::Status& status);
 
-// The candidate with the least edit distance to `word`, or "" when none is
-// closer than half of its length.
-std::string NearestName(absl::string_view word,
-                        const std::vector<std::string>& candidates);
-
 // The flags of one command, in the order of declaration. Not thread-safe.
 class FlagTable {
  public:

@@ -93,11 +93,6 @@ TEST_F(FlagTableTest, HelpShowsDefaults) {
   EXPECT_THAT(help, HasSubstr("--protocol=window|llama.cpp"));
 }
 
-TEST(NearestNameTest, FindsTypos) {
-  EXPECT_EQ(NearestName("quantise", {"inspect", "quantize"}), "quantize");
-  EXPECT_EQ(NearestName("xyz", {"inspect", "quantize"}), "");
-}
-
 TEST(WrapTextTest, Wraps) {
   EXPECT_EQ(WrapText("aa bb cc", 1, 6), " aa bb\n cc\n");
 }
