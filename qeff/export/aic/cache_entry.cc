@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/export/aic/cache_entry.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <map>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "qeff/util/atomic_file.h"
+#include "qeff/util/checksum.h"
+#include "qeff/util/json.h"
+#include "qeff/util/mapped_file.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kMarker[] = "qeff_entry.json";
+// There while a process makes the entry, which holds it by flock; a killed one
+// leaves it.
+constexpr char kLock[] = "qeff_entry.lock";
+constexpr char kCompilationPrefix[] = "qpc-";
+constexpr int kSchema = 1;
+constexpr uint64_t kMaxMarkerBytes = 64 << 20;
+constexpr size_t kHashDigits = 16;
+
+struct FileRecord {
+  uint64_t bytes;
+  std::string checksum;
+};
+using FileRecords = std::map<std::string, FileRecord>;  // by name
+
+absl::Status FolderError(const std::string& path, absl::string_view operation,
+                         const std::error_code& error) {
+  return OutputError(path, operation, error.value());
+}
+
+std::string MarkerOf(const std::string& folder) {
+  return absl::StrCat(folder, "/", kMarker);
+}
+
+// Whether there is anything in `folder` but a lock.
+bool HasFiles(const std::string& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().filename() != kLock) return true;
+  }
+  return bool{error};
+}
+
+bool Exists(const std::string& path) {
+  std::error_code error;
+  return fs::exists(fs::symlink_status(path, error));
+}
+
+// Whether `name` ends in "-" and a hash.
+bool IsEntryName(absl::string_view name) {
+  if (name.size() <= kHashDigits ||
+      name[name.size() - kHashDigits - 1] != '-') {
+    return false;
+  }
+  name.remove_prefix(name.size() - kHashDigits);
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isdigit(static_cast<unsigned char>(c)) ||
+           (c >= 'a' && c <= 'f');
+  });
+}
+
+bool IsCompilation(const fs::path& path) {
+  const std::string name = path.filename();
+  return absl::StartsWith(name, kCompilationPrefix) && IsEntryName(name);
+}
+
+// Calls visit(path, name in the entry) for each file of an entry, but for the
+// marker and entries inside.
+template <typename Visit>
+absl::Status VisitFiles(const std::string& folder, const Visit& visit) {
+  std::error_code error;
+  fs::recursive_directory_iterator files(folder, error), end;
+  while (!error && files != end) {
+    const fs::path path = files->path();
+    if (files->is_directory(error)) {
+      if (IsCompilation(path)) files.disable_recursion_pending();
+    } else {
+      const std::string name = path.lexically_relative(folder);
+      if (name != kMarker && name != kLock)
+        QEFF_RETURN_IF_ERROR(visit(path.string(), name));
+    }
+    if (!error) files.increment(error);
+  }
+  return error ? FolderError(folder, "list", error) : absl::OkStatus();
+}
+
+// The files of a complete entry; kFailedPrecondition for one that is
+// unfinished.
+absl::StatusOr<FileRecords> ReadMarker(const std::string& folder) {
+  const std::string path = MarkerOf(folder);
+  QEFF_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxMarkerBytes));
+  QEFF_ASSIGN_OR_RETURN(const JsonObjectReader marker,
+                        JsonObjectReader::Create(json, path));
+  QEFF_RETURN_IF_ERROR(marker.Int("schema", kSchema, kSchema).status());
+  QEFF_ASSIGN_OR_RETURN(const bool complete, marker.BoolOr("complete", false));
+  if (!complete) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(folder, ": was not finished"));
+  }
+  QEFF_ASSIGN_OR_RETURN(const auto files, marker.ObjectOr("files"));
+  FileRecords records;
+  if (!files.has_value()) return marker.Unexpected("files", "an object");
+  for (const auto& [name, value] : files->object().items()) {
+    QEFF_ASSIGN_OR_RETURN(
+        const JsonObjectReader file,
+        JsonObjectReader::Create(value, absl::StrCat(path, ": files: ", name)));
+    FileRecord& record = records[name];
+    QEFF_ASSIGN_OR_RETURN(const int64_t bytes,
+                          file.Int("bytes", 0, int64_t{1} << 53));
+    record.bytes = static_cast<uint64_t>(bytes);
+    QEFF_ASSIGN_OR_RETURN(record.checksum, file.String("checksum"));
+  }
+  return records;
+}
+
+absl::Status WriteMarker(const std::string& folder,
+                         const FileRecords* records) {
+  Json marker = {{"schema", kSchema}, {"complete", records != nullptr}};
+  if (records != nullptr) {
+    marker["files"] = Json::object();
+    for (const auto& [name, record] : *records) {
+      marker["files"][name] = {{"bytes", record.bytes},
+                               {"checksum", record.checksum}};
+    }
+  }
+  return WriteFileAtomically(MarkerOf(folder), WriteJson(marker));
+}
+
+absl::StatusOr<FileRecord> RecordOf(const std::string& path) {
+  QEFF_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
+  return FileRecord{
+      file->size_bytes(),
+      absl::StrCat(absl::Hex(Checksum64(file->bytes()), absl::kZeroPad16))};
+}
+
+absl::Status SyncFile(const std::string& path) {
+  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid() || fsync(fd.get()) != 0) {
+    return OutputError(path, "sync", errno);
+  }
+  return absl::OkStatus();
+}
+
+// What is wrong with sizes of files; OK when nothing is.
+absl::Status CheckSizes(const std::string& folder, const FileRecords& records) {
+  for (const auto& [name, record] : records) {
+    std::error_code error;
+    const std::string path = absl::StrCat(folder, "/", name);
+    const uint64_t bytes = fs::file_size(path, error);
+    if (error) return InvalidInputError(path, ": ", error.message());
+    if (bytes != record.bytes) {
+      return InvalidInputError(path, ": expected ", record.bytes,
+                               " bytes, found ", bytes);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Locks the entry in `folder`; invalid, with errno, when that is not possible.
+FileDescriptor Lock(const std::string& folder) {
+  const std::string path = absl::StrCat(folder, "/", kLock);
+  FileDescriptor fd(
+      open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+  if (!fd.valid()) return fd;
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    fd.Close();
+    return fd;
+  }
+  // Whoever held it may have removed it meanwhile.
+  struct stat opened, there;
+  if (fstat(fd.get(), &opened) != 0 || stat(path.c_str(), &there) != 0 ||
+      opened.st_ino != there.st_ino) {
+    fd.Close();
+    errno = EWOULDBLOCK;
+  }
+  return fd;
+}
+
+absl::Status LockError(const std::string& folder) {
+  return errno == EWOULDBLOCK
+             ? absl::UnavailableError(absl::StrCat(
+                   folder, ": another process is making this entry"))
+             : OutputError(folder, "lock", errno);
+}
+
+absl::Time LastWritten(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) return absl::InfinitePast();
+  return absl::TimeFromTimespec(info.st_mtim);
+}
+
+}  // namespace
+
+absl::string_view EntryStateName(EntryState state) {
+  switch (state) {
+    case EntryState::kMissing:
+      return "missing";
+    case EntryState::kForeign:
+      return "foreign";
+    case EntryState::kUnfinished:
+      return "unfinished";
+    case EntryState::kDamaged:
+      return "damaged";
+    case EntryState::kComplete:
+      return "complete";
+  }
+  return "";
+}
+
+EntryState LookAtEntry(const std::string& folder) {
+  if (!Exists(folder)) return EntryState::kMissing;
+  if (!Exists(MarkerOf(folder))) {
+    return HasFiles(folder) ? EntryState::kForeign : EntryState::kMissing;
+  }
+  const absl::StatusOr<FileRecords> records = ReadMarker(folder);
+  if (absl::IsFailedPrecondition(records.status())) {
+    return EntryState::kUnfinished;
+  }
+  return records.ok() && CheckSizes(folder, *records).ok()
+             ? EntryState::kComplete
+             : EntryState::kDamaged;
+}
+
+bool EntryHas(const std::string& folder, const std::string& name) {
+  const absl::StatusOr<FileRecords> records = ReadMarker(folder);
+  return records.ok() && records->count(name) > 0;
+}
+
+absl::Status VerifyEntry(const std::string& folder) {
+  if (!Exists(MarkerOf(folder))) {
+    return InvalidInputError(folder, ": not an entry of the cache");
+  }
+  absl::StatusOr<FileRecords> records = ReadMarker(folder);
+  if (absl::IsFailedPrecondition(records.status())) {
+    return InvalidInputError(records.status().message());
+  }
+  absl::Status damage = records.status();
+  if (damage.ok()) damage = CheckSizes(folder, *records);
+  if (damage.ok()) {
+    for (const auto& [name, record] : *records) {
+      const std::string path = absl::StrCat(folder, "/", name);
+      QEFF_ASSIGN_OR_RETURN(const FileRecord found, RecordOf(path));
+      if (found.checksum == record.checksum) continue;
+      damage = InvalidInputError(path, ": expected checksum ", record.checksum,
+                                 ", found ", found.checksum);
+      break;
+    }
+  }
+  if (!damage.ok()) QEFF_RETURN_IF_ERROR(WriteMarker(folder, nullptr));
+  return damage;
+}
+
+absl::StatusOr<std::unique_ptr<EntryBuilder>> EntryBuilder::Begin(
+    const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return FolderError(folder, "create", error);
+  if (LookAtEntry(folder) == EntryState::kForeign) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        folder, ": expected an entry of the cache, found other files"));
+  }
+  FileDescriptor lock = Lock(folder);
+  if (!lock.valid()) return LockError(folder);
+  // First of all: files without a marker would be foreign.
+  QEFF_RETURN_IF_ERROR(WriteMarker(folder, nullptr));
+  for (const fs::path& path : fs::directory_iterator(folder, error)) {
+    if (path.filename() == kMarker || path.filename() == kLock) continue;
+    fs::remove_all(path, error);
+    if (error) return FolderError(path, "remove", error);
+  }
+  if (error) return FolderError(folder, "list", error);
+  return std::unique_ptr<EntryBuilder>(
+      new EntryBuilder(folder, std::move(lock)));
+}
+
+absl::Status EntryBuilder::Write(const std::string& name,
+                                 absl::string_view content) {
+  return WriteFileAtomically(absl::StrCat(folder_, "/", name), content);
+}
+
+absl::Status EntryBuilder::Commit() {
+  FileRecords records;
+  QEFF_RETURN_IF_ERROR(VisitFiles(
+      folder_, [&records](const std::string& path, const std::string& name) {
+        QEFF_RETURN_IF_ERROR(SyncFile(path));
+        QEFF_ASSIGN_OR_RETURN(records[name], RecordOf(path));
+        return SyncFile(fs::path(path).parent_path());
+      }));
+  QEFF_RETURN_IF_ERROR(WriteMarker(folder_, &records));
+  std::error_code error;
+  fs::remove(absl::StrCat(folder_, "/", kLock), error);
+  lock_.Close();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<EntryInfo>> ListEntries(const std::string& root) {
+  std::vector<EntryInfo> entries;
+  std::error_code error;
+  if (!Exists(root)) return entries;
+  fs::recursive_directory_iterator folders(root, error), end;
+  while (!error && folders != end) {
+    const std::string path = folders->path();
+    const bool is_folder =
+        folders->is_directory(error) && !folders->is_symlink(error);
+    if (is_folder && IsEntryName(folders->path().filename().string())) {
+      EntryInfo info;
+      info.folder = path;
+      info.state = LookAtEntry(path);
+      info.used = LastWritten(Exists(MarkerOf(path)) ? MarkerOf(path) : path);
+      QEFF_RETURN_IF_ERROR(VisitFiles(
+          path, [&info](const std::string& file, const std::string&) {
+            std::error_code gone;
+            const uint64_t bytes = fs::file_size(file, gone);
+            if (!gone) info.bytes += bytes;
+            return absl::OkStatus();
+          }));
+      entries.push_back(std::move(info));
+    }
+    if (IsCompilation(folders->path())) folders.disable_recursion_pending();
+    if (!error) folders.increment(error);
+  }
+  if (error) return FolderError(root, "list", error);
+  std::sort(entries.begin(), entries.end(),
+            [](const EntryInfo& a, const EntryInfo& b) {
+              return a.folder < b.folder;
+            });
+  return entries;
+}
+
+absl::Status RemoveEntry(const std::string& folder) {
+  const EntryState state = LookAtEntry(folder);
+  if (state == EntryState::kForeign || state == EntryState::kMissing) {
+    return InvalidInputError(folder, ": expected an entry of the cache, found ",
+                             EntryStateName(state));
+  }
+  const FileDescriptor lock = Lock(folder);
+  if (!lock.valid()) return LockError(folder);
+  std::error_code error;
+  fs::remove_all(folder, error);
+  return error ? FolderError(folder, "remove", error) : absl::OkStatus();
+}
+
+}  // namespace qeff
