@@ -115,6 +115,7 @@ def qeff_dependencies():
         ("XNNPACK", "xnnpack"),
         ("pthreadpool", "pthreadpool"),
         ("com_google_protobuf", "protobuf"),
+        ("onnx", "onnx"),
         ("com_googlesource_code_re2", "re2"),
     ]:
         maybe(

@@ -21,7 +21,7 @@ readonly BUILD_PACKAGES=(
   libabsl-dev libhwy-dev libxnnpack-dev libpthreadpool-dev libcpuinfo-dev
   libprotobuf-dev protobuf-compiler libgtest-dev libgmock-dev
   libbenchmark-dev libeigen3-dev nlohmann-json3-dev libsentencepiece-dev libicu-dev
-  libre2-dev libopenmpi-dev openmpi-bin
+  libre2-dev libopenmpi-dev openmpi-bin libonnx-dev
 )
 # Beside the host's libraries. No others: libpthreadpool-dev, for one, exists for
 # one architecture at a time, and would take the host's away.
@@ -31,8 +31,10 @@ readonly DEVICE_PACKAGES=(
   libhwy-dev:arm64 libgtest-dev:arm64 libgmock-dev:arm64
   qemu-user
 )
-readonly INTEROP_PACKAGES=(python3-torch libopenblas0-pthread)
-readonly NPM_PACKAGES=(@huggingface/tokenizers@0.2.0)
+readonly INTEROP_PACKAGES=(python3-torch libopenblas0-pthread python3-onnx)
+readonly NPM_PACKAGES=(
+  @huggingface/tokenizers@0.2.0 onnxruntime-node@1.30.0
+)
 # llama.cpp, for tests and benchmarks/peers: built for this processor only.
 readonly LLAMA_CPP_PACKAGES=(
   node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1

@@ -223,14 +223,31 @@ absl::StatusOr<TensorView> Checkpoint::Get(absl::string_view name,
   return view;
 }
 
-void Checkpoint::Release(const TensorView& view) const {
+const SafetensorsFile* Checkpoint::FileOf(
+    absl::Span<const uint8_t> bytes) const {
   for (const auto& file : files_) {
-    const absl::Span<const uint8_t> bytes = file->file().bytes();
-    if (view.bytes.data() >= bytes.data() &&
-        view.bytes.data() + view.bytes.size() <= bytes.data() + bytes.size()) {
-      file->file().Release(view.bytes);
-      return;
+    const absl::Span<const uint8_t> all = file->file().bytes();
+    if (bytes.data() >= all.data() &&
+        bytes.data() + bytes.size() <= all.data() + all.size()) {
+      return file.get();
     }
+  }
+  return nullptr;
+}
+
+absl::optional<FileRange> Checkpoint::Find(
+    absl::Span<const uint8_t> bytes) const {
+  const SafetensorsFile* const file = FileOf(bytes);
+  if (file == nullptr) return absl::nullopt;
+  const std::string& path = file->path();
+  return FileRange{
+      path.substr(path.rfind('/') + 1),
+      static_cast<uint64_t>(bytes.data() - file->file().bytes().data())};
+}
+
+void Checkpoint::Release(const TensorView& view) const {
+  if (const SafetensorsFile* const file = FileOf(view.bytes)) {
+    file->file().Release(view.bytes);
   }
 }
 

@@ -16,6 +16,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "qeff/io/checkpoint_index.h"
 #include "qeff/io/safetensors.h"
 #include "qeff/tensor/tensor.h"
@@ -32,6 +34,12 @@ struct TensorInfo {
   uint64_t size_bytes() const {
     return (shape.num_elements() * DTypeBytes(dtype)).value();
   }
+};
+
+// Bytes of a file of a checkpoint's folder.
+struct FileRange {
+  std::string file;  // its name in the folder
+  uint64_t offset_bytes = 0;
 };
 
 // An open model folder. Weights stay mapped and are read on use. Thread-safe.
@@ -71,6 +79,10 @@ class Checkpoint {
   absl::StatusOr<TensorView> Get(absl::string_view name,
                                  const Shape& shape) const;
 
+  // Where `bytes` lie when they are mapped from one of the files (those of a
+  // view from Get, or a part of them); nullopt for other memory.
+  absl::optional<FileRange> Find(absl::Span<const uint8_t> bytes) const;
+
   // Drops the pages of `view` (from Get, or a part of one) from resident
   // memory: call it behind a streaming read.
   void Release(const TensorView& view) const;
@@ -104,6 +116,8 @@ class Checkpoint {
   absl::Status CheckAgainstIndex(const CheckpointIndex& index,
                                  const std::string& index_path);
   absl::Status ListTensors();
+  // The file that `bytes` are mapped from, or null.
+  const SafetensorsFile* FileOf(absl::Span<const uint8_t> bytes) const;
 
   std::string folder_;
   Json config_;

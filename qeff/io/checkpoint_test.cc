@@ -290,5 +290,18 @@ TEST_F(CheckpointTest, ReadsWhatTheTestHelperWrites) {
   EXPECT_EQ(values[1], -2.0f);
 }
 
+TEST_F(CheckpointTest, FindsTheFileOfMappedBytes) {
+  const auto checkpoint = Open();
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const TensorView z = *(*checkpoint)->Get("z");
+  const auto range = (*checkpoint)->Find(z.bytes);
+  ASSERT_TRUE(range.has_value());
+  EXPECT_EQ(range->file, "s2.safetensors");
+  const std::string file = ReadTestFile(folder_ + "/s2.safetensors");
+  EXPECT_EQ(range->offset_bytes + z.bytes.size(), file.size());
+  const uint8_t elsewhere[4] = {};
+  EXPECT_FALSE((*checkpoint)->Find(elsewhere).has_value());
+}
+
 }  // namespace
 }  // namespace qeff

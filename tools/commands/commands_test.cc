@@ -4,6 +4,8 @@
 
 #include "tools/commands/commands.h"
 
+#include <unistd.h>
+
 #include <cmath>
 #include <string>
 
@@ -365,7 +367,20 @@ TEST_F(CommandsTest, ExportWantsAFormatItKnows) {
               "--format");
   ExpectError(
       {"export", "--model=" + model, "--output=" + output, "--format=ggml"}, 2,
-      "must be one of gguf");
+      "must be one of gguf, onnx");
+  ExpectError({"export", "--model=" + model, "--output=" + output,
+               "--format=onnx", "--scheme=q4_0"},
+              2, "--scheme goes with --format=gguf");
+  ExpectError({"export", "--model=" + model, "--output=" + output,
+               "--format=onnx", "--graph=mean", "--continuous_batching"},
+              2, "--graph=causal_lm");
+  const auto file_exists = [&] { return access(output.c_str(), F_OK) == 0; };
+  EXPECT_FALSE(file_exists());
+  const CommandOutcome exported = RunQeff(
+      {"export", "--model=" + model, "--output=" + output, "--format=onnx"});
+  EXPECT_EQ(exported.code, 0) << exported.err;
+  EXPECT_THAT(exported.out, HasSubstr("nodes"));
+  EXPECT_TRUE(file_exists());
 }
 
 TEST_F(CommandsTest, BrokenModelsAreNamed) {

@@ -18,6 +18,7 @@ class ExportCommand : public Command {
  public:
   ExportCommand() {
     formats_.push_back(MakeGgufFormat());
+    formats_.push_back(MakeOnnxFormat());
     description_ =
         "Reads any model folder that qeff reads, so that it also converts "
         "between formats.";

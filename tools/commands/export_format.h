@@ -41,6 +41,7 @@ class ExportFormat {
 };
 
 std::unique_ptr<ExportFormat> MakeGgufFormat();
+std::unique_ptr<ExportFormat> MakeOnnxFormat();
 
 }  // namespace qeff
 
