@@ -106,6 +106,7 @@ def qeff_dependencies():
         generated = {"mpi.h": "#include <mpi/mpi.h>\n"},
     )
     for name, folder in [
+        ("boringssl", "boringssl"),
         ("highway", "highway"),
         ("com_google_googletest", "googletest"),
         ("com_github_google_benchmark", "benchmark"),

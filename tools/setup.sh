@@ -21,7 +21,7 @@ readonly BUILD_PACKAGES=(
   libabsl-dev libhwy-dev libxnnpack-dev libpthreadpool-dev libcpuinfo-dev
   libprotobuf-dev protobuf-compiler libgtest-dev libgmock-dev
   libbenchmark-dev libeigen3-dev nlohmann-json3-dev libsentencepiece-dev libicu-dev
-  libre2-dev libopenmpi-dev openmpi-bin libonnx-dev
+  libre2-dev libopenmpi-dev openmpi-bin libonnx-dev libssl-dev
 )
 # Beside the host's libraries. No others: libpthreadpool-dev, for one, exists for
 # one architecture at a time, and would take the host's away.
