@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Telling models apart without reading them: for work that is resumed.
+// Telling models apart.
 
 #ifndef QEFF_IO_MODEL_FINGERPRINT_H_
 #define QEFF_IO_MODEL_FINGERPRINT_H_
@@ -17,8 +17,14 @@ namespace qeff {
 std::string Fingerprint(absl::string_view text);
 
 // Of the configuration, and of the names, types, shapes and beginnings (4 KiB)
-// of all tensors. Errors: those of Checkpoint::Get.
+// of all tensors: without reading the model, for work that is resumed. Errors:
+// those of Checkpoint::Get.
 absl::StatusOr<std::string> ModelFingerprint(const Checkpoint& checkpoint);
+
+// As ModelFingerprint, but of all bytes: for results that are kept, and found
+// again by it. Reads the model once; pages are released behind.
+absl::StatusOr<std::string> ModelContentFingerprint(
+    const Checkpoint& checkpoint);
 
 }  // namespace qeff
 
