@@ -246,6 +246,10 @@ bool EntryHas(const std::string& folder, const std::string& name) {
   return records.ok() && records->count(name) > 0;
 }
 
+void MarkUsed(const std::string& folder) {
+  (void)utimensat(AT_FDCWD, MarkerOf(folder).c_str(), nullptr, 0);
+}
+
 absl::Status VerifyEntry(const std::string& folder) {
   if (!Exists(MarkerOf(folder))) {
     return InvalidInputError(folder, ": not an entry of the cache");

@@ -45,6 +45,10 @@ EntryState LookAtEntry(const std::string& folder);
 // entry, e.g. "qpc/programqpc.bin").
 bool EntryHas(const std::string& folder, const std::string& name);
 
+// Notes that a complete entry has been used now, for those who remove what has
+// not been for long. Best effort.
+void MarkUsed(const std::string& folder);
+
 // Reads every file of an entry that is complete. An entry that turns out to be
 // damaged is marked as unfinished, so that its next user makes it again.
 // Errors: kInvalidArgument naming the first file that differs, or when it is
@@ -83,7 +87,7 @@ struct EntryInfo {
   std::string folder;  // with the root
   EntryState state;
   uint64_t bytes = 0;  // of files that are there, entries inside not counted
-  absl::Time used;     // when it was completed or, unfinished, begun
+  absl::Time used;     // last, by MarkUsed or being made
 };
 
 // All exports and compilations below `root`, sorted by folder; none when there

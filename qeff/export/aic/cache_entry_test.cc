@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 
 #include "absl/time/clock.h"
@@ -161,6 +162,16 @@ TEST_F(CacheEntryTest, ListsExportsAndCompilations) {
     EXPECT_EQ((*entries)[i].bytes, 12u);
     EXPECT_GT((*entries)[i].used, begin);
   }
+}
+
+TEST_F(CacheEntryTest, KnowsWhenItWasUsed) {
+  Make(entry_);
+  std::filesystem::last_write_time(
+      entry_ + "/qeff_entry.json",
+      std::filesystem::file_time_type::clock::now() - std::chrono::hours(48));
+  EXPECT_LT((*ListEntries(root_))[0].used, absl::Now() - absl::Hours(47));
+  MarkUsed(entry_);
+  EXPECT_GT((*ListEntries(root_))[0].used, absl::Now() - absl::Hours(1));
 }
 
 }  // namespace

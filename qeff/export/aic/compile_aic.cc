@@ -98,7 +98,10 @@ absl::StatusOr<AicCompileResult> CompileAic(const AicGraph& graph,
   if (LookAtEntry(result.folder) == EntryState::kComplete) {
     result.compiled = EntryHas(result.folder, kProgramFile);
     result.from_cache = result.compiled || !options.run_compiler;
-    if (result.from_cache) return result;
+    if (result.from_cache) {
+      MarkUsed(result.folder);
+      return result;
+    }
   }
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<EntryBuilder> entry,
                         EntryBuilder::Begin(result.folder));

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/export/aic/export_aic.h"
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "qeff/export/aic/cache_entry.h"
+#include "qeff/export/aic/param_hash.h"
+#include "qeff/export/aic/param_json.h"
+#include "qeff/export/aic/read_graph.h"
+#include "qeff/export/onnx/export_onnx.h"
+#include "qeff/io/model_fingerprint.h"
+#include "qeff/util/atomic_folder.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+constexpr int kHashSchema = 1;
+
+// The architecture in config.json, or its model_type.
+absl::StatusOr<std::string> NameOf(const Json& config) {
+  std::string name = config.value("model_type", std::string());
+  const auto list = config.find("architectures");
+  if (list != config.end() && list->is_array() && !list->empty() &&
+      list->front().is_string()) {
+    name = list->front().get<std::string>();
+  }
+  if (!IsPlainFileName(name)) {
+    return InvalidInputError(
+        "config.json: architectures: expected a name, found ",
+        JsonForMessage(name));
+  }
+  return name;
+}
+
+}  // namespace
+
+absl::StatusOr<AicExport> ExportAic(const Transformer& model,
+                                    const CausalLmOptions& options,
+                                    const std::string& qeff_version,
+                                    const std::string& root) {
+  const Json& config = model.checkpoint().config();
+  QEFF_ASSIGN_OR_RETURN(const std::string name, NameOf(config));
+  QEFF_ASSIGN_OR_RETURN(const std::string weights,
+                        ModelContentFingerprint(model.checkpoint()));
+  const Json params = {
+      {"schema", kHashSchema},
+      {"qeff_version", qeff_version},
+      {"config", config},
+      {"weights", weights},
+      {"continuous_batching", options.continuous_batching},
+      {"speculative_target", options.speculative_target},
+      {"compute_context_lengths", options.compute_context_lengths}};
+  QEFF_ASSIGN_OR_RETURN(const std::string hash, HashParams(params));
+  const std::string folder =
+      absl::StrCat(root, "/", name, "/", name, "-", hash);
+  const std::string path = absl::StrCat(folder, "/", name, ".onnx");
+  AicExport result;
+  result.from_cache = LookAtEntry(folder) == EntryState::kComplete;
+  if (result.from_cache) {
+    MarkUsed(folder);
+  } else {
+    QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<EntryBuilder> entry,
+                          EntryBuilder::Begin(folder));
+    CausalLmOptions for_card = options;
+    for_card.variant = OnnxVariant::kAic;
+    QEFF_ASSIGN_OR_RETURN(OnnxReport report,
+                          ExportCausalLmOnnx(model, for_card, path));
+    QEFF_RETURN_IF_ERROR(
+        entry->Write("hashed_export_params.json", IndentedJson(params)));
+    QEFF_RETURN_IF_ERROR(entry->Commit());
+    result.dequantized = std::move(report.dequantized);
+  }
+  QEFF_ASSIGN_OR_RETURN(result.graph, ReadAicGraph(path));
+  result.graph.identity = hash;
+  result.graph.model_config = config;
+  return result;
+}
+
+}  // namespace qeff
