@@ -2,6 +2,7 @@
 
 #include "qeff/export/gguf_model_map.h"
 
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -23,18 +24,35 @@ absl::StatusOr<std::string> Architecture(const TransformerSpec& spec) {
   if (spec.family == "llama" || spec.family == "mistral") {
     return std::string("llama");
   }
-  if (spec.family == "qwen2" || spec.family == "qwen3") return spec.family;
+  for (const char* same : {"qwen2", "qwen3", "gpt2", "mpt"}) {
+    if (spec.family == same) return spec.family;
+  }
   return Unsupported(spec,
-                     "not supported; supported are llama, mistral, qwen2 and "
-                     "qwen3");
+                     "not supported; supported are llama, mistral, qwen2, "
+                     "qwen3, gpt2 and mpt");
+}
+
+// Whether the architecture is one of gated SiLU, RMSNorm and rope; gpt2 and mpt
+// are not.
+bool IsLlamaLike(const TransformerSpec& spec) {
+  return spec.position == PositionKind::kRope;
 }
 
 absl::Status CheckSupported(const TransformerSpec& spec, bool is_llama) {
-  if (spec.activation != Activation::kSilu) {
-    return Unsupported(spec, "llama.cpp takes SiLU for granted");
+  const double scale =
+      spec.attention_scale * std::sqrt(static_cast<double>(spec.head_dim));
+  if (!(std::fabs(scale - 1) < 1e-6)) {
+    return Unsupported(spec, "llama.cpp would ignore the attention scale");
   }
   if (spec.sliding_window != 0) {
     return Unsupported(spec, "llama.cpp would ignore the sliding window");
+  }
+  if (spec.family == "gpt2" && spec.activation != Activation::kGeluTanh) {
+    return Unsupported(spec, "llama.cpp takes gelu_new for granted");
+  }
+  if (!IsLlamaLike(spec)) return absl::OkStatus();
+  if (spec.activation != Activation::kSilu) {
+    return Unsupported(spec, "llama.cpp takes SiLU for granted");
   }
   if (!is_llama && spec.rope.scaling == RopeScaling::kLlama3) {
     return Unsupported(spec, "llama.cpp would ignore llama3's rope scaling");
@@ -97,6 +115,13 @@ GgufMetadata Hyperparameters(const TransformerSpec& spec,
   add("vocab_size", spec.vocab_size);
   add("attention.head_count", spec.num_heads);
   add("attention.head_count_kv", spec.num_kv_heads);
+  if (!IsLlamaLike(spec)) {
+    add_float("attention.layer_norm_epsilon", spec.norm_epsilon);
+    if (spec.position != PositionKind::kAlibi) return metadata;
+    add_float("attention.max_alibi_bias", spec.alibi_bias_max);
+    if (spec.clip_qkv > 0) add_float("attention.clamp_kqv", spec.clip_qkv);
+    return metadata;
+  }
   add("attention.key_length", spec.head_dim);
   add("attention.value_length", spec.head_dim);
   add_float("attention.layer_norm_rms_epsilon", spec.norm_epsilon);
@@ -119,13 +144,17 @@ class TensorList {
     AddMatrix("token_embd", GgufSource::kEmbedding,
               spec.tied_lm_head ? types.lm_head : types.embedding,
               spec.vocab_size, spec.hidden_size);
-    if (spec.rope.scaling == RopeScaling::kLlama3) {
+    if (spec.position == PositionKind::kLearned) {
+      Add("position_embd.weight", GgufSource::kPositionEmbedding,
+          GgmlType::kF32, Shape({spec.max_positions, spec.hidden_size}));
+    }
+    if (IsLlamaLike(spec) && spec.rope.scaling == RopeScaling::kLlama3) {
       AddVector("rope_freqs.weight", GgufSource::kRopeFactors, -1,
                 spec.head_dim / 2);
     }
     for (int64_t block = 0; block < spec.num_layers; ++block) AddBlock(block);
-    AddVector("output_norm.weight", GgufSource::kFinalNorm, -1,
-              spec.hidden_size);
+    AddNorm("output_norm", GgufSource::kFinalNorm, GgufSource::kFinalNormBias,
+            -1);
     if (!spec.tied_lm_head) {
       AddMatrix("output", GgufSource::kLinear, types.lm_head, spec.vocab_size,
                 spec.hidden_size);
@@ -157,6 +186,13 @@ class TensorList {
     Add(std::move(name), source, GgmlType::kF32, Shape({size})).block = block;
   }
 
+  void AddNorm(const std::string& module, GgufSource weight, GgufSource bias,
+               int64_t block) {
+    AddVector(module + ".weight", weight, block, spec_.hidden_size);
+    if (!spec_.norm_bias) return;
+    AddVector(module + ".bias", bias, block, spec_.hidden_size);
+  }
+
   void AddLinear(const std::string& module, int64_t block, LinearRole role,
                  int64_t rows, int64_t cols, bool has_bias) {
     const bool interleave =
@@ -167,7 +203,6 @@ class TensorList {
     weight.role = role;
     weight.interleave = interleave;
     if (!has_bias) return;
-    weight.bias = static_cast<int64_t>(tensors_.size());
     GgufModelTensor& bias = Add(module + ".bias", GgufSource::kLinearBias,
                                 GgmlType::kF32, Shape({rows}));
     bias.block = block;
@@ -178,14 +213,19 @@ class TensorList {
   void AddBlock(int64_t block) {
     const std::string prefix = absl::StrCat("blk.", block, ".");
     const int64_t hidden = spec_.hidden_size;
-    AddVector(prefix + "attn_norm.weight", GgufSource::kAttentionNorm, block,
-              hidden);
-    AddLinear(prefix + "attn_q", block, LinearRole::kQ, spec_.q_size(), hidden,
-              spec_.qkv_bias);
-    AddLinear(prefix + "attn_k", block, LinearRole::kK, spec_.kv_size(), hidden,
-              spec_.qkv_bias);
-    AddLinear(prefix + "attn_v", block, LinearRole::kV, spec_.kv_size(), hidden,
-              spec_.qkv_bias);
+    AddNorm(prefix + "attn_norm", GgufSource::kAttentionNorm,
+            GgufSource::kAttentionNormBias, block);
+    if (IsLlamaLike(spec_)) {
+      AddLinear(prefix + "attn_q", block, LinearRole::kQ, spec_.q_size(),
+                hidden, spec_.qkv_bias);
+      AddLinear(prefix + "attn_k", block, LinearRole::kK, spec_.kv_size(),
+                hidden, spec_.qkv_bias);
+      AddLinear(prefix + "attn_v", block, LinearRole::kV, spec_.kv_size(),
+                hidden, spec_.qkv_bias);
+    } else {
+      AddLinear(prefix + "attn_qkv", block, LinearRole::kQkv,
+                spec_.q_size() + 2 * spec_.kv_size(), hidden, spec_.qkv_bias);
+    }
     AddLinear(prefix + "attn_output", block, LinearRole::kO, hidden,
               spec_.q_size(), spec_.attention_output_bias);
     if (spec_.qk_norm) {
@@ -194,9 +234,12 @@ class TensorList {
       AddVector(prefix + "attn_k_norm.weight", GgufSource::kKNorm, block,
                 spec_.head_dim);
     }
-    AddVector(prefix + "ffn_norm.weight", GgufSource::kFfnNorm, block, hidden);
-    AddLinear(prefix + "ffn_gate", block, LinearRole::kGate, spec_.ffn_size,
-              hidden, spec_.ffn_bias);
+    AddNorm(prefix + "ffn_norm", GgufSource::kFfnNorm, GgufSource::kFfnNormBias,
+            block);
+    if (spec_.gated_ffn) {
+      AddLinear(prefix + "ffn_gate", block, LinearRole::kGate, spec_.ffn_size,
+                hidden, spec_.ffn_bias);
+    }
     AddLinear(prefix + "ffn_up", block, LinearRole::kUp, spec_.ffn_size, hidden,
               spec_.ffn_bias);
     AddLinear(prefix + "ffn_down", block, LinearRole::kDown, hidden,

@@ -27,18 +27,24 @@ struct GgufModelTypes {
   GgmlType linear = GgmlType::kQ4_0;
   GgmlType lm_head = GgmlType::kQ8_0;    // of the embedding, too, when tied
   GgmlType embedding = GgmlType::kQ8_0;  // when it is not the lm_head
+  // Of layers that are codes already, too: they are rounded again.
+  bool requantize = false;
 };
 
 // The part of a model that a tensor of the file is made from.
 enum class GgufSource : uint8_t {
   kEmbedding,
-  kLinear,      // `role` of `block`, which is -1 for the lm_head
-  kLinearBias,  // written together with its kLinear
+  kPositionEmbedding,
+  kLinear,  // `role` of `block`, which is -1 for the lm_head
+  kLinearBias,
   kAttentionNorm,
+  kAttentionNormBias,
   kFfnNorm,
+  kFfnNormBias,
   kQNorm,
   kKNorm,
   kFinalNorm,
+  kFinalNormBias,
   kRopeFactors,  // unscaled frequency / scaled one, of each pair
 };
 
@@ -47,8 +53,6 @@ struct GgufModelTensor {
   GgufSource source;
   int64_t block = -1;
   LinearRole role = LinearRole::kLmHead;
-  // Of a kLinear with a bias: the bias's index in the list, else -1.
-  int64_t bias = -1;
   // Rows of each head are interleaved: row 2 i + s of the file is row
   // s * head_dim / 2 + i of the model. llama.cpp's rope of the "llama"
   // architecture rotates neighbours where Hugging Face's rotates halves.
@@ -60,10 +64,12 @@ struct GgufModelMap {
   std::vector<GgufModelTensor> tensors;
 };
 
-// Maps the families llama and mistral (architecture "llama"), qwen2 and qwen3.
-// Errors (kUnimplemented): another family, and what llama.cpp would silently
-// compute in another way: a sliding window, an activation other than SiLU,
-// biases that the architecture lacks, llama3's rope scaling outside of "llama".
+// Maps the families llama and mistral (architecture "llama"), qwen2, qwen3,
+// gpt2 and mpt. Errors (kUnimplemented): another family, and what llama.cpp
+// would silently compute in another way: a sliding window, other activations
+// and attention scales, biases that the architecture lacks, llama3's rope
+// scaling outside of "llama". (Of mpt it takes the tanh approximation of GELU;
+// there is no other way.)
 // Source: llama.cpp's llama-arch.cpp, llama-model.cpp, convert_hf_to_gguf.py.
 absl::StatusOr<GgufModelMap> MapGgufModel(const TransformerSpec& spec,
                                           const GgufModelTypes& types);

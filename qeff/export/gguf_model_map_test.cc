@@ -93,16 +93,74 @@ TEST(GgufModelMapTest, QwenHasBiasesOrNormsAndNoInterleaving) {
   const GgufModelMap qwen2 = Map(spec);
   const GgufModelTensor* q = Find(qwen2, "blk.0.attn_q.weight");
   EXPECT_FALSE(q->interleave);
-  const auto& bias = qwen2.tensors[static_cast<size_t>(q->bias)];
-  EXPECT_EQ(bias.info.name, "blk.0.attn_q.bias");
-  EXPECT_EQ(bias.info.shape, Shape({64}));
-  EXPECT_EQ(bias.info.type, GgmlType::kF32);
+  const GgufModelTensor* bias = Find(qwen2, "blk.0.attn_q.bias");
+  EXPECT_EQ(bias->info.shape, Shape({64}));
+  EXPECT_EQ(bias->info.type, GgmlType::kF32);
   EXPECT_EQ(Find(qwen2, "blk.0.attn_output.bias"), nullptr);
 
   spec = SmallSpec("qwen3");
   spec.qk_norm = true;
   const GgufModelMap qwen3 = Map(spec);
   EXPECT_EQ(Find(qwen3, "blk.1.attn_k_norm.weight")->info.shape, Shape({16}));
+}
+
+TransformerSpec Gpt2Spec() {
+  TransformerSpec spec = SmallSpec("gpt2");
+  spec.num_kv_heads = 4;
+  spec.norm = NormKind::kLayerNorm;
+  spec.norm_bias = true;
+  spec.position = PositionKind::kLearned;
+  spec.qkv_bias = spec.attention_output_bias = spec.ffn_bias = true;
+  spec.activation = Activation::kGeluTanh;
+  spec.gated_ffn = false;
+  spec.tied_lm_head = true;
+  return spec;
+}
+
+TransformerSpec MptSpec() {
+  TransformerSpec spec = SmallSpec("mpt");
+  spec.num_kv_heads = 4;
+  spec.norm = NormKind::kLayerNorm;
+  spec.position = PositionKind::kAlibi;
+  spec.activation = Activation::kGelu;
+  spec.gated_ffn = false;
+  spec.tied_lm_head = true;
+  return spec;
+}
+
+TEST(GgufModelMapTest, Gpt2) {
+  const GgufModelMap map = Map(Gpt2Spec());
+  EXPECT_EQ(
+      *FindGgufValue<float>(map.metadata, "gpt2.attention.layer_norm_epsilon"),
+      1e-5f);
+  EXPECT_EQ(FindGgufValue<float>(map.metadata, "gpt2.rope.freq_base"), nullptr);
+  // Embeddings, two blocks of 12, output_norm with its bias.
+  ASSERT_EQ(map.tensors.size(), 28u);
+  EXPECT_EQ(Find(map, "position_embd.weight")->info.shape, Shape({128, 64}));
+  EXPECT_EQ(Find(map, "position_embd.weight")->info.type, GgmlType::kF32);
+  EXPECT_EQ(Find(map, "blk.1.attn_qkv.weight")->info.shape, Shape({192, 64}));
+  EXPECT_FALSE(Find(map, "blk.1.attn_qkv.weight")->interleave);
+  EXPECT_EQ(Find(map, "blk.1.attn_qkv.bias")->info.shape, Shape({192}));
+  EXPECT_EQ(Find(map, "blk.1.ffn_down.bias")->info.shape, Shape({64}));
+  EXPECT_EQ(Find(map, "blk.1.ffn_norm.bias")->source, GgufSource::kFfnNormBias);
+  EXPECT_EQ(Find(map, "blk.0.ffn_gate.weight"), nullptr);
+  EXPECT_EQ(Find(map, "output_norm.bias")->info.shape, Shape({64}));
+}
+
+TEST(GgufModelMapTest, Mpt) {
+  TransformerSpec spec = MptSpec();
+  const GgufModelMap map = Map(spec);
+  EXPECT_EQ(*FindGgufValue<float>(map.metadata, "mpt.attention.max_alibi_bias"),
+            8);
+  EXPECT_EQ(FindGgufValue<float>(map.metadata, "mpt.attention.clamp_kqv"),
+            nullptr);
+  ASSERT_EQ(map.tensors.size(), 14u);
+  EXPECT_EQ(Find(map, "blk.0.attn_qkv.bias"), nullptr);
+  EXPECT_EQ(Find(map, "blk.0.attn_norm.bias"), nullptr);
+  spec.clip_qkv = 6;
+  EXPECT_EQ(
+      *FindGgufValue<float>(Map(spec).metadata, "mpt.attention.clamp_kqv"),
+      6.0f);
 }
 
 TEST(GgufModelMapTest, RopeScaling) {
@@ -127,7 +185,7 @@ void ExpectRefused(const TransformerSpec& spec, const char* part) {
 }
 
 TEST(GgufModelMapTest, RefusesWhatLlamaCppWouldComputeInAnotherWay) {
-  ExpectRefused(SmallSpec("gpt2"), "GGUF of a gpt2 model: not supported");
+  ExpectRefused(SmallSpec("bloom"), "GGUF of a bloom model: not supported");
   TransformerSpec spec = SmallSpec("llama");
   spec.activation = Activation::kGelu;
   ExpectRefused(spec, "SiLU");
@@ -140,6 +198,12 @@ TEST(GgufModelMapTest, RefusesWhatLlamaCppWouldComputeInAnotherWay) {
   spec = SmallSpec("qwen3");
   spec.qkv_bias = true;
   ExpectRefused(spec, "no biases");
+  spec = Gpt2Spec();
+  spec.activation = Activation::kRelu;
+  ExpectRefused(spec, "gelu_new");
+  spec = MptSpec();
+  spec.attention_scale = 1;
+  ExpectRefused(spec, "attention scale");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "qeff/export/gguf_config.h"
 #include "qeff/export/gguf_tokenizer_files.h"
+#include "qeff/export/head_rows.h"
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/io/gguf_file.h"
 #include "qeff/kernels/convert/convert.h"
@@ -29,25 +30,6 @@ DType TypeInFolder(GgmlType type) {
   return type == GgmlType::kF16    ? DType::kF16
          : type == GgmlType::kBF16 ? DType::kBF16
                                    : DType::kF32;
-}
-
-// Turns the pairs of each head into [half 0; half 1]. `rows` holds whole heads
-// of `head_dim` rows of `cols` elements.
-void SeparateHeads(int64_t head_dim, int64_t cols, absl::Span<float> rows) {
-  const size_t row = static_cast<size_t>(cols);
-  const size_t head = row * static_cast<size_t>(head_dim);
-  const size_t half = static_cast<size_t>(head_dim) / 2;
-  std::vector<float> source(head);
-  for (size_t begin = 0; begin < rows.size(); begin += head) {
-    float* to = rows.data() + begin;
-    std::copy_n(to, head, source.begin());
-    for (size_t i = 0; i < half; ++i) {
-      for (size_t s = 0; s < 2; ++s) {
-        std::copy_n(source.data() + (2 * i + s) * row, row,
-                    to + (s * half + i) * row);
-      }
-    }
-  }
 }
 
 // Decodes and writes one tensor. A vector is a row, whose elements are the rows

@@ -11,17 +11,20 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <numeric>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "qeff/export/ggml_repack.h"
+#include "qeff/export/gguf_read_back.h"
 #include "qeff/export/gguf_tokenizer.h"
+#include "qeff/export/head_rows.h"
+#include "qeff/export/stored_types.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/format/ggml_codec.h"
+#include "qeff/io/gguf_file.h"
 #include "qeff/io/gguf_writer.h"
-#include "qeff/io/quantization_config.h"
 #include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/tensor/tensor.h"
@@ -53,26 +56,6 @@ void Encode(GgmlType type, absl::Span<const float> values,
   }
 }
 
-// Turns each head's rows [half 0; half 1] into pairs. `rows` holds whole heads
-// of `head_dim` rows of `cols` elements.
-template <class T>
-void InterleaveHeads(int64_t head_dim, int64_t cols, absl::Span<T> rows) {
-  const size_t row = static_cast<size_t>(cols);
-  const size_t head = row * static_cast<size_t>(head_dim);
-  const size_t half = static_cast<size_t>(head_dim) / 2;
-  std::vector<T> source(head);
-  for (size_t begin = 0; begin < rows.size(); begin += head) {
-    T* to = rows.data() + begin;
-    std::copy_n(to, head, source.begin());
-    for (size_t i = 0; i < half; ++i) {
-      for (size_t s = 0; s < 2; ++s) {
-        std::copy_n(source.data() + (s * half + i) * row, row,
-                    to + (2 * i + s) * row);
-      }
-    }
-  }
-}
-
 std::vector<float> RopeFactors(const TransformerSpec& spec) {
   const std::vector<double> scaled = RopeFrequencies(spec);
   std::vector<float> factors;
@@ -85,48 +68,36 @@ std::vector<float> RopeFactors(const TransformerSpec& spec) {
   return factors;
 }
 
-// The layers that are ggml's blocks already, by module.
-using StoredBlocks = absl::flat_hash_map<std::string, QuantizedMatrix>;
-
-absl::StatusOr<StoredBlocks> FindStoredBlocks(const Transformer& model) {
-  StoredBlocks stored;
-  if (!model.quantization().has_value()) return stored;
-  for (const LinearModule& module : model.map().Linears()) {
-    const auto weights = model.quantization()->Find(module.module);
-    if (!weights.has_value() || !weights->ggml.has_value()) continue;
-    QEFF_ASSIGN_OR_RETURN(stored[module.module],
-                          ReadQuantizedMatrix(model.checkpoint(), module.module,
-                                              *model.quantization()));
+// The module that `tensor` is made from; its bias has the same.
+std::string ModuleOf(const Transformer& model, const GgufModelTensor& tensor) {
+  if (tensor.block < 0) return model.map().lm_head.module;
+  for (const LinearModule& linear :
+       model.map().blocks[static_cast<size_t>(tensor.block)].linears) {
+    if (linear.role == tensor.role) return linear.module;
   }
-  return stored;
+  QEFF_CHECK(false && "a tensor of no layer");
 }
 
-// The blocks of `tensor`, or null.
-const QuantizedMatrix* BlocksOf(const Transformer& model,
-                                const StoredBlocks& stored,
-                                const GgufModelTensor& tensor) {
-  if (tensor.source != GgufSource::kLinear) return nullptr;
-  std::string module = model.map().lm_head.module;
-  if (tensor.block >= 0) {
-    const auto& linears =
-        model.map().blocks[static_cast<size_t>(tensor.block)].linears;
-    const auto linear =
-        std::find_if(linears.begin(), linears.end(),
-                     [&](const auto& l) { return l.role == tensor.role; });
-    if (linear == linears.end()) return nullptr;
-    module = linear->module;
-  }
-  const auto found = stored.find(module);
-  return found == stored.end() ? nullptr : &found->second;
+// The type of the blocks that `tensor` is made from, if it is.
+absl::optional<GgmlType> StoredType(const Transformer& model,
+                                    const StoredTypes& stored,
+                                    const GgufModelTensor& tensor) {
+  if (tensor.source != GgufSource::kLinear) return absl::nullopt;
+  const auto found = stored.find(ModuleOf(model, tensor));
+  if (found == stored.end()) return absl::nullopt;
+  return found->second;
 }
 
 class ModelWriter {
  public:
+  // `file` is what `writer` writes.
   ModelWriter(const Transformer& model, const GgufModelMap& map,
-              const StoredBlocks& stored, GgufWriter* writer, ThreadPool* pool)
+              const StoredTypes& stored, const GgufFile& file,
+              GgufWriter* writer, ThreadPool* pool)
       : model_(model),
         map_(map),
         stored_(stored),
+        file_(file),
         writer_(*writer),
         pool_(*pool) {}
 
@@ -134,6 +105,7 @@ class ModelWriter {
     for (size_t i = 0; i < map_.tensors.size(); ++i) {
       const GgufModelTensor& tensor = map_.tensors[i];
       QEFF_RETURN_IF_ERROR(WriteTensor(i));
+      file_.file().Release(file_.Bytes(*file_.Find(tensor.info.name)));
       const bool last_of_block = i + 1 == map_.tensors.size() ||
                                  map_.tensors[i + 1].block != tensor.block;
       if (last_of_block) model_.ReleaseBlock(tensor.block);
@@ -142,34 +114,58 @@ class ModelWriter {
   }
 
  private:
+  // The layer of a tensor that is codes or blocks, or null.
+  using Stored = const QuantizedMatrix*;
+
   absl::Status WriteTensor(size_t index) {
-    switch (map_.tensors[index].source) {
-      case GgufSource::kEmbedding:
-      case GgufSource::kLinear:
-        return WriteMatrix(index);
-      case GgufSource::kLinearBias:
-        return absl::OkStatus();  // with its weight
-      default:
-        return WriteVector(index);
+    const GgufModelTensor& tensor = map_.tensors[index];
+    if (tensor.source == GgufSource::kPositionEmbedding) {
+      QEFF_ASSIGN_OR_RETURN(Matrix<float> table,
+                            model_.LoadPositionEmbedding());
+      return WriteValues(index, 0, table.span());
     }
+    if (tensor.source != GgufSource::kEmbedding &&
+        tensor.source != GgufSource::kLinear) {
+      QEFF_ASSIGN_OR_RETURN(std::vector<float> values, LoadVector(tensor));
+      return WriteValues(index, 0, absl::MakeSpan(values));
+    }
+    if (!StoredType(model_, stored_, tensor).has_value()) {
+      return WriteMatrix(index, nullptr);
+    }
+    QEFF_ASSIGN_OR_RETURN(
+        const QuantizedMatrix matrix,
+        ReadQuantizedMatrix(model_.checkpoint(), ModuleOf(model_, tensor),
+                            *model_.quantization()));
+    return WriteMatrix(index, &matrix);
   }
 
   absl::StatusOr<std::vector<float>> LoadVector(
       const GgufModelTensor& tensor) const {
-    if (tensor.source == GgufSource::kRopeFactors) {
-      return RopeFactors(model_.spec());
-    }
-    if (tensor.source == GgufSource::kFinalNorm) {
-      QEFF_ASSIGN_OR_RETURN(NormWeights norm, model_.LoadFinalNorm());
-      return std::move(norm.weight);
+    switch (tensor.source) {
+      case GgufSource::kRopeFactors:
+        return RopeFactors(model_.spec());
+      case GgufSource::kLinearBias:
+        return model_.LoadLinearBias(tensor.block, tensor.role);
+      case GgufSource::kFinalNorm:
+      case GgufSource::kFinalNormBias: {
+        QEFF_ASSIGN_OR_RETURN(NormWeights norm, model_.LoadFinalNorm());
+        return tensor.source == GgufSource::kFinalNorm ? std::move(norm.weight)
+                                                       : std::move(norm.bias);
+      }
+      default:
+        break;
     }
     QEFF_ASSIGN_OR_RETURN(BlockWeights norms,
                           model_.LoadBlockNorms(tensor.block));
     switch (tensor.source) {
       case GgufSource::kAttentionNorm:
         return std::move(norms.attention_norm.weight);
+      case GgufSource::kAttentionNormBias:
+        return std::move(norms.attention_norm.bias);
       case GgufSource::kFfnNorm:
         return std::move(norms.ffn_norm.weight);
+      case GgufSource::kFfnNormBias:
+        return std::move(norms.ffn_norm.bias);
       case GgufSource::kQNorm:
         return std::move(norms.q_norm.weight);
       default:
@@ -177,30 +173,73 @@ class ModelWriter {
     }
   }
 
-  absl::Status WriteVector(size_t index) {
-    QEFF_ASSIGN_OR_RETURN(const std::vector<float> values,
-                          LoadVector(map_.tensors[index]));
-    return WriteValues(index, 0, values);
+  // Rows [begin, begin + count) of a matrix, dequantized.
+  absl::StatusOr<Matrix<float>> LoadRows(const GgufModelTensor& tensor,
+                                         Stored stored, int64_t begin,
+                                         int64_t count) const {
+    if (tensor.source == GgufSource::kEmbedding) {
+      return model_.LoadTokenEmbeddingRows(begin, count);
+    }
+    if (stored != nullptr) {
+      Matrix<float> rows(count, stored->cols);
+      QEFF_RETURN_IF_ERROR(DequantizeRows(*stored, begin, count, rows.data()));
+      return rows;
+    }
+    QEFF_ASSIGN_OR_RETURN(
+        LinearWeights rows,
+        model_.LoadLinearRows(tensor.block, tensor.role, begin, count));
+    return std::move(rows.weight);
   }
 
-  // Encodes and writes whole rows of tensor `index`, from row `begin` on.
+  absl::Status WriteRows(size_t index, Stored stored, int64_t begin,
+                         int64_t count) {
+    const GgufModelTensor& tensor = map_.tensors[index];
+    QEFF_ASSIGN_OR_RETURN(Matrix<float> rows,
+                          LoadRows(tensor, stored, begin, count));
+    if (stored == nullptr) return WriteValues(index, begin, rows.span());
+    const GgmlTypeTraits& traits = *FindGgmlType(tensor.info.type);
+    const int64_t row_bytes =
+        stored->cols / traits.block_elems * traits.block_bytes;
+    std::vector<uint8_t> bytes(static_cast<size_t>(count * row_bytes));
+    RepackRows(*stored, tensor.info.type, begin, count, absl::MakeSpan(bytes));
+    if (tensor.interleave) {
+      const int64_t head_dim = model_.spec().head_dim;
+      InterleaveHeads(head_dim, row_bytes, absl::MakeSpan(bytes));
+      InterleaveHeads(head_dim, stored->cols, rows.span());
+    }
+    QEFF_RETURN_IF_ERROR(
+        writer_.Write(index, static_cast<uint64_t>(begin * row_bytes), bytes));
+    // What was loaded is what the layer's own codes mean.
+    return ReadBack(index, begin, rows.span(), /*exact=*/true);
+  }
+
+  // Encodes and writes whole rows of tensor `index`, from row `begin` on, which
+  // are in the model's order and then in the file's.
   absl::Status WriteValues(size_t index, int64_t begin,
-                           absl::Span<const float> values) {
-    const GgufTensorInfo& info = writer_.tensors()[index];
+                           absl::Span<float> values) {
+    const GgufModelTensor& tensor = map_.tensors[index];
+    const GgmlType type = tensor.info.type;
+    QEFF_RETURN_IF_ERROR(CheckFits(index, begin, values));
+    const bool is_matrix = tensor.info.shape.rank() == 2;
+    const int64_t row_elems = is_matrix ? tensor.info.shape[1] : 1;
+    if (tensor.interleave) {
+      InterleaveHeads(model_.spec().head_dim, row_elems, values);
+    }
     std::vector<uint8_t> bytes;
-    Encode(info.type, values, &bytes);
-    const GgmlTypeTraits& traits = *FindGgmlType(info.type);
-    const int64_t row_elems = info.shape.rank() == 2 ? info.shape[1] : 1;
+    Encode(type, values, &bytes);
+    const GgmlTypeTraits& traits = *FindGgmlType(type);
     const uint64_t offset_bytes = static_cast<uint64_t>(begin * row_elems) /
                                   traits.block_elems * traits.block_bytes;
-    return writer_.Write(index, offset_bytes, bytes);
+    QEFF_RETURN_IF_ERROR(writer_.Write(index, offset_bytes, bytes));
+    return ReadBack(index, is_matrix ? begin : 0, values,
+                    type == GgmlType::kF32);
   }
 
   // kDataLoss unless every value fits the type of tensor `index`, in which
   // `values` are rows from row `begin` on, in the model's order.
   absl::Status CheckFits(size_t index, int64_t begin,
                          absl::Span<const float> values) const {
-    const GgufTensorInfo& info = writer_.tensors()[index];
+    const GgufTensorInfo& info = map_.tensors[index].info;
     const int64_t at = FirstUnfitForGgml(info.type, values);
     if (at == static_cast<int64_t>(values.size())) return absl::OkStatus();
     const int64_t cols = info.shape.rank() == 2 ? info.shape[1] : 1;
@@ -210,58 +249,26 @@ class ModelWriter {
                           FindGgmlType(info.type)->name);
   }
 
-  // Rows [begin, begin + count) of a matrix, and of its bias.
-  absl::StatusOr<LinearWeights> LoadRows(const GgufModelTensor& tensor,
-                                         int64_t begin, int64_t count) const {
-    if (tensor.source == GgufSource::kLinear) {
-      return model_.LoadLinearRows(tensor.block, tensor.role, begin, count);
-    }
-    std::vector<int32_t> ids(static_cast<size_t>(count));
-    std::iota(ids.begin(), ids.end(), static_cast<int32_t>(begin));
-    LinearWeights rows;
-    rows.weight = Matrix<float>(count, model_.spec().hidden_size);
-    QEFF_RETURN_IF_ERROR(model_.Embed(ids, rows.weight.view()));
-    return rows;
+  // Reads rows from `begin` on from the file and compares them with `values`,
+  // which are in its order.
+  absl::Status ReadBack(size_t index, int64_t begin,
+                        absl::Span<const float> values, bool exact) const {
+    const GgufTensorInfo& info = *file_.Find(map_.tensors[index].info.name);
+    std::vector<float> read(values.size());
+    QEFF_RETURN_IF_ERROR(file_.ReadRows(info, begin, absl::MakeSpan(read)));
+    const int64_t at =
+        exact ? std::mismatch(read.begin(), read.end(), values.begin()).first -
+                    read.begin()
+              : FirstWrongReadBack(info.type, values, read);
+    if (at == static_cast<int64_t>(values.size())) return absl::OkStatus();
+    const int64_t cols = GgufRowElems(info);
+    return absl::UnavailableError(absl::StrCat(
+        file_.path(), ": tensor ", info.name, ": element [", begin + at / cols,
+        ", ", at % cols, "]: wrote ", values[static_cast<size_t>(at)],
+        ", read back ", read[static_cast<size_t>(at)]));
   }
 
-  absl::Status WriteRows(size_t index, int64_t begin, int64_t count) {
-    const GgufModelTensor& tensor = map_.tensors[index];
-    QEFF_ASSIGN_OR_RETURN(LinearWeights rows, LoadRows(tensor, begin, count));
-    const int64_t head_dim = model_.spec().head_dim;
-    const QuantizedMatrix* stored = BlocksOf(model_, stored_, tensor);
-    if (stored != nullptr) {
-      // Loading has checked them.
-      QEFF_RETURN_IF_ERROR(WriteBlocks(index, *stored, begin, count));
-    } else {
-      QEFF_RETURN_IF_ERROR(CheckFits(index, begin, rows.weight.span()));
-      if (tensor.interleave) {
-        InterleaveHeads(head_dim, rows.weight.cols(), rows.weight.span());
-      }
-      QEFF_RETURN_IF_ERROR(WriteValues(index, begin, rows.weight.span()));
-    }
-    if (tensor.bias < 0) return absl::OkStatus();
-    if (tensor.interleave) {
-      InterleaveHeads(head_dim, 1, absl::MakeSpan(rows.bias));
-    }
-    return WriteValues(static_cast<size_t>(tensor.bias), begin, rows.bias);
-  }
-
-  // Rows of blocks as they are, in the order of the file.
-  absl::Status WriteBlocks(size_t index, const QuantizedMatrix& stored,
-                           int64_t begin, int64_t count) {
-    const absl::Span<const uint8_t> rows =
-        stored.blocks.subspan(static_cast<size_t>(begin * stored.row_bytes),
-                              static_cast<size_t>(count * stored.row_bytes));
-    std::vector<uint8_t> bytes(rows.begin(), rows.end());
-    if (map_.tensors[index].interleave) {
-      InterleaveHeads(model_.spec().head_dim, stored.row_bytes,
-                      absl::MakeSpan(bytes));
-    }
-    return writer_.Write(index, static_cast<uint64_t>(begin * stored.row_bytes),
-                         bytes);
-  }
-
-  absl::Status WriteMatrix(size_t index) {
+  absl::Status WriteMatrix(size_t index, Stored stored) {
     const GgufModelTensor& tensor = map_.tensors[index];
     const int64_t cols = tensor.info.shape[1];
     int64_t chunk_rows = std::max<int64_t>(1, kChunkElems / cols);
@@ -271,44 +278,46 @@ class ModelWriter {
     std::mutex mutex;
     absl::Status status;  // first error, guarded by mutex
     std::atomic<bool> failed{false};
-    pool_.ParallelFor(
-        tensor.info.shape[0], chunk_rows, [&](int64_t begin, int64_t end, int) {
-          if (failed.load(std::memory_order_relaxed)) return;
-          const absl::Status rows = WriteRows(index, begin, end - begin);
-          if (rows.ok()) return;
-          const std::lock_guard<std::mutex> lock(mutex);
-          status.Update(rows);
-          failed.store(true, std::memory_order_relaxed);
-        });
+    pool_.ParallelFor(tensor.info.shape[0], chunk_rows,
+                      [&](int64_t begin, int64_t end, int) {
+                        if (failed.load(std::memory_order_relaxed)) return;
+                        const absl::Status rows =
+                            WriteRows(index, stored, begin, end - begin);
+                        if (rows.ok()) return;
+                        const std::lock_guard<std::mutex> lock(mutex);
+                        status.Update(rows);
+                        failed.store(true, std::memory_order_relaxed);
+                      });
     return status;
   }
 
   const Transformer& model_;
   const GgufModelMap& map_;
-  const StoredBlocks& stored_;
+  const StoredTypes& stored_;
+  const GgufFile& file_;
   GgufWriter& writer_;
   ThreadPool& pool_;
 };
 
-// The tensors of the file: blocks keep their type, and layers that were kept
-// beside them are F16.
+// The tensors of the file: codes and blocks keep their type, and layers that
+// were kept beside them are F16.
 absl::StatusOr<GgufModelMap> MapTensors(const Transformer& model,
-                                        const StoredBlocks& stored,
+                                        const StoredTypes& stored,
                                         GgufModelTypes types) {
   const std::vector<LinearModule> linears = model.map().Linears();
   const auto first = std::find_if(
       linears.begin(), linears.end(), [&](const LinearModule& module) {
         return module.block >= 0 && stored.contains(module.module);
       });
-  const bool has_blocks = first != linears.end();
-  if (has_blocks) types.linear = *stored.at(first->module).ggml;
+  const bool has_stored = first != linears.end();
+  if (has_stored) types.linear = stored.at(first->module);
   QEFF_ASSIGN_OR_RETURN(GgufModelMap map, MapGgufModel(model.spec(), types),
                         model.checkpoint().folder());
   for (GgufModelTensor& tensor : map.tensors) {
-    const QuantizedMatrix* blocks = BlocksOf(model, stored, tensor);
-    if (blocks != nullptr) {
-      tensor.info.type = *blocks->ggml;
-    } else if (has_blocks && tensor.source == GgufSource::kLinear &&
+    const auto type = StoredType(model, stored, tensor);
+    if (type.has_value()) {
+      tensor.info.type = *type;
+    } else if (has_stored && tensor.source == GgufSource::kLinear &&
                tensor.block >= 0) {
       tensor.info.type = GgmlType::kF16;
     }
@@ -321,7 +330,10 @@ absl::StatusOr<GgufModelReport> Write(const Transformer& model,
                                       const GgufModelTypes& types,
                                       const std::string& path,
                                       ThreadPool* pool) {
-  QEFF_ASSIGN_OR_RETURN(const StoredBlocks stored, FindStoredBlocks(model));
+  StoredTypes stored;
+  if (!types.requantize) {
+    QEFF_ASSIGN_OR_RETURN(stored, FindStoredTypes(model));
+  }
   QEFF_ASSIGN_OR_RETURN(GgufModelMap map, MapTensors(model, stored, types));
   QEFF_ASSIGN_OR_RETURN(
       GgufMetadata vocabulary,
@@ -340,8 +352,10 @@ absl::StatusOr<GgufModelReport> Write(const Transformer& model,
   }
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<GgufWriter> writer,
                         GgufWriter::Create(path, map.metadata, infos));
+  QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const GgufFile> file,
+                        GgufFile::Open(writer->temporary_path()));
   QEFF_RETURN_IF_ERROR(
-      ModelWriter(model, map, stored, writer.get(), pool).Run());
+      ModelWriter(model, map, stored, *file, writer.get(), pool).Run());
   QEFF_RETURN_IF_ERROR(model.checkpoint().VerifyUnchanged());
   QEFF_RETURN_IF_ERROR(writer->Commit());
   report.file_bytes = writer->file_bytes();

@@ -31,16 +31,19 @@ struct GgufModelReport {
 };
 
 // Writes `model` with `tokenizer` to the file `path`, replacing what is there.
-// Layers that are ggml's blocks keep their type and their very bytes (only the
-// order of rows is the file's), whatever `types` says, and layers of a block
-// that are none beside them become F16. What was quantized otherwise is
-// dequantized first. Streamed: memory does not grow with the model, but for
-// the pages that the mapped checkpoint keeps of one block. The bytes do not
-// depend on the pool. Errors, after which `path` is what it was: those of
-// MapGgufModel, GgufTokenizerMetadata and GgufWriter; kDataLoss naming tensor
-// and index of a weight that is NaN, infinite or too large for its type;
-// kInvalidArgument for a block whose scale is not finite; kUnavailable when the
-// checkpoint changed meanwhile; kResourceExhausted without memory.
+// Layers that are codes or ggml's blocks go into it without another rounding
+// (ggml_repack.h), whatever `types` says but for requantize, and layers of a
+// block that are none beside them become F16. Every part is read back from the
+// file and decoded: equal where nothing was rounded, else as near as the type
+// allows. Streamed: memory does not grow with the model, but for the pages that
+// the mapped checkpoint keeps of one block. The bytes do not depend on the
+// pool. Errors, after which `path` is what it was: those of MapGgufModel,
+// GgufTokenizerMetadata and GgufWriter; kInvalidArgument, before anything is
+// written, for codes that no block holds, with what could be done; kDataLoss
+// naming tensor and index of a weight that is NaN, infinite or too large for
+// its type; kInvalidArgument for a block whose scale is not finite;
+// kUnavailable when the checkpoint changed meanwhile or when what is read back
+// is something else; kResourceExhausted without memory.
 // Precondition: nothing else runs on `pool`.
 absl::StatusOr<GgufModelReport> WriteGgufModel(const Transformer& model,
                                                const TokenizerTables& tokenizer,

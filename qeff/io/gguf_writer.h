@@ -45,6 +45,9 @@ class GgufWriter {
   // The tensors as declared, with their places.
   const std::vector<GgufTensorInfo>& tensors() const { return tensors_; }
   uint64_t file_bytes() const { return file_bytes_; }
+  // Where the file is until Commit: a GGUF file from the start, for reading
+  // back what was written.
+  std::string temporary_path() const { return file_->temporary_path(); }
 
   // Places `bytes` at `offset_bytes` inside tensor `index` of the list. Each
   // byte of a tensor is written exactly once. Errors: kUnavailable with path

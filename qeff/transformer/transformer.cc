@@ -155,6 +155,17 @@ ModuleRows FindLinear(const ModelMap& map, int64_t block, LinearRole role) {
   QEFF_CHECK(false && "no such linear layer");
 }
 
+// The bias of rows [begin, begin + count); empty without one.
+absl::StatusOr<std::vector<float>> ReadBias(const WeightReader& reader,
+                                            const ModuleRows& found,
+                                            int64_t begin, int64_t count) {
+  if (!found.module.has_bias) return std::vector<float>();
+  QEFF_ASSIGN_OR_RETURN(const std::vector<float> bias,
+                        reader.ReadVector(found.module.module + ".bias"));
+  const auto first = bias.begin() + found.first + begin;
+  return std::vector<float>(first, first + count);
+}
+
 absl::StatusOr<NormWeights> LoadNorm(const WeightReader& reader,
                                      const NormNames& names) {
   NormWeights norm;
@@ -206,13 +217,16 @@ absl::StatusOr<LinearWeights> Transformer::LoadLinearRows(int64_t block,
     weights.weight = Matrix<float>(count, found.module.in_features);
     QEFF_RETURN_IF_ERROR(reader.ReadLinearRows(
         found.module, found.first + begin, weights.weight.view()));
-    if (found.module.has_bias) {
-      QEFF_ASSIGN_OR_RETURN(const std::vector<float> bias,
-                            reader.ReadVector(found.module.module + ".bias"));
-      const auto first = bias.begin() + found.first + begin;
-      weights.bias.assign(first, first + count);
-    }
+    QEFF_ASSIGN_OR_RETURN(weights.bias, ReadBias(reader, found, begin, count));
     return weights;
+  });
+}
+
+absl::StatusOr<std::vector<float>> Transformer::LoadLinearBias(
+    int64_t block, LinearRole role) const {
+  return GuardMemory([&] {
+    const ModuleRows found = FindLinear(map_, block, role);
+    return ReadBias(Reader(), found, 0, found.rows);
   });
 }
 
@@ -274,6 +288,22 @@ absl::StatusOr<Matrix<float>> Transformer::LoadTokenEmbedding() const {
 absl::StatusOr<Matrix<float>> Transformer::LoadPositionEmbedding() const {
   QEFF_CHECK(spec().position == PositionKind::kLearned);
   return LoadPlainMatrix(map_.position_embedding, spec().max_positions);
+}
+
+absl::StatusOr<Matrix<float>> Transformer::LoadTokenEmbeddingRows(
+    int64_t begin, int64_t count) const {
+  QEFF_CHECK(begin >= 0 && count >= 0 && begin + count <= spec().vocab_size);
+  return GuardMemory([&]() -> absl::StatusOr<Matrix<float>> {
+    Matrix<float> matrix(count, spec().hidden_size);
+    const WeightReader reader = Reader();
+    for (int64_t i = 0; i < count; ++i) {
+      QEFF_RETURN_IF_ERROR(reader.ReadRow(
+          map_.token_embedding, begin + i,
+          absl::MakeSpan(matrix.row(i),
+                         static_cast<size_t>(spec().hidden_size))));
+    }
+    return matrix;
+  });
 }
 
 absl::StatusOr<Matrix<float>> Transformer::LoadPlainMatrix(

@@ -103,6 +103,10 @@ class Transformer {
                                                int64_t begin,
                                                int64_t count) const;
 
+  // The bias alone; empty when there is none. Precondition as for LoadLinear.
+  absl::StatusOr<std::vector<float>> LoadLinearBias(int64_t block,
+                                                    LinearRole role) const;
+
   // [out, in] of linear layer `role`. Precondition as for LoadLinear.
   Shape LinearShape(int64_t block, LinearRole role) const;
 
@@ -122,6 +126,9 @@ class Transformer {
   // [max_positions, hidden_size] (precondition: position is kLearned).
   absl::StatusOr<Matrix<float>> LoadTokenEmbedding() const;
   absl::StatusOr<Matrix<float>> LoadPositionEmbedding() const;
+  // Rows [begin, begin + count) of the first. Precondition: they exist.
+  absl::StatusOr<Matrix<float>> LoadTokenEmbeddingRows(int64_t begin,
+                                                       int64_t count) const;
 
   // Writes the embedding of token ids[i], plus that of position i with learned
   // positions, into row i of `out` [ids.size(), hidden_size]: the input of

@@ -52,6 +52,10 @@ TEST(TransformerTest, HandsOutPlainMatrices) {
   EXPECT_THAT(transformer->LoadTokenEmbedding()->span(),
               ::testing::ElementsAreArray(
                   model.Find("model.embed_tokens.weight")->values));
+  const Matrix<float> rows = *transformer->LoadTokenEmbeddingRows(7, 2);
+  EXPECT_EQ(rows.rows(), 2);
+  EXPECT_EQ(rows.row(1)[3],
+            model.Find("model.embed_tokens.weight")->values[8 * 24 + 3]);
   // Pages can be let go of and read again.
   transformer->ReleaseBlock(1);
   transformer->ReleaseBlock(-1);
@@ -93,6 +97,7 @@ TEST(TransformerTest, TurnsTransposedMatrices) {
   EXPECT_EQ(part.weight.rows(), 3);
   EXPECT_EQ(part.weight.row(1)[7], v.weight.row(6)[7]);
   EXPECT_EQ(part.bias[2], v.bias[7]);
+  EXPECT_EQ(*transformer->LoadLinearBias(1, LinearRole::kV), v.bias);
 }
 
 TEST(TransformerTest, TiedLmHeadIsTheEmbedding) {

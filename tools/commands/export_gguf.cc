@@ -38,32 +38,36 @@ class GgufFormat : public ExportFormat {
  public:
   std::vector<std::string> names() const override { return {"gguf"}; }
   std::string description() const override {
-    return "gguf: one file for llama.cpp. Models of llama, mistral, qwen2 and "
-           "qwen3 with their tokenizer. Layers that quantize has made ggml's "
-           "blocks (q4_0, q4_k, ...) go into the file as they are; layers kept "
-           "beside them become f16. Everything else is rounded to the types "
-           "asked for.";
+    return "gguf: one file for llama.cpp. Models of llama, mistral, qwen2, "
+           "qwen3, gpt2 and mpt with their tokenizer. Layers that quantize has "
+           "made codes or ggml's blocks keep their values exactly: symmetric "
+           "integers in groups of a multiple of 32, or one group a row, become "
+           "q4_0, q5_0 or q8_0, mxint8 q8_0, mxfp4 mxfp4. Other codes are "
+           "refused unless --requantize is given. Layers kept beside quantized "
+           "ones become f16, and all others are rounded to the types asked "
+           "for. What is written is read back and compared.";
   }
   std::vector<std::string> flag_names() const override {
-    return {"scheme", "lm_head"};
+    return {"scheme", "lm_head", "requantize"};
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddChoice("scheme", &scheme_, TypeNames(),
-                     "gguf: type of the layers that are no blocks yet.");
+                     "gguf: type of the layers that are not quantized yet.");
     flags->AddChoice("lm_head", &lm_head_, TypeNames(),
                      "gguf: type of lm_head and of the embedding.");
+    flags->Add("requantize", &types_.requantize, "",
+               "gguf: round quantized layers again, to --scheme.");
   }
   absl::StatusOr<Json> Run(const CommandEnv& env, const Transformer& model,
                            const std::string&,
                            const std::string& output) override {
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           LoadTokenizer(model));
-    GgufModelTypes types;
-    types.linear = TypeOf(scheme_);
-    types.lm_head = types.embedding = TypeOf(lm_head_);
+    types_.linear = TypeOf(scheme_);
+    types_.lm_head = types_.embedding = TypeOf(lm_head_);
     QEFF_ASSIGN_OR_RETURN(
         const GgufModelReport report,
-        WriteGgufModel(model, tokenizer->tables(), types, output, env.pool));
+        WriteGgufModel(model, tokenizer->tables(), types_, output, env.pool));
     for (const std::string& tensor : report.kept_f16) {
       std::fprintf(env.out, "%s is f16\n", tensor.c_str());
     }
@@ -74,6 +78,7 @@ class GgufFormat : public ExportFormat {
   }
 
  private:
+  GgufModelTypes types_;
   std::string scheme_ = "q4_0";
   std::string lm_head_ = "q8_0";
 };

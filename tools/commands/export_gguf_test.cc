@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `qeff export --format=gguf` of quantized models, read by `qeff eval`.
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/io/io_testutil.h"
+#include "tools/commands/run_testutil.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr char kText[] = "tools/demo_model/text.txt";
+
+class ExportGgufTest : public ::testing::Test {
+ protected:
+  // Folder of the demo model `model`, quantized to `scheme`.
+  std::string Quantize(const std::string& model, const std::string& scheme) {
+    const std::string output = folder_ + "/" + model + "-" + scheme;
+    const CommandOutcome outcome =
+        RunQeff({"quantize", "--model=tools/demo_model/" + model,
+                 "--output=" + output, "--scheme=" + scheme});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return output;
+  }
+  CommandOutcome Export(const std::string& model,
+                        std::vector<std::string> flags = {}) {
+    flags.insert(flags.begin(), {"export", "--format=gguf", "--model=" + model,
+                                 "--output=" + file_, "--lm_head=f32"});
+    return RunQeff(flags);
+  }
+  // Mean divergence of the file from `reference`.
+  double Kl(const std::string& reference) {
+    const CommandOutcome eval =
+        RunQeff({"eval", "--model=" + file_, "--reference=" + reference,
+                 std::string("--text=") + kText, "--context_length=64",
+                 "--max_tokens=200", "--executor=host"});
+    EXPECT_EQ(eval.code, 0) << eval.err;
+    return eval.json["kl_mean"].get<double>();
+  }
+
+  const std::string folder_ = MakeTestFolder();
+  const std::string files_ = MakeTestFolder();
+  const std::string file_ = files_ + "/model.gguf";
+};
+
+TEST_F(ExportGgufTest, QuantizedLayersKeepTheirValues) {
+  for (const char* scheme : {"int4_g32", "int8", "mxfp4"}) {
+    SCOPED_TRACE(scheme);
+    const std::string quantized = Quantize("llama", scheme);
+    const CommandOutcome exported = Export(quantized);
+    ASSERT_EQ(exported.code, 0) << exported.err;
+    EXPECT_THAT(exported.json["kept_f16"], IsEmpty());
+    EXPECT_LT(Kl(quantized), 1e-9);
+  }
+}
+
+TEST_F(ExportGgufTest, OtherCodesAreRoundedOnRequest) {
+  const std::string quantized = Quantize("llama", "nf4_g32");
+  const CommandOutcome refused = Export(quantized);
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_THAT(refused.err,
+              HasSubstr("q_proj.weight_scale: no block of ggml has the values "
+                        "of nf4; requantize rounds the layer again"));
+  EXPECT_THAT(ListTestFolder(files_), IsEmpty());
+  const CommandOutcome exported =
+      Export(quantized, {"--requantize", "--scheme=q8_0"});
+  ASSERT_EQ(exported.code, 0) << exported.err;
+  const double kl = Kl(quantized);
+  EXPECT_GT(kl, 0);
+  EXPECT_LT(kl, 1e-3);
+}
+
+}  // namespace
+}  // namespace qeff
