@@ -7,6 +7,7 @@
 
 #include "qeff/transformer/activation.h"
 #include "qeff/transformer/attention.h"
+#include "qeff/transformer/cache_rounding.h"
 #include "qeff/transformer/for_rows.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
@@ -124,6 +125,11 @@ absl::StatusOr<MatrixView<float>> HostBlock::AttentionHeads(
   }
   if (context.observer != nullptr) {
     QEFF_RETURN_IF_ERROR(context.observer->OnHeads(q, k));
+  }
+  if (context.cache.has_value()) {
+    for (const auto& part : {k, v}) {
+      RoundCache(*context.cache, spec.head_dim, part, pool);
+    }
   }
   const auto attention = scratch.Get(HostScratch::kAttention, rows, q_size);
   CausalAttention(AttentionOf(spec, context.alibi), lengths, q, k, v, attention,

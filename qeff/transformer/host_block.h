@@ -11,7 +11,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "qeff/format/codebook.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/transformer/block_steps.h"
@@ -32,6 +34,7 @@ struct HostBlockContext {
   const RopeTable* rope = nullptr;      // with rope: all positions
   absl::Span<const float> alibi = {};   // with ALiBi: a slope per head
   int64_t chunk_tokens = 1024;          // see HostForwardOptions
+  absl::optional<Codebook> cache;       // see HostForwardOptions
 };
 
 // Thread-compatible: Run uses state of its own. The model must outlive it.

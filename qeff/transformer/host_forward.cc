@@ -155,6 +155,7 @@ class HostForwardImpl : public HostForward {
     context.rope = &rope_;
     context.alibi = alibi_;
     context.chunk_tokens = options_.chunk_tokens;
+    context.cache = options_.cache;
     return context;
   }
 

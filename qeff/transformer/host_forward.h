@@ -24,6 +24,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "absl/types/optional.h"
+#include "qeff/format/codebook.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/transformer/forward_observer.h"
@@ -45,6 +47,10 @@ struct HostForwardOptions {
   // Tokens whose intermediate values (queries, feed-forward, ...) exist at a
   // time; a longer sequence exceeds it in attention only.
   int64_t chunk_tokens = 1024;
+
+  // Keys (rotated) and values are rounded as a cache of this type would keep
+  // them (cache_rounding.h); nullopt: they are float32.
+  absl::optional<Codebook> cache;
 };
 
 // Not thread-safe. Results are the same bits for any number of threads, any

@@ -57,10 +57,14 @@ std::string Results(HostForward& forward) {
 TEST(HostForwardTest, SameBitsForAnyThreadsBudgetsAndChunks) {
   // Weights: nothing is kept; lm_head and one block; all. Activations: one
   // sequence at a time; some; all.
-  const HostForwardOptions variants[] = {
-      {0, 1 << 20, 1024},       {40000, 1 << 20, 1024}, {1 << 30, 0, 1024},
-      {1 << 30, 4000, 1024},    {1 << 30, 1 << 20, 1},  {1 << 30, 1 << 20, 16},
-      {1 << 30, 1 << 20, 1024}, {40000, 4000, 16}};
+  struct Variant {
+    uint64_t weight_bytes, activation_bytes;
+    int64_t chunk_tokens;
+  };
+  const Variant variants[] = {{0, 1 << 20, 1024},       {40000, 1 << 20, 1024},
+                              {1 << 30, 0, 1024},       {1 << 30, 4000, 1024},
+                              {1 << 30, 1 << 20, 1},    {1 << 30, 1 << 20, 16},
+                              {1 << 30, 1 << 20, 1024}, {40000, 4000, 16}};
   for (const char* family : {"llama", "qwen3", "gpt2", "mpt"}) {
     const auto model = Load(MakeTestModel(family));
     const auto one = *CreateThreadPool(1);
@@ -68,7 +72,11 @@ TEST(HostForwardTest, SameBitsForAnyThreadsBudgetsAndChunks) {
     const std::string expected =
         Results(**HostForward::Create(model, one.get()));
     for (ThreadPool* pool : {one.get(), three.get()}) {
-      for (const HostForwardOptions& options : variants) {
+      for (const Variant& variant : variants) {
+        HostForwardOptions options;
+        options.weight_budget_bytes = variant.weight_bytes;
+        options.activation_budget_bytes = variant.activation_bytes;
+        options.chunk_tokens = variant.chunk_tokens;
         const auto forward = *HostForward::Create(model, pool, options);
         EXPECT_EQ(Results(*forward) == expected, true)
             << family << " " << pool->num_threads() << " "

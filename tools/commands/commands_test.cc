@@ -360,6 +360,30 @@ TEST_F(CommandsTest, SynthIsReproducible) {
               "expected one of llama-1b");
 }
 
+TEST_F(CommandsTest, EvalSimulatesCloudAi) {
+  const std::string model = Synth("tiny", {});
+  const std::string text = NewPath();
+  WriteTestFile(text, std::string(400, 'a') + std::string(400, 'b'));
+  const auto eval = [&](const std::string& simulate) {
+    const CommandOutcome outcome =
+        RunQeff({"eval", "--model=" + model, "--reference=" + model,
+                 "--text=" + text, "--simulate=" + simulate});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.json["kl_mean"].get<double>();
+  };
+  const double weights = eval("mxfp6"), cache = eval("mxint8_kv");
+  EXPECT_GT(weights, 0);
+  EXPECT_GT(cache, 0);
+  EXPECT_LT(cache, weights);
+  EXPECT_GT(eval("mxfp6,mxint8_kv"), cache);
+  ExpectError(
+      {"eval", "--model=" + model, "--text=" + text, "--simulate=mxfp6,fp4"}, 2,
+      "found 'fp4'");
+  ExpectError({"eval", "--model=" + model, "--text=" + text, "--simulate=mxfp6",
+               "--executor=engine"},
+              2, "--executor=host");
+}
+
 TEST_F(CommandsTest, ExportWantsAFormatItKnows) {
   const std::string model = Synth("tiny", {});
   const std::string output = NewPath();

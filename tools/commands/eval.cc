@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_split.h"
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/compile/compile_in_memory.h"
 #include "qeff/device/engine.h"
@@ -11,6 +15,9 @@
 #include "qeff/eval/evaluate.h"
 #include "qeff/eval/host_model.h"
 #include "qeff/eval/windows.h"
+#include "qeff/format/codebook.h"
+#include "qeff/format/quant_scheme.h"
+#include "qeff/quant/quantize_plan.h"
 #include "qeff/tokenizer/portable_tokenizer.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/progress.h"
@@ -19,6 +26,7 @@
 #include "tools/commands/engine_flags.h"
 #include "tools/commands/model_folder.h"
 #include "tools/commands/package_source.h"
+#include "tools/commands/quantize_write.h"
 #include "tools/commands/text_tokens.h"
 
 namespace qeff {
@@ -61,7 +69,11 @@ class EvalCommand : public Command {
            "percentile of the KL divergence from the reference's prediction "
            "in nats, top1_agreement the share of tokens with the same most "
            "probable token, rms_dp the root mean square of the difference in "
-           "probability of the true token.";
+           "probability of the true token.\n\n"
+           "--simulate measures a float model as Cloud AI's compiler makes it: "
+           "mxfp6 rounds the weights of all matrix products (OCP MX, blocks of "
+           "32, to nearest), mxint8_kv the cached keys and values. All else is "
+           "float32, where the card has float16.";
   }
   void DeclareFlags(FlagTable* flags) override {
     DeclareModelOrPackage(&model_, &package_, flags);
@@ -82,6 +94,9 @@ class EvalCommand : public Command {
                      "Runs the model on the device engine, as it is deployed, "
                      "or as the host's float32 forward. A reference always "
                      "runs on the host.");
+    flags->Add("simulate", &simulate_, "LIST",
+               "mxfp6, mxint8_kv or both, with a comma: what Cloud AI's "
+               "compiler rounds. On the host's forward.");
     engine_flags_.Declare(flags);
   }
   absl::StatusOr<Json> Run(const CommandEnv& env,
@@ -105,7 +120,22 @@ class EvalCommand : public Command {
     if (protocol_ == "llama.cpp" && flags.WasGiven("stride")) {
       return UsageError("--stride has no meaning with --protocol=llama.cpp");
     }
-    if (executor_ != "host") return absl::OkStatus();
+    if (!simulate_.empty()) {
+      for (const absl::string_view part : absl::StrSplit(simulate_, ',')) {
+        if (part == "mxfp6" || part == "mxint8_kv") continue;
+        return UsageError(
+            absl::StrCat("--simulate: expected mxfp6, mxint8_kv or both with a "
+                         "comma, found '",
+                         part, "'"));
+      }
+      if (flags.WasGiven("package")) {
+        return UsageError("--simulate has no meaning with --package");
+      }
+      if (flags.WasGiven("executor") && executor_ != "host") {
+        return UsageError("--simulate runs on the host: --executor=host");
+      }
+    }
+    if (RunsOnEngine()) return absl::OkStatus();
     if (flags.WasGiven("package")) {
       return UsageError("--executor=host has no meaning with --package");
     }
@@ -122,6 +152,12 @@ class EvalCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> transformer,
                           LoadTransformer(folder.path()));
+    std::unique_ptr<ModelFolder> rounded;  // goes when all is measured
+    if (Simulates("mxfp6")) {
+      QEFF_ASSIGN_OR_RETURN(ModelFolder made, Rounded(*transformer, env.pool));
+      rounded = std::make_unique<ModelFolder>(std::move(made));
+      QEFF_ASSIGN_OR_RETURN(transformer, LoadTransformer(rounded->path()));
+    }
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           LoadTokenizer(*transformer));
     QEFF_RETURN_IF_ERROR(
@@ -163,10 +199,32 @@ class EvalCommand : public Command {
     return Score(model, reference.get(), pool);
   }
 
+  bool RunsOnEngine() const { return executor_ != "host" && simulate_.empty(); }
+  bool Simulates(absl::string_view part) const {
+    return absl::c_linear_search(
+        std::vector<std::string>(absl::StrSplit(simulate_, ',')), part);
+  }
+
+  // The model with all of its matrices in MXFP6.
+  static absl::StatusOr<ModelFolder> Rounded(const Transformer& model,
+                                             ThreadPool* pool) {
+    QuantizeOptions options;
+    QEFF_ASSIGN_OR_RETURN(options.scheme, ParseQuantScheme("mxfp6"));
+    options.lm_head = options.scheme;
+    QEFF_ASSIGN_OR_RETURN(
+        const QuantizePlan plan,
+        PlanQuantization(model.checkpoint(), model.map(), options));
+    QEFF_ASSIGN_OR_RETURN(ModelFolder folder, ModelFolder::Scratch());
+    QEFF_RETURN_IF_ERROR(
+        WriteQuantized(model.checkpoint(), plan, folder.path(), *pool));
+    return folder;
+  }
+
   static absl::StatusOr<std::unique_ptr<LogitsModel>> OnHost(
-      std::shared_ptr<const Transformer> model, ThreadPool* pool) {
+      std::shared_ptr<const Transformer> model, ThreadPool* pool,
+      HostForwardOptions options = {}) {
     QEFF_ASSIGN_OR_RETURN(std::unique_ptr<HostForward> forward,
-                          HostForward::Create(std::move(model), pool));
+                          HostForward::Create(std::move(model), pool, options));
     return std::make_unique<HostLogitsModel>(std::move(forward));
   }
 
@@ -174,7 +232,11 @@ class EvalCommand : public Command {
       std::shared_ptr<const Transformer> model, const Tokenizer& tokenizer,
       ThreadPool* pool) const {
     QEFF_ASSIGN_OR_RETURN(CompileOptions compile, engine_flags_.Compile());
-    if (executor_ == "host") return OnHost(std::move(model), pool);
+    if (!RunsOnEngine()) {
+      HostForwardOptions options;
+      if (Simulates("mxint8_kv")) options.cache = Codebook::kMxint8;
+      return OnHost(std::move(model), pool, options);
+    }
     QEFF_RETURN_IF_ERROR(
         engine_flags_.CalibrateKeys(model, tokenizer, pool, &compile));
     QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const DeviceModel> device,
@@ -243,6 +305,7 @@ class EvalCommand : public Command {
               {"bits_per_byte", bits_per_byte},
               {"context_length", options_.context_length},
               {"protocol", protocol_}};
+    if (!simulate_.empty()) json["simulate"] = simulate_;
     if (result.divergence.has_value()) {
       const Divergence& d = *result.divergence;
       std::fprintf(env.out,
@@ -265,6 +328,7 @@ class EvalCommand : public Command {
   std::string reference_;
   std::string protocol_ = "window";
   std::string executor_ = "engine";
+  std::string simulate_;
   EngineFlags engine_flags_;
   WindowOptions options_;
   std::vector<ScoredWindow> windows_;

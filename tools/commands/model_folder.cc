@@ -26,18 +26,26 @@ bool IsGgufFile(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<ModelFolder> ModelFolder::Open(const std::string& model) {
-  ModelFolder folder;
-  folder.path_ = model;
-  if (!IsGgufFile(model)) return folder;
+absl::StatusOr<ModelFolder> ModelFolder::Scratch() {
   const char* parent = std::getenv("TMPDIR");
   std::string scratch = absl::StrCat(
       parent == nullptr || *parent == '\0' ? "/tmp" : parent, "/qeff-XXXXXX");
   if (mkdtemp(scratch.data()) == nullptr) {
     return IoError(scratch, "mkdtemp", errno);
   }
+  ModelFolder folder;
   folder.scratch_ = scratch;
   folder.path_ = scratch + "/model";
+  return folder;
+}
+
+absl::StatusOr<ModelFolder> ModelFolder::Open(const std::string& model) {
+  if (!IsGgufFile(model)) {
+    ModelFolder folder;
+    folder.path_ = model;
+    return folder;
+  }
+  QEFF_ASSIGN_OR_RETURN(ModelFolder folder, Scratch());
   QEFF_RETURN_IF_ERROR(ImportGguf(model, folder.path_).status());
   return folder;
 }

@@ -12,7 +12,7 @@
 
 namespace qeff {
 
-// The folder of a model; one that was imported goes with this object. Killed
+// The folder of a model; one that was made for it goes with this object. Killed
 // with SIGKILL, or by a signal that the command does not handle, it stays.
 class ModelFolder {
  public:
@@ -21,6 +21,10 @@ class ModelFolder {
   // takes up to 4 bytes a weight. Errors: those of ImportGguf, and kUnavailable
   // when no folder can be made.
   static absl::StatusOr<ModelFolder> Open(const std::string& model);
+
+  // A folder under $TMPDIR, or /tmp, that is yet to be written: path() is where
+  // a model may be made. Errors: kUnavailable when none can be made.
+  static absl::StatusOr<ModelFolder> Scratch();
 
   ModelFolder(ModelFolder&& other) noexcept
       : path_(std::move(other.path_)),
