@@ -4,13 +4,16 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <exception>
 #include <new>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/types/optional.h"
 #include "qeff/train/agreement.h"
@@ -47,12 +50,19 @@ struct CommonFlags {
   }
 };
 
-Command* FindCommand(absl::string_view name,
-                     absl::Span<const std::unique_ptr<Command>> commands) {
-  for (const auto& command : commands) {
-    if (command->name() == name) return command.get();
+// The command whose name, of one word or two, `arguments` begin with, and the
+// number of its words; null when there is none.
+std::pair<Command*, size_t> FindCommand(
+    absl::Span<const std::string> arguments,
+    absl::Span<const std::unique_ptr<Command>> commands) {
+  for (size_t words = 1; words <= std::min<size_t>(2, arguments.size());
+       ++words) {
+    const std::string name = absl::StrJoin(arguments.subspan(0, words), " ");
+    for (const auto& command : commands) {
+      if (command->name() == name) return {command.get(), words};
+    }
   }
-  return nullptr;
+  return {nullptr, 0};
 }
 
 std::string CommandHelp(Command* command) {
@@ -86,8 +96,17 @@ std::string GeneralHelp(absl::Span<const std::unique_ptr<Command>> commands) {
 
 absl::Status UnknownCommand(absl::string_view name,
                             absl::Span<const std::unique_ptr<Command>> all) {
-  std::vector<std::string> names = {"help"};
-  for (const auto& command : all) names.emplace_back(command->name());
+  std::vector<std::string> names = {"help"}, longer;
+  for (const auto& command : all) {
+    names.emplace_back(command->name());
+    if (absl::StartsWith(command->name(), absl::StrCat(name, " "))) {
+      longer.emplace_back(command->name());
+    }
+  }
+  if (!longer.empty()) {
+    return UsageError(absl::StrCat("'", name, "': expected one of ",
+                                   absl::StrJoin(longer, ", ")));
+  }
   return UsageError(
       absl::StrCat("unknown command '", name, "'", DidYouMean(name, names)));
 }
@@ -198,23 +217,24 @@ int RunCommandLine(absl::Span<const std::string> arguments,
     return PrintAndReport(absl::StrCat("qeff ", kQeffVersion, "\n"), out, err);
   }
   if (first == "help" || first == "--help") {
-    if (arguments.size() > 2) {
-      return Report(UsageError("help takes one command"), "", err);
-    }
     if (arguments.size() == 1) {
       return PrintAndReport(GeneralHelp(commands), out, err);
     }
-    Command* command = FindCommand(arguments[1], commands);
+    const absl::Span<const std::string> name = arguments.subspan(1);
+    const auto [command, words] = FindCommand(name, commands);
     if (command == nullptr) {
-      return Report(UnknownCommand(arguments[1], commands), "", err);
+      return Report(UnknownCommand(name[0], commands), "", err);
+    }
+    if (words < name.size()) {
+      return Report(UsageError("help takes one command"), "", err);
     }
     return PrintAndReport(CommandHelp(command), out, err);
   }
-  Command* command = FindCommand(first, commands);
+  const auto [command, words] = FindCommand(arguments, commands);
   if (command == nullptr) {
     return Report(UnknownCommand(first, commands), "", err);
   }
-  const absl::Span<const std::string> rest = arguments.subspan(1);
+  const absl::Span<const std::string> rest = arguments.subspan(words);
   for (const std::string& argument : rest) {
     if (argument == "--help") {
       return PrintAndReport(CommandHelp(command), out, err);

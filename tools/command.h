@@ -41,6 +41,7 @@ class Command {
  public:
   virtual ~Command() = default;
 
+  // A word, or two with a space between.
   virtual absl::string_view name() const = 0;
   // One line, for the list of commands.
   virtual absl::string_view summary() const = 0;

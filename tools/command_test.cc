@@ -39,6 +39,11 @@ class EchoCommand : public Command {
   std::string text_;
 };
 
+class PairCommand : public EchoCommand {
+ public:
+  absl::string_view name() const override { return "two words"; }
+};
+
 struct Outcome {
   int code;
   std::string out;
@@ -49,6 +54,7 @@ struct Outcome {
 Outcome RunLine(std::vector<std::string> arguments, FILE* given = nullptr) {
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(std::make_unique<EchoCommand>());
+  commands.push_back(std::make_unique<PairCommand>());
   char* buffers[2] = {nullptr, nullptr};
   size_t sizes[2];
   FILE* out = open_memstream(&buffers[0], &sizes[0]);
@@ -71,6 +77,16 @@ TEST(CommandLineTest, HelpAndVersion) {
   EXPECT_THAT(RunLine({"help", "echo"}).out, HasSubstr("--text=S"));
   EXPECT_THAT(RunLine({"help", "echo"}).out, HasSubstr("--threads=N"));
   EXPECT_EQ(RunLine({"echo", "--help"}).code, 0);
+}
+
+TEST(CommandLineTest, NamesOfTwoWords) {
+  EXPECT_EQ(RunLine({"two", "words", "--text=hi"}).out, "hi\n");
+  EXPECT_THAT(RunLine({"help", "two", "words"}).out,
+              HasSubstr("qeff two words"));
+  EXPECT_EQ(RunLine({"help", "two", "words", "more"}).code, 2);
+  EXPECT_THAT(RunLine({"two", "--text=hi"}).err,
+              HasSubstr("'two': expected one of two words"));
+  EXPECT_THAT(RunLine({"two", "words"}).err, HasSubstr("help two words"));
 }
 
 TEST(CommandLineTest, ExitCodes) {

@@ -2,6 +2,8 @@
 
 #include "tools/commands/commands.h"
 
+#include <utility>
+
 namespace qeff {
 
 std::vector<std::unique_ptr<Command>> AllCommands() {
@@ -20,6 +22,9 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(MakeTeacherCacheCommand());
   commands.push_back(MakeDistillCommand());
   commands.push_back(MakeCompileCommand());
+  for (auto& command : MakeCacheCommands()) {
+    commands.push_back(std::move(command));
+  }
   commands.push_back(MakeExportCommand());
   commands.push_back(MakeImportCommand());
   commands.push_back(MakeSynthCommand());

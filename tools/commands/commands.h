@@ -29,6 +29,8 @@ std::unique_ptr<Command> MakeCompileCommand();
 std::unique_ptr<Command> MakeExportCommand();
 std::unique_ptr<Command> MakeImportCommand();
 std::unique_ptr<Command> MakeSynthCommand();
+// cache ls, cache verify, cache gc.
+std::vector<std::unique_ptr<Command>> MakeCacheCommands();
 
 // All of them, in the order of the help.
 std::vector<std::unique_ptr<Command>> AllCommands();

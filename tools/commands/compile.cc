@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/compile/compile_in_memory.h"
@@ -10,7 +12,9 @@
 #include "qeff/device/package/device_package.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
+#include "tools/commands/cache_root.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/compile_aic.h"
 #include "tools/commands/engine_flags.h"
 #include "tools/commands/model_folder.h"
 #include "tools/interrupt.h"
@@ -23,23 +27,31 @@ class CompileCommand : public Command {
  public:
   absl::string_view name() const override { return "compile"; }
   absl::string_view summary() const override {
-    return "Writes a model as one file for the device runtime.";
+    return "Makes a program of a model, for CPUs or for Cloud AI.";
   }
   absl::string_view description() const override {
-    return "Packs the weights as the kernels of the device engine read them, "
-           "and writes them with the model's description and its tokenizer to "
+    return "For CPUs: packs the weights as the kernels of the device engine "
+           "read them, and writes them with the model's description and its "
+           "tokenizer to "
            "one file, a device package. Codes keep their values, and so do "
            "float weights; lm_head becomes int8 unless --lm_head=keep.\n\n"
            "Context, batch, chunk and cache are what the package is run with "
            "unless the user of the runtime says otherwise. A package for "
-           "generic runs on every machine.";
+           "generic runs on every machine.\n\n"
+           "For Qualcomm Cloud AI (--target=aic100, aic200; flags with aic:): "
+           "exports the model as ONNX into the cache, with QEfficient's names "
+           "and layout, and runs the SDK's compiler over it. What is there "
+           "already is not made again.";
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
                        "The model's folder, or a GGUF file.");
-    flags->AddRequired("output", &output_, "FILE",
-                       "The package to write; replaced if it exists.");
-    flags->AddChoice("target", &target_, {"generic", "x86-64", "aarch64"},
+    flags->Add("output", &output_, "FILE",
+               absl::StrCat("The package to write; replaced if it exists. aic: "
+                            "a folder to use instead of the cache, which is ",
+                            kCacheRootHelp, "."));
+    flags->AddChoice("target", &target_,
+                     {"generic", "x86-64", "aarch64", "aic100", "aic200"},
                      "The machines that it is for.");
     flags->Add("context_length", &engine_.context_length, "N",
                "Tokens of a sequence, prompt included; 0 is as many as the "
@@ -52,9 +64,45 @@ class CompileCommand : public Command {
     flags->Add("prefill_chunk", &engine_.prefill_chunk, "N",
                "Tokens of a prompt that go through a layer together.");
     engine_flags_.Declare(flags);
+    aic_.Declare(flags);
   }
   absl::StatusOr<Json> Run(const CommandEnv& env,
                            const FlagTable& flags) override {
+    const bool for_aic = absl::c_linear_search(AicTarget::names(), target_);
+    QEFF_RETURN_IF_ERROR(CheckFlags(flags, for_aic));
+    QEFF_RETURN_IF_ERROR(
+        CheckRange("batch_size", engine_.batch_size, 1, kMaxBatchSize));
+    if (for_aic) {
+      QEFF_ASSIGN_OR_RETURN(const ModelFolder folder,
+                            ModelFolder::Open(model_));
+      return aic_.Run(env, flags, target_, folder.path(), output_,
+                      engine_.batch_size);
+    }
+    return RunForCpu(env, flags);
+  }
+
+ private:
+  // Flags of the other kind of target are none of this one.
+  absl::Status CheckFlags(const FlagTable& flags, bool for_aic) const {
+    if (!for_aic && output_.empty()) {
+      return UsageError("--output=FILE is required");
+    }
+    const std::vector<std::string> others =
+        for_aic ? std::vector<std::string>{"context_length", "sparse",
+                                           "prefill_chunk",  "activations",
+                                           "lm_head",        "kv_cache",
+                                           "calibration"}
+                : AicTarget::flag_names();
+    for (const std::string& flag : others) {
+      if (!flags.WasGiven(flag)) continue;
+      return UsageError(
+          absl::StrCat("--", flag, " does not go with --target=", target_));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Json> RunForCpu(const CommandEnv& env,
+                                 const FlagTable& flags) {
     QEFF_ASSIGN_OR_RETURN(CompileOptions options, engine_flags_.Compile());
     options.sparse = sparse_ == "faster"    ? SparseRule::kFaster
                      : sparse_ == "smaller" ? SparseRule::kSmaller
@@ -62,8 +110,6 @@ class CompileCommand : public Command {
     engine_flags_.Apply(&engine_);
     QEFF_RETURN_IF_ERROR(CheckRange("context_length", engine_.context_length, 0,
                                     kMaxContextLength));
-    QEFF_RETURN_IF_ERROR(
-        CheckRange("batch_size", engine_.batch_size, 1, kMaxBatchSize));
     QEFF_RETURN_IF_ERROR(CheckRange("prefill_chunk", engine_.prefill_chunk, 1,
                                     kMaxPrefillChunk));
     QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
@@ -90,7 +136,6 @@ class CompileCommand : public Command {
     return Report(plan, env);
   }
 
- private:
   static absl::Status CheckRange(absl::string_view flag, int64_t value,
                                  int64_t low, int64_t high) {
     if (value >= low && value <= high) return absl::OkStatus();
@@ -224,6 +269,7 @@ class CompileCommand : public Command {
   std::string target_ = std::string(PackageTargetName(HostPackageTarget()));
   EngineFlags engine_flags_{/*lm_head=*/"int8"};
   EngineOptions engine_;
+  AicTarget aic_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "qeff/export/onnx/onnx_graph.h"
 
@@ -30,6 +31,8 @@ class Body {
                        std::initializer_list<const char*> inputs,
                        const char* output) {
     onnx::NodeProto* const node = function_.add_node();
+    // A compiler that makes the body part of the graph calls it CALL/nI.
+    node->set_name(absl::StrCat("n", function_.node_size() - 1));
     node->set_op_type(op);
     for (const char* input : inputs) node->add_input(input);
     node->add_output(output);
