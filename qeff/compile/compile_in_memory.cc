@@ -149,6 +149,8 @@ class Compiler {
           QuantizedMatrix matrix,
           ReadQuantizedMatrix(transformer_.checkpoint(), place.module->module,
                               *transformer_.quantization()));
+      // Nor is there one that gathers columns.
+      if (matrix.column_groups != nullptr) return LoadedWeight(block, role);
       if (matrix.ggml.has_value() || matrix.codebook.has_value()) {
         // There is no product with blocks of 256 or tables: their values become
         // float32.

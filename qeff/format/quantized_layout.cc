@@ -11,8 +11,19 @@
 namespace qeff {
 
 absl::string_view QuantizedLayoutName(QuantizedLayout layout) {
-  return layout == QuantizedLayout::kCompressedTensors ? "compressed-tensors"
-                                                       : "qeff";
+  switch (layout) {
+    case QuantizedLayout::kCompressedTensors:
+      return "compressed-tensors";
+    case QuantizedLayout::kQeff:
+      return "qeff";
+    case QuantizedLayout::kGptq:
+      return "gptq";
+    case QuantizedLayout::kGptqV2:
+      return "gptq_v2";
+    case QuantizedLayout::kAwq:
+      return "awq";
+  }
+  QEFF_CHECK(false && "no such layout");
 }
 
 std::string PackedTensorName(absl::string_view module) {
@@ -35,6 +46,21 @@ std::string BytesTensorName(absl::string_view module) {
 }
 std::string InputScaleTensorName(absl::string_view module) {
   return absl::StrCat(module, ".input_scale");
+}
+std::string ColumnGroupsTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".weight_g_idx");
+}
+std::string QweightTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".qweight");
+}
+std::string QzerosTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".qzeros");
+}
+std::string ScalesTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".scales");
+}
+std::string GroupIndexTensorName(absl::string_view module) {
+  return absl::StrCat(module, ".g_idx");
 }
 
 QuantizedShape::QuantizedShape(const QuantScheme& scheme, int64_t rows,

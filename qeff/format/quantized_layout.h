@@ -18,8 +18,8 @@
 
 namespace qeff {
 
-// The two layouts of a model folder with quantized weights; config.json's
-// quant_method tells them apart. They use the same tensor names.
+// The layouts of a model folder with quantized weights; config.json's
+// quant_method tells them apart. The first two use the same tensor names.
 enum class QuantizedLayout : uint8_t {
   // compressed-tensors' pack-quantized: 2, 4 or 8 bits, groups that divide
   // the row; its float-quantized and mxfp4-pack-quantized; its int-quantized:
@@ -28,9 +28,20 @@ enum class QuantizedLayout : uint8_t {
   // qeff's own: 2 to 8 bits in dense form, and a shorter last group; blocks of
   // ggml; all codebooks.
   kQeff,
+  // Those of gptq_awq_packing.h: AutoGPTQ's, whose zero points are stored as
+  // one less, GPTQModel's, where they are not, and AutoAWQ's GEMM.
+  kGptq,
+  kGptqV2,
+  kAwq,
 };
 
-// The name in quant_method and flags: "compressed-tensors" or "qeff".
+// Whether it is one of the last three, which store inputs first.
+constexpr bool IsInputMajor(QuantizedLayout layout) {
+  return layout >= QuantizedLayout::kGptq;
+}
+
+// The name in messages and flags, and, but for "gptq_v2", in quant_method:
+// "compressed-tensors", "qeff", "gptq", "gptq_v2" or "awq".
 absl::string_view QuantizedLayoutName(QuantizedLayout layout);
 
 // Names of the tensors of the quantized linear layer `module`, which replace
@@ -45,6 +56,19 @@ std::string BlocksTensorName(absl::string_view module);
 std::string BytesTensorName(absl::string_view module);
 // With InputCodes::kStatic.
 std::string InputScaleTensorName(absl::string_view module);
+// Only read: the group of each column, I32 [cols], of compressed-tensors'
+// actorder = "group".
+std::string ColumnGroupsTensorName(absl::string_view module);
+
+// The tensors of GPTQ and, but for the last, AWQ:
+//   qweight  I32  gptq_awq_packing.h
+//   qzeros   I32  gptq_awq_packing.h; less one each in kGptq, modulo 2^bits
+//   scales   F16  [groups, out]
+//   g_idx    I32  [in]: the group of each input
+std::string QweightTensorName(absl::string_view module);
+std::string QzerosTensorName(absl::string_view module);
+std::string ScalesTensorName(absl::string_view module);
+std::string GroupIndexTensorName(absl::string_view module);
 
 // Sizes of a quantized matrix of [rows, cols] = [out features, in features].
 // Precondition (checked): with ggml's blocks, rows are whole blocks; with

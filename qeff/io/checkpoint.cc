@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -76,8 +77,22 @@ absl::Status NoWeightsError(const std::string& folder,
   return absl::NotFoundError(message);
 }
 
+// A file that early versions of other tools wrote beside config.json.
+struct EarlyConfig {
+  absl::string_view file;
+  absl::string_view quant_method;
+};
+constexpr EarlyConfig kEarlyConfigs[] = {{"quantize_config.json", "gptq"},
+                                         {"quant_config.json", "awq"}};
+
+bool IsEarlyConfig(absl::string_view name) {
+  return std::any_of(
+      std::begin(kEarlyConfigs), std::end(kEarlyConfigs),
+      [name](const EarlyConfig& config) { return config.file == name; });
+}
+
 bool IsOtherFile(absl::string_view name) {
-  return name[0] != '.' && name != kConfigFileName &&
+  return name[0] != '.' && !IsEarlyConfig(name) && name != kConfigFileName &&
          !absl::EndsWith(name, ".safetensors") &&
          !absl::EndsWith(name, ".safetensors.index.json") &&
          ForeignKindOfName(name).empty();
@@ -99,11 +114,36 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(
                              ": expected a JSON object, found ",
                              JsonForMessage(checkpoint->config_));
   }
+  QEFF_RETURN_IF_ERROR(checkpoint->AddEarlyQuantizationConfig(names));
   QEFF_RETURN_IF_ERROR(checkpoint->OpenWeights(names));
   QEFF_RETURN_IF_ERROR(checkpoint->ListTensors());
   std::copy_if(names.begin(), names.end(),
                std::back_inserter(checkpoint->other_files_), IsOtherFile);
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
+}
+
+absl::Status Checkpoint::AddEarlyQuantizationConfig(
+    const std::vector<std::string>& names) {
+  constexpr char kKey[] = "quantization_config";
+  if (config_.contains(kKey) && !config_[kKey].is_null()) {
+    return absl::OkStatus();
+  }
+  for (const EarlyConfig& early : kEarlyConfigs) {
+    const std::string name(early.file);
+    if (!std::binary_search(names.begin(), names.end(), name)) continue;
+    const std::string path = absl::StrCat(folder_, "/", name);
+    QEFF_ASSIGN_OR_RETURN(Json json, ReadJsonFile(path, kMaxConfigBytes));
+    if (!json.is_object()) {
+      return InvalidInputError(path, ": expected a JSON object, found ",
+                               JsonForMessage(json));
+    }
+    if (!json.contains("quant_method")) {
+      json["quant_method"] = std::string(early.quant_method);
+    }
+    config_[kKey] = std::move(json);
+    return absl::OkStatus();
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Checkpoint::OpenWeights(const std::vector<std::string>& names) {

@@ -59,6 +59,9 @@ class Checkpoint {
 
   const std::string& folder() const { return folder_; }
   std::string config_path() const { return folder_ + "/config.json"; }
+  // What config.json holds, and, unless it has a quantization_config, that of
+  // quantize_config.json or quant_config.json, where early versions of AutoGPTQ
+  // and AutoAWQ put it.
   const Json& config() const { return config_; }
 
   // All tensors, ordered by name.
@@ -93,7 +96,8 @@ class Checkpoint {
 
   // Files of the folder other than config.json and weights (tokenizer,
   // generation config, ...), by name. Only regular files; none that is hidden,
-  // and no weights of other formats and their indices either.
+  // no weights of other formats and their indices, and nothing that config()
+  // is made of either.
   const std::vector<std::string>& other_files() const { return other_files_; }
 
   // Sum of the tensors' sizes.
@@ -110,6 +114,8 @@ class Checkpoint {
 
   Checkpoint() = default;
 
+  absl::Status AddEarlyQuantizationConfig(
+      const std::vector<std::string>& names);
   absl::Status OpenWeights(const std::vector<std::string>& names);
   absl::Status OpenShards(const std::string& index_path);
   absl::Status AddFile(const std::string& name);

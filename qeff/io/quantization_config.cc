@@ -8,6 +8,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "qeff/format/codebook.h"
+#include "qeff/format/quant_scheme.h"
+#include "qeff/io/config_checks.h"
+#include "qeff/io/gptq_awq_config.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -31,36 +35,6 @@ enum : int { kNoMatch = 0, kClass = 1, kPattern = 2, kName = 3 };
 
 bool IsLinearClass(absl::string_view target) {
   return target == "Linear" || target == "Conv1D";
-}
-
-absl::Status Unsupported(const JsonObjectReader& reader,
-                         const std::string& key) {
-  return absl::UnimplementedError(
-      absl::StrCat(reader.context(), ": ", key, " = ",
-                   JsonForMessage(*reader.Find(key)), " is not supported"));
-}
-
-// Errors unless `key` is missing, null, false, or an empty object or array.
-absl::Status ExpectAbsent(const JsonObjectReader& reader,
-                          const std::string& key) {
-  const Json* value = reader.Find(key);
-  if (value == nullptr || (value->is_structured() && value->empty()) ||
-      (value->is_boolean() && !value->get<bool>())) {
-    return absl::OkStatus();
-  }
-  return Unsupported(reader, key);
-}
-
-// Errors unless `key` is missing or one of `accepted`.
-absl::Status ExpectOneOf(const JsonObjectReader& reader, const std::string& key,
-                         std::initializer_list<absl::string_view> accepted) {
-  const Json* value = reader.Find(key);
-  if (value == nullptr) return absl::OkStatus();
-  QEFF_ASSIGN_OR_RETURN(const std::string text, reader.String(key));
-  if (std::find(accepted.begin(), accepted.end(), text) != accepted.end()) {
-    return absl::OkStatus();
-  }
-  return Unsupported(reader, key);
 }
 
 absl::StatusOr<std::vector<std::string>> Strings(const JsonObjectReader& reader,
@@ -99,7 +73,7 @@ absl::StatusOr<Codebook> FloatCodebook(const JsonObjectReader& r,
       return codebook;
     }
   }
-  return Unsupported(r, "type");
+  return UnsupportedKey(r, "type");
 }
 
 absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r,
@@ -121,10 +95,11 @@ absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r,
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "dynamic"));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "block_structure"));
   // "static" is a synonym of "weight": only the order of quantizing differed.
-  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "actorder", {"weight", "static"}));
+  // What came of "group" is in weight_g_idx.
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "actorder", {"weight", "static", "group"}));
   QEFF_ASSIGN_OR_RETURN(const int64_t bits, r.Int("num_bits", 1, 64));
   if (bits < kMinQuantBits || bits > kMaxQuantBits) {
-    return Unsupported(r, "num_bits");
+    return UnsupportedKey(r, "num_bits");
   }
   weights.bits = static_cast<int>(bits);
   QEFF_ASSIGN_OR_RETURN(weights.symmetric, r.BoolOr("symmetric", true));
@@ -165,18 +140,18 @@ absl::StatusOr<InputCodes> ParseInputs(const JsonObjectReader& group) {
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "block_structure"));
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "group_size"));
   QEFF_ASSIGN_OR_RETURN(const int64_t bits, r.Int("num_bits", 1, 64));
-  if (bits != 8) return Unsupported(r, "num_bits");
+  if (bits != 8) return UnsupportedKey(r, "num_bits");
   QEFF_ASSIGN_OR_RETURN(const bool symmetric, r.BoolOr("symmetric", true));
-  if (!symmetric) return Unsupported(r, "symmetric");
+  if (!symmetric) return UnsupportedKey(r, "symmetric");
   // "local" is not a bool, and not supported.
   if (r.Has("dynamic") && !r.Find("dynamic")->is_boolean()) {
-    return Unsupported(r, "dynamic");
+    return UnsupportedKey(r, "dynamic");
   }
   QEFF_ASSIGN_OR_RETURN(const bool dynamic, r.BoolOr("dynamic", false));
   QEFF_ASSIGN_OR_RETURN(const std::string strategy,
                         r.StringOr("strategy", dynamic ? "token" : "tensor"));
   if (strategy != (dynamic ? "token" : "tensor")) {
-    return Unsupported(r, "strategy");
+    return UnsupportedKey(r, "strategy");
   }
   return dynamic ? InputCodes::kPerToken : InputCodes::kStatic;
 }
@@ -197,12 +172,12 @@ absl::StatusOr<QuantizationConfig::Group> ParseGroup(
   const bool integers =
       !group.weights.ggml.has_value() && !group.weights.codebook.has_value();
   if (!integers && group.weights.inputs != InputCodes::kNone) {
-    return Unsupported(*weights, "type");
+    return UnsupportedKey(*weights, "type");
   }
   QEFF_ASSIGN_OR_RETURN(const std::string own, r.StringOr("format", format));
   group.weights.signed_bytes = integers && own == kSignedBytes;
   if (group.weights.signed_bytes && group.weights.bits != 8) {
-    return Unsupported(*weights, "num_bits");
+    return UnsupportedKey(*weights, "num_bits");
   }
   QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "format", {FormatName(group.weights)}));
   return group;
@@ -213,11 +188,11 @@ absl::StatusOr<QuantizedLayout> ParseLayout(const JsonObjectReader& r) {
   if (method == QuantizedLayoutName(QuantizedLayout::kQeff)) {
     QEFF_ASSIGN_OR_RETURN(const int64_t version,
                           r.Int("version", 1, INT64_MAX));
-    if (version > kQeffLayoutVersion) return Unsupported(r, "version");
+    if (version > kQeffLayoutVersion) return UnsupportedKey(r, "version");
     return QuantizedLayout::kQeff;
   }
   if (method != QuantizedLayoutName(QuantizedLayout::kCompressedTensors)) {
-    return Unsupported(r, "quant_method");
+    return UnsupportedKey(r, "quant_method");
   }
   QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "quantization_status", {"compressed"}));
   QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "format",
@@ -316,32 +291,6 @@ Json GroupToJson(const QuantizationConfig::Group& group,
 
 }  // namespace
 
-WeightQuantization WeightQuantization::FromScheme(const QuantScheme& scheme) {
-  WeightQuantization weights;
-  weights.ggml = scheme.ggml;
-  if (scheme.ggml.has_value()) return weights;
-  weights.codebook = scheme.codebook;
-  weights.bits = scheme.bits;
-  weights.symmetric = scheme.symmetric;
-  weights.strategy =
-      scheme.group_size == 0 ? QuantStrategy::kChannel : QuantStrategy::kGroup;
-  weights.group_size = scheme.group_size;
-  weights.inputs = scheme.inputs;
-  weights.signed_bytes = scheme.inputs != InputCodes::kNone;
-  return weights;
-}
-
-QuantScheme WeightQuantization::ToScheme() const {
-  QuantScheme scheme;
-  scheme.ggml = ggml;
-  if (ggml.has_value()) return scheme;
-  scheme.codebook = codebook;
-  scheme.bits = bits;
-  scheme.symmetric = symmetric;
-  scheme.group_size = strategy == QuantStrategy::kGroup ? group_size : 0;
-  return scheme;
-}
-
 absl::StatusOr<std::vector<QuantizationConfig::Matcher>>
 QuantizationConfig::Compile(const std::vector<std::string>& targets,
                             size_t* patterns) {
@@ -412,6 +361,9 @@ absl::optional<WeightQuantization> QuantizationConfig::Find(
 }
 
 Json QuantizationConfig::ToJson() const {
+  if (IsInputMajor(layout_)) {
+    return GptqAwqConfigToJson({layout_, groups_[0].weights}, ignore_);
+  }
   Json json;
   json["quant_method"] = std::string(QuantizedLayoutName(layout_));
   if (layout_ == QuantizedLayout::kCompressedTensors) {
@@ -449,6 +401,14 @@ absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
   QEFF_ASSIGN_OR_RETURN(const auto found, top.ObjectOr("quantization_config"));
   if (!found.has_value()) return none;
   const JsonObjectReader& r = *found;
+  QEFF_ASSIGN_OR_RETURN(const auto input_major, ParseGptqAwqConfig(r));
+  if (input_major.has_value()) {
+    QEFF_ASSIGN_OR_RETURN(
+        QuantizationConfig result,
+        QuantizationConfig::Create(input_major->layout,
+                                   {{{"Linear"}, input_major->weights}}, {}));
+    return absl::optional<QuantizationConfig>(std::move(result));
+  }
   QEFF_ASSIGN_OR_RETURN(const QuantizedLayout layout, ParseLayout(r));
   QEFF_ASSIGN_OR_RETURN(const std::string format,
                         r.StringOr("format", kPacked));

@@ -4,8 +4,9 @@
 // packed integer codes, codes of a table, or blocks of ggml, and with which
 // arguments. Read and written for quant_method "compressed-tensors" (formats
 // pack-quantized, int-quantized with 8-bit inputs, float-quantized and
-// mxfp4-pack-quantized) and "qeff" (qeff/format/README.md). Source:
-// compressed-tensors, config and quantization arguments.
+// mxfp4-pack-quantized), "qeff" (qeff/format/README.md), "gptq" and "awq"
+// (gptq_awq_config.h). Source: compressed-tensors, config and quantization
+// arguments.
 
 #ifndef QEFF_IO_QUANTIZATION_CONFIG_H_
 #define QEFF_IO_QUANTIZATION_CONFIG_H_
@@ -17,10 +18,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
-#include "qeff/format/codebook.h"
-#include "qeff/format/ggml_blocks.h"
-#include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
+#include "qeff/io/weight_quantization.h"
 #include "qeff/util/json.h"
 #include "qeff/util/name_pattern.h"
 
@@ -28,30 +27,6 @@ namespace qeff {
 
 // The version of quant_method "qeff" that is written, and the newest read.
 inline constexpr int kQeffLayoutVersion = 1;
-
-// What shares a scale.
-enum class QuantStrategy : uint8_t { kTensor, kChannel, kGroup };
-
-// How the weights of a layer are stored, and what becomes of its inputs.
-struct WeightQuantization {
-  int bits = 4;
-  bool symmetric = true;
-  QuantStrategy strategy = QuantStrategy::kGroup;
-  int64_t group_size = 0;  // with kGroup only
-  // Blocks of this type instead; the members above then say nothing. In
-  // QuantizedLayout::kQeff only.
-  absl::optional<GgmlType> ggml;
-  // Codes of this table instead of integers, as QuantScheme has it.
-  absl::optional<Codebook> codebook;
-  // Signed bytes instead of packed codes ("int-quantized"); with 8 bits.
-  bool signed_bytes = false;
-  InputCodes inputs = InputCodes::kNone;
-
-  // That of a layer which was quantized with `scheme`.
-  static WeightQuantization FromScheme(const QuantScheme& scheme);
-  // The inverse, but for the scale rule; kTensor becomes per row.
-  QuantScheme ToScheme() const;
-};
 
 // Thread-safe once created.
 class QuantizationConfig {
@@ -75,8 +50,9 @@ class QuantizationConfig {
   const std::vector<std::string>& ignore() const { return ignore_; }
 
   // How the weights of the linear layer `module` are stored; nullopt when it
-  // is ignored or no group has it. A name goes before a pattern, and a pattern
-  // before "Linear"; then the first group counts.
+  // is ignored or no group has it; with IsInputMajor(layout()), how they are
+  // stored if they are quantized, which the tensors say. A name goes before a
+  // pattern, and a pattern before "Linear"; then the first group counts.
   absl::optional<WeightQuantization> Find(absl::string_view module) const;
 
   // The value of quantization_config.
@@ -106,10 +82,10 @@ class QuantizationConfig {
 // Reads quantization_config of `config`, a config.json; nullopt when it has
 // none. `context` (its path) begins every error. Errors: kInvalidArgument for
 // a malformed value; kUnimplemented, naming key and value, for what qeff does
-// not read: another quant_method (gptq, awq, fp8, ...) or format, inputs other
-// than InputCodes, quantized outputs or key-value caches, other float types,
-// block strategies, sparsity, transforms, activation order by group, a newer
-// version of "qeff".
+// not read: another quant_method (fp8, bitsandbytes, ...) or format, inputs
+// other than InputCodes, quantized outputs or key-value caches, other float
+// types, block strategies, sparsity, transforms, a newer version of "qeff", and
+// what ParseGptqAwqConfig does not take.
 absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
     const Json& config, const std::string& context);
 

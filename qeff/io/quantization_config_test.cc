@@ -204,9 +204,7 @@ TEST(QuantizationConfig, UnsupportedValuesNameKeyAndValue) {
   };
   const std::string weights = "/config_groups/group_0/weights";
   for (const Change& change : {
-           Change{"/quant_method", "\"gptq\"", "quant_method = \"gptq\""},
-           Change{"/quant_method", "\"awq\"", "quant_method = \"awq\""},
-           Change{"/quant_method", "\"fp8\"", "quant_method"},
+           Change{"/quant_method", "\"fp8\"", "quant_method = \"fp8\""},
            Change{"/format", "\"float-quantized\"", "format"},
            Change{"/format", "\"naive-quantized\"", "format"},
            Change{"/format", "\"int-quantized\"", "num_bits = 4"},
@@ -237,7 +235,7 @@ TEST(QuantizationConfig, UnsupportedValuesNameKeyAndValue) {
            Change{"/config_groups/group_0/weights/strategy", "\"block\"",
                   "strategy"},
            Change{"/config_groups/group_0/weights/dynamic", "true", "dynamic"},
-           Change{"/config_groups/group_0/weights/actorder", "\"group\"",
+           Change{"/config_groups/group_0/weights/actorder", "\"rows\"",
                   "actorder"},
            Change{"/config_groups/group_0/weights/num_bits", "1", "num_bits"},
            Change{"/config_groups/group_0/weights/num_bits", "16", "num_bits"},

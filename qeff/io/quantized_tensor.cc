@@ -13,6 +13,8 @@
 #include "qeff/format/ggml_codec.h"
 #include "qeff/format/packing.h"
 #include "qeff/format/quantized_layout.h"
+#include "qeff/io/gptq_awq_tensor.h"
+#include "qeff/io/layer_tensors.h"
 #include "qeff/io/messages.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
 #include "qeff/util/check.h"
@@ -21,9 +23,6 @@
 
 namespace qeff {
 namespace {
-
-// Keeps products with bits and group counts far from overflow.
-constexpr int64_t kMaxSide = int64_t{1} << 40;
 
 // What a code is more than its signed byte.
 constexpr int kSignedOffset = 128;
@@ -38,11 +37,6 @@ class MatrixReader {
   }
 
   absl::StatusOr<QuantizedMatrix> Read() {
-    if (checkpoint_.Has(absl::StrCat(matrix_.module, ".weight_g_idx"))) {
-      return absl::UnimplementedError(
-          absl::StrCat(Place(matrix_.module + ".weight_g_idx"),
-                       "activation order by group is not supported"));
-    }
     if (weights_.codebook.has_value()) {
       QEFF_RETURN_IF_ERROR(ReadCodebook());
       return std::move(matrix_);
@@ -54,6 +48,7 @@ class MatrixReader {
       return std::move(matrix_);
     }
     SetGroups();
+    QEFF_RETURN_IF_ERROR(ReadColumnGroups());
     if (!weights_.signed_bytes) QEFF_RETURN_IF_ERROR(ReadPacked());
     QEFF_RETURN_IF_ERROR(
         ReadScales(&matrix_.codes.scale_dtype, &matrix_.codes.scales));
@@ -70,22 +65,13 @@ class MatrixReader {
     return absl::StrCat(checkpoint_.Place(tensor), ": ");
   }
 
-  // The tensor `name`, which must have this type.
   absl::StatusOr<TensorView> Get(const std::string& name, DType dtype) const {
-    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
-    if (view.dtype != dtype) {
-      return InvalidInputError(Place(name), "expected dtype ", DTypeName(dtype),
-                               ", found ", DTypeName(view.dtype));
-    }
-    return view;
+    return GetOfType(checkpoint_, name, dtype);
   }
 
   absl::Status ExpectShape(const std::string& name, const TensorView& view,
                            const Shape& expected) const {
-    if (view.shape == expected) return absl::OkStatus();
-    return InvalidInputError(Place(name), "expected shape ",
-                             expected.ToString(), ", found ",
-                             view.shape.ToString());
+    return qeff::ExpectShape(checkpoint_, name, view, expected);
   }
 
   absl::Span<uint8_t> Own(size_t size) {
@@ -101,9 +87,9 @@ class MatrixReader {
     int64_t sides[2];
     std::memcpy(sides, view.bytes.data(), sizeof(sides));
     for (int64_t side : sides) {
-      if (side < 1 || side > kMaxSide) {
+      if (side < 1 || side > kMaxLayerSide) {
         return InvalidInputError(Place(name), "expected sizes from 1 to ",
-                                 kMaxSide, ", found ", side);
+                                 kMaxLayerSide, ", found ", side);
       }
     }
     matrix_.rows = sides[0];
@@ -159,6 +145,31 @@ class MatrixReader {
     matrix_.codes.group_elems = matrix_.group_elems;
   }
 
+  // compressed-tensors sorts the columns by group and then cuts groups of one
+  // size, which is the same when all groups have that size.
+  absl::Status ReadColumnGroups() {
+    const std::string name = ColumnGroupsTensorName(matrix_.module);
+    QEFF_ASSIGN_OR_RETURN(matrix_.column_groups,
+                          GetGroupIndex(checkpoint_, name, matrix_.cols,
+                                        matrix_.group_elems, matrix_.groups));
+    if (matrix_.column_groups == nullptr) return absl::OkStatus();
+    if (weights_.signed_bytes) {
+      return absl::UnimplementedError(absl::StrCat(
+          Place(name), "activation order of signed bytes is not supported"));
+    }
+    std::vector<int64_t> sizes(static_cast<size_t>(matrix_.groups));
+    for (const int32_t group : *matrix_.column_groups) {
+      ++sizes[static_cast<size_t>(group)];
+    }
+    for (size_t g = 0; g < sizes.size(); ++g) {
+      if (sizes[g] == matrix_.group_elems) continue;
+      return InvalidInputError(Place(name), "group ", g, ": expected ",
+                               matrix_.group_elems, " columns, found ",
+                               sizes[g]);
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status ReadBlocks() {
     QuantScheme scheme;
     scheme.ggml = weights_.ggml;
@@ -209,7 +220,7 @@ class MatrixReader {
   // Rows and columns from the shape of the codes themselves.
   absl::Status TakeShape(const std::string& name, const TensorView& view) {
     if (view.shape.rank() != 2 || view.shape[0] < 1 || view.shape[1] < 1 ||
-        view.shape[1] > kMaxSide) {
+        view.shape[1] > kMaxLayerSide) {
       return InvalidInputError(Place(name),
                                "expected two sizes from 1 on, found shape ",
                                view.shape.ToString());
@@ -263,23 +274,12 @@ class MatrixReader {
 
   absl::Status ReadScales(DType* dtype, absl::Span<const uint8_t>* bytes) {
     const std::string name = ScaleTensorName(matrix_.module);
-    QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
-    if (!IsScaleDType(view.dtype)) {
-      return InvalidInputError(Place(name),
-                               "expected dtype F16, BF16 or F32, found ",
-                               DTypeName(view.dtype));
-    }
     const bool whole = weights_.strategy == QuantStrategy::kTensor;
-    QEFF_RETURN_IF_ERROR(ExpectShape(
-        name, view,
-        whole ? Shape({1}) : Shape({matrix_.rows, matrix_.groups})));
+    QEFF_ASSIGN_OR_RETURN(
+        const TensorView view,
+        GetScales(checkpoint_, name,
+                  whole ? Shape({1}) : Shape({matrix_.rows, matrix_.groups})));
     const size_t size = DTypeBytes(view.dtype);
-    for (size_t i = 0; i < view.bytes.size() / size; ++i) {
-      const float scale = LoadScale(view.dtype, view.bytes.data() + i * size);
-      if (!std::isfinite(scale)) {
-        return InvalidInputError(Place(name), "scale ", i, " is ", scale);
-      }
-    }
     *dtype = view.dtype;
     *bytes = view.bytes;
     if (!whole) return absl::OkStatus();
@@ -384,6 +384,35 @@ void DequantizeSignedBytes(const QuantizedMatrix& matrix, int64_t row_begin,
   }
 }
 
+// Columns in an order of their own: not worth a kernel either.
+void DequantizeColumnGroups(const QuantizedMatrix& matrix, int64_t row_begin,
+                            int64_t row_count, float* out) {
+  const QuantizedRowsView& codes = matrix.codes;
+  const size_t cols = static_cast<size_t>(matrix.cols);
+  const size_t groups = static_cast<size_t>(matrix.groups);
+  const size_t row_bytes = static_cast<size_t>(matrix.row_bytes);
+  const size_t scale_bytes = DTypeBytes(codes.scale_dtype);
+  std::vector<uint8_t> row_codes(cols);
+  std::vector<float> scales(groups);
+  std::vector<int> zeros(groups, 1 << (matrix.bits - 1));
+  for (int64_t r = 0; r < row_count; ++r) {
+    const size_t row = static_cast<size_t>(row_begin + r);
+    UnpackCodes(matrix.bits, codes.packed.subspan(row * row_bytes, row_bytes),
+                absl::MakeSpan(row_codes));
+    for (size_t g = 0; g < groups; ++g) {
+      const size_t group = row * groups + g;
+      scales[g] = LoadScale(codes.scale_dtype,
+                            codes.scales.data() + group * scale_bytes);
+      if (!matrix.symmetric()) zeros[g] = codes.zeros[group];
+    }
+    for (size_t c = 0; c < cols; ++c) {
+      const size_t g = static_cast<size_t>((*matrix.column_groups)[c]);
+      out[static_cast<size_t>(r) * cols + c] =
+          DequantizeValue(row_codes[c], zeros[g], scales[g]);
+    }
+  }
+}
+
 absl::Status DecodeBlocks(const QuantizedMatrix& matrix, int64_t row_begin,
                           int64_t row_count, float* out) {
   const size_t cols = static_cast<size_t>(matrix.cols);
@@ -404,12 +433,40 @@ absl::Status DecodeBlocks(const QuantizedMatrix& matrix, int64_t row_begin,
   return absl::OkStatus();
 }
 
+absl::Status CheckRows(const QuantizedMatrix& matrix, int64_t row_begin,
+                       int64_t row_count) {
+  if (row_begin >= 0 && row_count >= 0 && row_begin <= matrix.rows &&
+      row_count <= matrix.rows - row_begin) {
+    return absl::OkStatus();
+  }
+  return absl::OutOfRangeError(absl::StrCat(matrix.module, ": rows ", row_begin,
+                                            " and ", row_count, " more of ",
+                                            matrix.rows));
+}
+
+// How the layer `module` is stored.
+absl::StatusOr<WeightQuantization> WeightsOf(const Checkpoint& checkpoint,
+                                             absl::string_view module,
+                                             const QuantizationConfig& config) {
+  const absl::optional<WeightQuantization> weights = config.Find(module);
+  if (weights.has_value()) return *weights;
+  std::string name = ScaleTensorName(module);
+  for (const std::string& codes :
+       {PackedTensorName(module), BlocksTensorName(module)}) {
+    if (checkpoint.Has(codes)) name = codes;
+  }
+  return InvalidInputError(checkpoint.folder(), ": tensor ", QuoteName(name),
+                           ": quantization_config does not quantize this "
+                           "module");
+}
+
 }  // namespace
 
 bool HasQuantizedWeight(const Checkpoint& checkpoint,
                         absl::string_view module) {
   // fp8_e4m3 and signed bytes have no packed codes, but scales.
   return checkpoint.Has(PackedTensorName(module)) ||
+         checkpoint.Has(QweightTensorName(module)) ||
          checkpoint.Has(BlocksTensorName(module)) ||
          checkpoint.Has(ScaleTensorName(module));
 }
@@ -417,28 +474,53 @@ bool HasQuantizedWeight(const Checkpoint& checkpoint,
 absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
     const Checkpoint& checkpoint, absl::string_view module,
     const QuantizationConfig& config) {
-  const absl::optional<WeightQuantization> weights = config.Find(module);
-  if (!weights.has_value()) {
-    std::string name = ScaleTensorName(module);
-    for (const std::string& codes :
-         {PackedTensorName(module), BlocksTensorName(module)}) {
-      if (checkpoint.Has(codes)) name = codes;
-    }
-    return InvalidInputError(
-        checkpoint.folder(), ": tensor ", QuoteName(name),
-        ": quantization_config does not quantize this module");
+  QEFF_ASSIGN_OR_RETURN(const WeightQuantization weights,
+                        WeightsOf(checkpoint, module, config));
+  if (!IsInputMajor(config.layout())) {
+    return MatrixReader(checkpoint, module, config.layout(), weights).Read();
   }
-  return MatrixReader(checkpoint, module, config.layout(), *weights).Read();
+  QEFF_ASSIGN_OR_RETURN(
+      const GptqAwqTensor tensor,
+      GptqAwqTensor::Open(checkpoint, module, config.layout(), weights));
+  return tensor.Rows(0, tensor.description().rows);
+}
+
+absl::StatusOr<QuantizedMatrix> CheckQuantizedMatrix(
+    const Checkpoint& checkpoint, absl::string_view module,
+    const QuantizationConfig& config) {
+  if (!IsInputMajor(config.layout())) {
+    return ReadQuantizedMatrix(checkpoint, module, config);
+  }
+  QEFF_ASSIGN_OR_RETURN(const WeightQuantization weights,
+                        WeightsOf(checkpoint, module, config));
+  QEFF_ASSIGN_OR_RETURN(
+      const GptqAwqTensor tensor,
+      GptqAwqTensor::Open(checkpoint, module, config.layout(), weights));
+  return tensor.description();
+}
+
+absl::Status ReadQuantizedRows(const Checkpoint& checkpoint,
+                               absl::string_view module,
+                               const QuantizationConfig& config,
+                               int64_t row_begin, int64_t row_count,
+                               float* out) {
+  if (!IsInputMajor(config.layout())) {
+    QEFF_ASSIGN_OR_RETURN(const QuantizedMatrix matrix,
+                          ReadQuantizedMatrix(checkpoint, module, config));
+    return DequantizeRows(matrix, row_begin, row_count, out);
+  }
+  QEFF_ASSIGN_OR_RETURN(const WeightQuantization weights,
+                        WeightsOf(checkpoint, module, config));
+  QEFF_ASSIGN_OR_RETURN(
+      const GptqAwqTensor tensor,
+      GptqAwqTensor::Open(checkpoint, module, config.layout(), weights));
+  QEFF_RETURN_IF_ERROR(CheckRows(tensor.description(), row_begin, row_count));
+  return DequantizeRows(tensor.Rows(row_begin, row_count), 0, row_count, out);
 }
 
 absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
                             int64_t row_count, float* out) {
-  if (row_begin < 0 || row_count < 0 || row_begin > matrix.rows ||
-      row_count > matrix.rows - row_begin) {
-    return absl::OutOfRangeError(absl::StrCat(matrix.module, ": rows ",
-                                              row_begin, " and ", row_count,
-                                              " more of ", matrix.rows));
-  }
+  QEFF_RETURN_IF_ERROR(CheckRows(matrix, row_begin, row_count));
   if (matrix.ggml.has_value()) {
     return DecodeBlocks(matrix, row_begin, row_count, out);
   }
@@ -447,6 +529,10 @@ absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
   }
   if (!matrix.signed_bytes.empty()) {
     DequantizeSignedBytes(matrix, row_begin, row_count, out);
+    return absl::OkStatus();
+  }
+  if (matrix.column_groups != nullptr) {
+    DequantizeColumnGroups(matrix, row_begin, row_count, out);
     return absl::OkStatus();
   }
   DequantizeRows(

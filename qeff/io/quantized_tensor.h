@@ -16,81 +16,45 @@
 #define QEFF_IO_QUANTIZED_TENSOR_H_
 
 #include <cstdint>
-#include <memory>
-#include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/optional.h"
-#include "absl/types/span.h"
-#include "qeff/format/codebook_rows.h"
-#include "qeff/format/ggml_blocks.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/quantization_config.h"
-#include "qeff/kernels/quantize/quantize.h"
-#include "qeff/tensor/tensor.h"
+#include "qeff/io/quantized_matrix.h"
 
 namespace qeff {
 
-// The weight of a linear layer, [rows, cols] = [out features, in features]
-// whatever class the layer has: element (r, c) is
-//   (code(r, c) - zero(r, c / group_elems)) * scale(r, c / group_elems),
-// or, with `ggml`, what DecodeGgmlRow makes of `blocks`; bits, group_elems,
-// groups and codes are not set then (integer_codes.h changes that); or, with
-// `codebook`, what DecodeCodebookRow makes of it; codes are not set then. With
-// `signed_bytes` codes.packed is empty (integer_codes.h sets it).
-// Borrows the checkpoint, owns what had to be rewritten. Copies share that.
-// Thread-safe.
-struct QuantizedMatrix {
-  std::string module;
-  int64_t rows = 0;
-  int64_t cols = 0;
-  int bits = 0;
-  int64_t group_elems = 0;  // of every group but the last; cols when per row
-  int64_t groups = 0;       // a row
-  // Codes in dense form (qeff/format/packing.h), `row_bytes` a row; scales
-  // [rows, groups] in codes.scale_dtype; codes.zeros [rows, groups], empty
-  // when symmetric, which means 2^(bits-1) everywhere.
-  QuantizedRowsView codes;
-  int64_t row_bytes = 0;  // of blocks and codes of a codebook, too
-  absl::optional<GgmlType> ggml;
-  absl::Span<const uint8_t> blocks;
-  absl::optional<CodebookRowsView> codebook;
-  // [rows, cols], code - 128 each; or empty.
-  absl::Span<const uint8_t> signed_bytes;
-  InputCodes inputs = InputCodes::kNone;
-  float input_scale = 0;  // with InputCodes::kStatic
-
-  // Memory that `codes` and `codebook` refer to, unless it is mapped.
-  std::vector<std::shared_ptr<const std::vector<uint8_t>>> owned;
-
-  bool symmetric() const { return codes.zeros.empty(); }
-  // What is mapped, but for tensors in spaced form: [rows, row_bytes].
-  absl::Span<const uint8_t> stored_rows() const {
-    return ggml.has_value()       ? blocks
-           : codebook.has_value() ? codebook->packed
-           : codes.packed.empty() ? signed_bytes
-                                  : codes.packed;
-  }
-};
-
-// Whether `checkpoint` holds codes or blocks for the linear layer `module`.
+// Whether `checkpoint` holds codes or blocks for the linear layer `module`,
+// whatever the layout.
 bool HasQuantizedWeight(const Checkpoint& checkpoint, absl::string_view module);
 
 // Reads `module`. Blocks stay mapped. Tensors of 3, 5, 6 or 7 bits in spaced
-// form are rewritten to dense form, scales of a whole tensor to one a row, zero
-// points to bytes; all else stays mapped. Errors, naming the folder and the
-// tensor: kNotFound for a missing tensor; kInvalidArgument for a module that
-// `config` does not quantize, a wrong dtype or shape (both are given), a group
-// size that does not divide the row in compressed-tensors layout, a scale that
-// is not finite (E8M0's 255 is NaN), a zero point outside the codes or an input
-// scale that is no IsActivationScale; kUnimplemented for activation order
-// (weight_g_idx).
+// form and those of GPTQ and AWQ are rewritten to dense form, scales of a whole
+// tensor to one a row, zero points to bytes; all else stays mapped. Errors,
+// naming the folder and the tensor: kNotFound for a missing tensor;
+// kInvalidArgument for a module that `config` does not quantize, a wrong dtype
+// or shape (both are given), a group size that does not divide the row in
+// compressed-tensors layout, a scale that is not finite (E8M0's 255 is NaN), a
+// zero point outside the codes, a group that does not exist, an input scale
+// that is no IsActivationScale; and those of GptqAwqTensor::Open.
 absl::StatusOr<QuantizedMatrix> ReadQuantizedMatrix(
     const Checkpoint& checkpoint, absl::string_view module,
     const QuantizationConfig& config);
+
+// The same checks and sizes, but codes that would have to be rewritten are left
+// out.
+absl::StatusOr<QuantizedMatrix> CheckQuantizedMatrix(
+    const Checkpoint& checkpoint, absl::string_view module,
+    const QuantizationConfig& config);
+
+// As ReadQuantizedMatrix and DequantizeRows, without rewriting other rows.
+absl::Status ReadQuantizedRows(const Checkpoint& checkpoint,
+                               absl::string_view module,
+                               const QuantizationConfig& config,
+                               int64_t row_begin, int64_t row_count,
+                               float* out);
 
 // Writes rows [row_begin, row_begin + row_count) as float32 to `out`, which
 // has room for row_count * matrix.cols elements. Same bits on all machines.

@@ -98,6 +98,32 @@ TEST(QuantizedTensor, ReadsChannelsAndWholeTensors) {
   EXPECT_EQ(ValuesOf(*matrix)[15], 21.0f);
 }
 
+TEST(QuantizedTensor, ReadsActivationOrder) {
+  auto tensors = Layer();
+  const auto read = [&](const std::vector<int32_t>& groups) {
+    tensors.resize(3);
+    tensors.push_back({"m.weight_g_idx", "I32", {8}, Bytes(groups)});
+    return OpenLayer(tensors);
+  };
+  // Even columns have the first scale, 1, odd ones 0.5.
+  const auto checkpoint = read({0, 1, 0, 1, 0, 1, 0, 1});
+  const auto matrix = ReadQuantizedMatrix(*checkpoint, "m", Int4Groups());
+  ASSERT_TRUE(matrix.ok()) << matrix.status();
+  ASSERT_NE(matrix->column_groups, nullptr);
+  EXPECT_EQ(ValuesOf(*matrix),
+            std::vector<float>({-8, -3.5, -6, -2.5, -4, -1.5, -2, -0.5,  //
+                                0, 0.5, 2, 1.5, 4, 2.5, 6, 3.5}));
+  const auto unordered = read(std::vector<int32_t>(8, -1));
+  EXPECT_EQ(ReadQuantizedMatrix(*unordered, "m", Int4Groups())->column_groups,
+            nullptr);
+  const auto uneven =
+      ReadQuantizedMatrix(*read({0, 1, 1, 1, 0, 1, 0, 1}), "m", Int4Groups());
+  EXPECT_EQ(uneven.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(uneven.status().message(),
+                                "group 0: expected 4 columns, found 3"))
+      << uneven.status();
+}
+
 TEST(QuantizedTensor, ReadsZeroPointsInBothForms) {
   // Zero points (signed) -8, 0 and 7, 1.
   const std::vector<float> expected = {0,  1,  2,  3,  -2,  -1.5, -1,  -0.5,
@@ -254,7 +280,7 @@ TEST(QuantizedTensor, OtherErrors) {
   EXPECT_EQ(ReadQuantizedMatrix(*OpenLayer(tensors), "m", Int4Groups())
                 .status()
                 .code(),
-            absl::StatusCode::kUnimplemented);
+            absl::StatusCode::kInvalidArgument);
   tensors.back() = {
       "m.weight_zero_point", "I8", {2, 2}, Bytes<int8_t>({0, 8, 0, 0})};
   const auto out_of_range = ReadQuantizedMatrix(

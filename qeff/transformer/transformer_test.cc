@@ -266,9 +266,9 @@ TEST(TransformerTest, RefusesQuantizedLayersThatDoNotFit) {
   plain.config = OpenQuantized(plain, module)->config();
   ExpectRefused(plain, absl::StatusCode::kNotFound, {module});
   TestModel unknown = MakeTestModel("llama");
-  unknown.config["quantization_config"] = {{"quant_method", "gptq"}};
+  unknown.config["quantization_config"] = {{"quant_method", "fp8"}};
   ExpectRefused(unknown, absl::StatusCode::kUnimplemented,
-                {"quantization_config", "gptq"});
+                {"quantization_config", "fp8"});
 }
 
 TEST(TransformerTest, EmbedsTokensAndPositions) {

@@ -3,6 +3,7 @@
 #include "qeff/transformer/weight_reader.h"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "qeff/format/quantized_layout.h"
 #include "qeff/io/quantized_tensor.h"
@@ -15,9 +16,13 @@ namespace {
 
 // Names that the tensors of a quantized layer can have, besides its bias.
 std::vector<std::string> QuantizedNames(const LinearModule& module) {
-  return {PackedTensorName(module.module),    ScaleTensorName(module.module),
-          ZeroPointTensorName(module.module), ShapeTensorName(module.module),
-          BlocksTensorName(module.module),    BytesTensorName(module.module)};
+  return {
+      PackedTensorName(module.module),       ScaleTensorName(module.module),
+      ZeroPointTensorName(module.module),    ShapeTensorName(module.module),
+      BlocksTensorName(module.module),       BytesTensorName(module.module),
+      ColumnGroupsTensorName(module.module), QweightTensorName(module.module),
+      QzerosTensorName(module.module),       ScalesTensorName(module.module),
+      GroupIndexTensorName(module.module)};
 }
 
 // Elements [first, first + out.size()) of `tensor`.
@@ -63,10 +68,31 @@ absl::Status WeightReader::CheckTensor(const ExpectedTensor& expected) const {
                            DTypeName(view.dtype));
 }
 
-absl::StatusOr<std::vector<std::string>> WeightReader::CheckWeight(
-    const LinearModule& module) const {
+bool WeightReader::IsQuantized(const LinearModule& module) const {
   if (quantization_ == nullptr ||
       !quantization_->Find(module.module).has_value()) {
+    return false;
+  }
+  return !IsInputMajor(quantization_->layout()) ||
+         HasQuantizedWeight(*checkpoint_, module.module);
+}
+
+absl::Status WeightReader::CheckUnusedBias(const std::string& name) const {
+  QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_->Get(name));
+  const auto byte = std::find_if(view.bytes.begin(), view.bytes.end(),
+                                 [](uint8_t b) { return b != 0; });
+  if (byte == view.bytes.end()) return absl::OkStatus();
+  return InvalidInputError(
+      checkpoint_->Place(name),
+      ": the model has no such bias: expected zeros, found another value at "
+      "index ",
+      (byte - view.bytes.begin()) /
+          static_cast<ptrdiff_t>(DTypeBytes(view.dtype)));
+}
+
+absl::StatusOr<std::vector<std::string>> WeightReader::CheckWeight(
+    const LinearModule& module) const {
+  if (!IsQuantized(module)) {
     const std::string name = module.module + ".weight";
     const Shape shape = module.transposed
                             ? Shape({module.in_features, module.out_features})
@@ -76,7 +102,7 @@ absl::StatusOr<std::vector<std::string>> WeightReader::CheckWeight(
   }
   QEFF_ASSIGN_OR_RETURN(
       const QuantizedMatrix matrix,
-      ReadQuantizedMatrix(*checkpoint_, module.module, *quantization_));
+      CheckQuantizedMatrix(*checkpoint_, module.module, *quantization_));
   if (matrix.rows != module.out_features || matrix.cols != module.in_features) {
     return InvalidInputError(
         checkpoint_->folder(), ": quantized layer ", module.module,
@@ -101,6 +127,10 @@ absl::StatusOr<std::vector<std::string>> WeightReader::CheckLinear(
     names.push_back(module.module + ".bias");
     QEFF_RETURN_IF_ERROR(
         CheckTensor({names.back(), Shape({module.out_features})}));
+  } else if (IsQuantized(module) && IsInputMajor(quantization_->layout()) &&
+             checkpoint_->Has(module.module + ".bias")) {
+    names.push_back(module.module + ".bias");
+    QEFF_RETURN_IF_ERROR(CheckUnusedBias(names.back()));
   }
   return names;
 }
@@ -130,10 +160,8 @@ absl::Status WeightReader::ReadLinearRows(const LinearModule& module,
   // lm_head is the embedding, which never has any.)
   if (quantization_ != nullptr &&
       HasQuantizedWeight(*checkpoint_, module.module)) {
-    QEFF_ASSIGN_OR_RETURN(
-        const QuantizedMatrix matrix,
-        ReadQuantizedMatrix(*checkpoint_, module.module, *quantization_));
-    return DequantizeRows(matrix, begin, out.rows(), out.data());
+    return ReadQuantizedRows(*checkpoint_, module.module, *quantization_, begin,
+                             out.rows(), out.data());
   }
   QEFF_ASSIGN_OR_RETURN(const TensorView view,
                         checkpoint_->Get(module.module + ".weight"));
