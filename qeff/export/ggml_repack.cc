@@ -36,6 +36,9 @@ std::string WhyNoBlocks(const QuantizedMatrix& matrix) {
     return absl::StrCat("no block of ggml has the values of ",
                         FormatOf(matrix.codebook->codebook).name);
   }
+  if (matrix.column_groups != nullptr) {
+    return "its columns are in activation order (g_idx)";
+  }
   if (matrix.cols % kGgmlBlockElems != 0) {
     return absl::StrCat("rows of ", matrix.cols, " are not whole blocks of ",
                         kGgmlBlockElems);

@@ -106,7 +106,7 @@ Json GptqAwqConfigToJson(const GptqAwqConfig& config,
     json["modules_to_not_convert"] = kept;
     return json;
   }
-  json["desc_act"] = false;
+  json["desc_act"] = config.activation_order;
   json["sym"] = weights.symmetric;
   json["lm_head"] = std::find(kept.begin(), kept.end(), kLmHead) == kept.end();
   json["checkpoint_format"] = std::string(QuantizedLayoutName(config.layout));

@@ -23,6 +23,8 @@ struct GptqAwqConfig {
   QuantizedLayout layout;  // IsInputMajor
   // With kAwq not symmetric: zero points are always stored.
   WeightQuantization weights;
+  // Written as desc_act; not read, because g_idx says it.
+  bool activation_order = false;
 };
 
 // Reads the object quantization_config; nullopt when its quant_method is

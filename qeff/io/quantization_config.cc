@@ -362,7 +362,7 @@ absl::optional<WeightQuantization> QuantizationConfig::Find(
 
 Json QuantizationConfig::ToJson() const {
   if (IsInputMajor(layout_)) {
-    return GptqAwqConfigToJson({layout_, groups_[0].weights}, ignore_);
+    return GptqAwqConfigToJson({layout_, groups_[0].weights, false}, ignore_);
   }
   Json json;
   json["quant_method"] = std::string(QuantizedLayoutName(layout_));

@@ -19,6 +19,7 @@ class ExportCommand : public Command {
   ExportCommand() {
     formats_.push_back(MakeGgufFormat());
     formats_.push_back(MakeOnnxFormat());
+    formats_.push_back(MakeFolderFormat());
     description_ =
         "Reads any model folder that qeff reads, so that it also converts "
         "between formats.";

@@ -42,6 +42,7 @@ class ExportFormat {
 
 std::unique_ptr<ExportFormat> MakeGgufFormat();
 std::unique_ptr<ExportFormat> MakeOnnxFormat();
+std::unique_ptr<ExportFormat> MakeFolderFormat();
 
 }  // namespace qeff
 

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/export/write_quantized_folder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "qeff/export/encode_layer.h"
+#include "qeff/export/stored_layer.h"
+#include "qeff/io/checkpoint_writer.h"
+#include "qeff/io/gptq_awq_config.h"
+#include "qeff/io/quantization_config.h"
+#include "qeff/io/quantized_tensor.h"
+#include "qeff/transformer/memory_guard.h"
+#include "qeff/util/check.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+constexpr char kLmHead[] = "lm_head";
+
+// Weights that are compared at once.
+constexpr int64_t kChunkElems = int64_t{1} << 20;
+
+bool SameStorage(const WeightQuantization& a, const WeightQuantization& b) {
+  return a.ToScheme() == b.ToScheme() && a.strategy == b.strategy &&
+         a.signed_bytes == b.signed_bytes && a.inputs == b.inputs;
+}
+
+std::string Describe(const WeightQuantization& weights) {
+  return absl::StrCat(weights.bits, " bits, ",
+                      weights.strategy == QuantStrategy::kGroup
+                          ? absl::StrCat("groups of ", weights.group_size)
+                          : "a scale a row");
+}
+
+class FolderWriter {
+ public:
+  FolderWriter(const Transformer& model, QuantizedLayout layout,
+               const std::string& output)
+      : model_(model),
+        checkpoint_(model.checkpoint()),
+        layout_(layout),
+        output_(output) {}
+
+  absl::StatusOr<QuantizedFolderReport> Run() {
+    QEFF_RETURN_IF_ERROR(Plan());
+    QEFF_ASSIGN_OR_RETURN(const Json config, Config());
+    std::vector<TensorInfo> tensors = layer_tensors_;
+    for (const std::string& name : CopiedTensors()) {
+      QEFF_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
+      tensors.push_back({name, view.dtype, view.shape});
+    }
+    for (const TensorInfo& info : tensors) {
+      report_.weight_bytes += info.size_bytes();
+    }
+    QEFF_ASSIGN_OR_RETURN(const auto extra, ReadOtherFiles(checkpoint_));
+    QEFF_ASSIGN_OR_RETURN(
+        const std::unique_ptr<CheckpointWriter> writer,
+        CheckpointWriter::Create(output_, std::move(tensors)));
+    for (const LinearModule& module : layers_) {
+      QEFF_RETURN_IF_ERROR(WriteLayer(module, writer.get()));
+    }
+    for (const std::string& name : CopiedTensors()) {
+      QEFF_RETURN_IF_ERROR(
+          CopyTensor(checkpoint_, name, nullptr, writer.get()));
+    }
+    QEFF_RETURN_IF_ERROR(checkpoint_.VerifyUnchanged());
+    QEFF_RETURN_IF_ERROR(writer->Commit(config, extra));
+    const absl::Status same = Compare();
+    if (!same.ok()) {
+      std::error_code ignored;
+      std::filesystem::remove_all(output_, ignored);
+      return same;
+    }
+    return report_;
+  }
+
+ private:
+  // Finds the layers and what they become.
+  absl::Status Plan() {
+    for (const LinearModule& module : model_.map().Linears()) {
+      if (!IsStoredQuantized(model_, module)) {
+        kept_.push_back(module.module);
+        continue;
+      }
+      QEFF_ASSIGN_OR_RETURN(const StoredLayer layer,
+                            ReadStoredLayer(model_, module));
+      const std::string why = WhyNotHeld(layer, layout_);
+      if (!why.empty()) return NotHeldError(model_, layer, layout_, why);
+      QEFF_RETURN_IF_ERROR(AddToConfig(layer));
+      layers_.push_back(module);
+      for (TensorInfo& info : DeclareLayer(checkpoint_, layer, layout_)) {
+        layer_tensors_.push_back(std::move(info));
+      }
+      model_.ReleaseBlock(module.block);
+    }
+    if (model_.spec().tied_lm_head) kept_.push_back(kLmHead);
+    report_.layers = static_cast<int64_t>(layers_.size());
+    if (!layers_.empty()) return absl::OkStatus();
+    return InvalidInputError(
+        checkpoint_.folder(), ": the model has no quantized layers, of which ",
+        QuantizedLayoutName(layout_), " is made; quantize it first");
+  }
+
+  absl::Status AddToConfig(const StoredLayer& layer) {
+    activation_order_ =
+        activation_order_ || layer.matrix.column_groups != nullptr;
+    const std::string& name = layer.module.module;
+    if (!IsInputMajor(layout_)) {
+      for (QuantizationConfig::Group& group : groups_) {
+        if (!SameStorage(group.weights, layer.weights)) continue;
+        group.targets.push_back(name);
+        return absl::OkStatus();
+      }
+      groups_.push_back({{name}, layer.weights});
+      return absl::OkStatus();
+    }
+    if (groups_.empty()) {
+      groups_.push_back({{name}, layer.weights});
+      return absl::OkStatus();
+    }
+    WeightQuantization& all = groups_[0].weights;
+    if (all.bits != layer.weights.bits ||
+        all.strategy != layer.weights.strategy ||
+        all.group_size != layer.weights.group_size) {
+      return InvalidInputError(
+          checkpoint_.folder(), ": ", QuantizedLayoutName(layout_),
+          " has one number of bits and one group size for all layers, but ",
+          groups_[0].targets[0], " has ", Describe(all), ", and ", name, " ",
+          Describe(layer.weights),
+          WhyNotHeld(layer, QuantizedLayout::kCompressedTensors).empty()
+              ? "; compressed-tensors can hold both"
+              : "");
+    }
+    all.symmetric = all.symmetric && layer.weights.symmetric;
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Json> Config() {
+    Json config = checkpoint_.config();
+    if (IsInputMajor(layout_)) {
+      GptqAwqConfig quantization;
+      quantization.layout = layout_;
+      quantization.weights = groups_[0].weights;
+      quantization.activation_order = activation_order_;
+      config["quantization_config"] = GptqAwqConfigToJson(quantization, kept_);
+      return config;
+    }
+    // Plain readers are happy with one group of all layers.
+    const auto largest = std::max_element(
+        groups_.begin(), groups_.end(), [](const auto& a, const auto& b) {
+          return a.targets.size() < b.targets.size();
+        });
+    largest->targets = {"Linear"};
+    QEFF_ASSIGN_OR_RETURN(
+        const QuantizationConfig quantization,
+        QuantizationConfig::Create(layout_, std::move(groups_), kept_));
+    config["quantization_config"] = quantization.ToJson();
+    return config;
+  }
+
+  // Names of tensors that stay as they are.
+  std::vector<std::string> CopiedTensors() const {
+    absl::flat_hash_set<std::string> quantized, with_bias;
+    for (const LinearModule& module : layers_) {
+      quantized.insert(module.module);
+      if (module.has_bias) with_bias.insert(module.module + ".bias");
+    }
+    std::vector<std::string> names;
+    for (const TensorInfo& info : checkpoint_.tensors()) {
+      const std::string module = info.name.substr(0, info.name.rfind('.'));
+      if (!quantized.contains(module) || with_bias.contains(info.name)) {
+        names.push_back(info.name);
+      }
+    }
+    return names;
+  }
+
+  absl::Status WriteLayer(const LinearModule& module,
+                          CheckpointWriter* writer) const {
+    QEFF_ASSIGN_OR_RETURN(const StoredLayer layer,
+                          ReadStoredLayer(model_, module));
+    QEFF_ASSIGN_OR_RETURN(const std::vector<EncodedTensor> tensors,
+                          EncodeLayer(checkpoint_, layer, layout_));
+    for (const EncodedTensor& tensor : tensors) {
+      QEFF_RETURN_IF_ERROR(writer->Write(tensor.info.name, 0, tensor.bytes));
+    }
+    model_.ReleaseBlock(module.block);
+    return absl::OkStatus();
+  }
+
+  // Whether what was written is read as the weights of the model.
+  absl::Status Compare() const {
+    QEFF_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(output_));
+    QEFF_ASSIGN_OR_RETURN(const auto written, Transformer::Load(checkpoint));
+    for (const LinearModule& module : layers_) {
+      QEFF_ASSIGN_OR_RETURN(const QuantizedMatrix expected,
+                            ReadQuantizedMatrix(checkpoint_, module.module,
+                                                *model_.quantization()));
+      QEFF_ASSIGN_OR_RETURN(const QuantizedMatrix found,
+                            ReadQuantizedMatrix(*checkpoint, module.module,
+                                                *written->quantization()));
+      QEFF_RETURN_IF_ERROR(CompareRows(expected, found));
+      model_.ReleaseBlock(module.block);
+      written->ReleaseBlock(module.block);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CompareRows(const QuantizedMatrix& expected,
+                           const QuantizedMatrix& found) const {
+    const int64_t cols = expected.cols;
+    const int64_t chunk = std::max<int64_t>(1, kChunkElems / cols);
+    std::vector<float> a(static_cast<size_t>(chunk * cols)), b(a.size());
+    for (int64_t row = 0; row < expected.rows; row += chunk) {
+      const int64_t count = std::min(chunk, expected.rows - row);
+      QEFF_RETURN_IF_ERROR(DequantizeRows(expected, row, count, a.data()));
+      QEFF_RETURN_IF_ERROR(DequantizeRows(found, row, count, b.data()));
+      if (std::memcmp(a.data(), b.data(),
+                      static_cast<size_t>(count * cols) * sizeof(float)) != 0) {
+        return absl::InternalError(absl::StrCat(
+            output_, ": layer ", expected.module, ": rows ", row, " to ",
+            row + count - 1, " were not read back as they were written"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const Transformer& model_;
+  const Checkpoint& checkpoint_;
+  const QuantizedLayout layout_;
+  const std::string output_;
+  std::vector<LinearModule> layers_;  // quantized ones
+  std::vector<std::string> kept_;     // the other linear modules
+  std::vector<TensorInfo> layer_tensors_;
+  // By modules; of GPTQ and AWQ the first, and its first module, count.
+  std::vector<QuantizationConfig::Group> groups_;
+  bool activation_order_ = false;
+  QuantizedFolderReport report_;
+};
+
+}  // namespace
+
+absl::StatusOr<QuantizedFolderReport> WriteQuantizedFolder(
+    const Transformer& model, QuantizedLayout layout,
+    const std::string& output) {
+  QEFF_CHECK(layout != QuantizedLayout::kQeff);
+  return GuardMemory([&]() -> absl::StatusOr<QuantizedFolderReport> {
+    return FolderWriter(model, layout, output).Run();
+  });
+}
+
+}  // namespace qeff

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model with quantized layers as a folder of another layout: GPTQ, AWQ or
+// compressed-tensors. No value changes: the codes, scales and zero points are
+// the same numbers, or it is an error.
+//
+//   auto model = Transformer::Load(*Checkpoint::Open(folder));
+//   auto report = WriteQuantizedFolder(**model, QuantizedLayout::kGptq,
+//   output);
+
+#ifndef QEFF_EXPORT_WRITE_QUANTIZED_FOLDER_H_
+#define QEFF_EXPORT_WRITE_QUANTIZED_FOLDER_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "qeff/format/quantized_layout.h"
+#include "qeff/transformer/transformer.h"
+
+namespace qeff {
+
+struct QuantizedFolderReport {
+  int64_t layers = 0;         // that hold codes
+  uint64_t weight_bytes = 0;  // of all tensors
+};
+
+// Writes `model` in `layout`, any but kQeff, to the new folder `output`, with
+// all other tensors and files as they are; biases of zeros that the model does
+// not have are left out. One layer is in memory at a time. When all is written,
+// the folder is opened as a model and every weight of its quantized layers
+// compared, bit for bit, with that of `model`. Errors, after which nothing is
+// left at `output`: kInvalidArgument, before anything is written, for a model
+// without quantized layers, for the first layer that `layout` cannot hold
+// (WhyNotHeld), with the layouts that can, and for layers that differ in bits
+// or group size where `layout` has one of each for the model (GPTQ and AWQ);
+// those of CheckpointWriter; kInternal when a weight comes back as another;
+// kResourceExhausted without memory. Precondition (checked): not kQeff.
+absl::StatusOr<QuantizedFolderReport> WriteQuantizedFolder(
+    const Transformer& model, QuantizedLayout layout,
+    const std::string& output);
+
+}  // namespace qeff
+
+#endif  // QEFF_EXPORT_WRITE_QUANTIZED_FOLDER_H_
