@@ -23,6 +23,7 @@ using Value = OnnxGraph::Value;
 // whose rows are whole blocks; 0 when there is none.
 int64_t BlockOf(const QuantizedMatrix& matrix) {
   if (matrix.ggml.has_value() || matrix.codebook.has_value()) return 0;
+  if (matrix.column_groups != nullptr) return 0;  // no operator gathers columns
   if (matrix.bits != 2 && matrix.bits != 4 && matrix.bits != 8) return 0;
   for (int64_t block = 256; block >= 16; block /= 2) {
     if (matrix.group_elems % block == 0 && matrix.cols % block == 0) {
