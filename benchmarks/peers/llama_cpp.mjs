@@ -6,6 +6,15 @@
 //     prints {"prefill_tokens_per_second": [...], ...}, a value a repetition
 //   llama_cpp.mjs generate MODEL.gguf THREADS TOKENS TEXT
 //     prints TEXT and its greedy continuation, TOKENS in all with BOS
+//   llama_cpp.mjs compare MODEL.gguf THREADS LOGITS.safetensors RUN.json
+//     of the tokens that RUN.json, `qeff generate --json`, continues its prompt
+//     with, and the logits that `qeff logits` has of both: prints
+//       relative_error  largest ||llama.cpp - qeff|| / ||qeff|| of a position
+//       greedy          new tokens that are llama.cpp's best ones as well
+//       tokens          new tokens
+//       largest_gap     of those that are not: how far below llama.cpp's best
+//                       logit, over the root mean square of its logits
+import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
@@ -112,10 +121,59 @@ async function generate(count, text) {
   process.stdout.write(model.detokenize(tokens.slice(1)));
 }
 
+// The float32 tensor `logits` of a safetensors file, as rows.
+function readLogits(file) {
+  const bytes = fs.readFileSync(file);
+  const headerBytes = Number(bytes.readBigUInt64LE(0));
+  const { logits } = JSON.parse(bytes.toString('utf8', 8, 8 + headerBytes));
+  const begin = 8 + headerBytes + logits.data_offsets[0];
+  const [rows, cols] = logits.shape;
+  return Array.from({ length: rows }, (_, r) =>
+    Float32Array.from({ length: cols }, (_, c) =>
+      bytes.readFloatLE(begin + 4 * (r * cols + c))));
+}
+
+function norm(values) {
+  return Math.sqrt(values.reduce((sum, v) => sum + v * v, 0));
+}
+
+async function compare(logitsFile, runFile) {
+  const expected = readLogits(logitsFile);
+  const run = JSON.parse(fs.readFileSync(runFile, 'utf8'));
+  const prompt = [...run.prompt_ids];
+  const tokens = [...prompt, ...run.tokens].slice(0, expected.length);
+  const context = await makeContext(tokens.length + 8, tokens.length + 8);
+  const all = { generateNext: { logits: true } };
+  const output = await context.getSequence().controlledEvaluate(
+      tokens.map((token) => [token, all]));
+  const result = {
+    relative_error: 0, greedy: 0, tokens: run.tokens.length, largest_gap: 0,
+  };
+  output.forEach(({ next }, i) => {
+    const found = Float32Array.from(expected[i], (_, id) => next.logits.get(id));
+    const error = norm(found.map((v, id) => v - expected[i][id]));
+    result.relative_error =
+        Math.max(result.relative_error, error / norm(expected[i]));
+    const chosen = run.tokens[i + 1 - prompt.length];
+    if (chosen === undefined) return;
+    // qeff never chooses a row of the embedding that no token has.
+    const best = found.reduce(
+        (a, b, id) => (model.getTokenAttributes(id).unused ? a : Math.max(a, b)),
+        -Infinity);
+    const gap = best - found[chosen];
+    if (gap === 0) ++result.greedy;
+    result.largest_gap = Math.max(
+        result.largest_gap, gap * Math.sqrt(found.length) / norm(found));
+  });
+  console.log(JSON.stringify(result));
+}
+
 if (command === 'bench') {
   await bench(...rest.map(Number));
 } else if (command === 'generate') {
   await generate(Number(rest[0]), rest[1]);
+} else if (command === 'compare') {
+  await compare(rest[0], rest[1]);
 } else {
   throw new Error(`unknown command: ${command}`);
 }

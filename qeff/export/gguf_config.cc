@@ -12,7 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
+#include "qeff/export/gguf_names.h"
 #include "qeff/io/gguf_metadata.h"
 #include "qeff/spec/transformer_spec.h"
 #include "qeff/transformer/model_map.h"
@@ -24,54 +24,27 @@ namespace {
 
 constexpr absl::string_view kRopeFactorsName = "rope_freqs.weight";
 
-// Names inside a block, and at the top.
-struct NamePair {
-  absl::string_view gguf;
-  absl::string_view hugging_face;
+// An architecture, and what Hugging Face calls its class and the sizes that all
+// have.
+struct Family {
+  const char* architecture;
+  const char* class_name;
+  const char* hidden_size;
+  const char* num_layers;
+  const char* num_heads;
+  const char* max_positions;
 };
 
-constexpr NamePair kBlockNames[] = {
-    {"attn_norm", "input_layernorm"},
-    {"attn_q", "self_attn.q_proj"},
-    {"attn_k", "self_attn.k_proj"},
-    {"attn_v", "self_attn.v_proj"},
-    {"attn_output", "self_attn.o_proj"},
-    {"attn_q_norm", "self_attn.q_norm"},
-    {"attn_k_norm", "self_attn.k_norm"},
-    {"ffn_norm", "post_attention_layernorm"},
-    {"ffn_gate", "mlp.gate_proj"},
-    {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"},
+constexpr Family kFamilies[] = {
+    {"llama", "LlamaForCausalLM", "hidden_size", "num_hidden_layers",
+     "num_attention_heads", "max_position_embeddings"},
+    {"qwen2", "Qwen2ForCausalLM", "hidden_size", "num_hidden_layers",
+     "num_attention_heads", "max_position_embeddings"},
+    {"qwen3", "Qwen3ForCausalLM", "hidden_size", "num_hidden_layers",
+     "num_attention_heads", "max_position_embeddings"},
+    {"gpt2", "GPT2LMHeadModel", "n_embd", "n_layer", "n_head", "n_positions"},
+    {"mpt", "MPTForCausalLM", "d_model", "n_layers", "n_heads", "max_seq_len"},
 };
-
-constexpr NamePair kTopNames[] = {
-    {"token_embd.weight", "model.embed_tokens.weight"},
-    {"output_norm.weight", "model.norm.weight"},
-    {"output.weight", "lm_head.weight"},
-};
-
-// Hugging Face's name of a tensor, "" when it has none.
-std::string HuggingFaceName(absl::string_view name) {
-  for (const NamePair& pair : kTopNames) {
-    if (name == pair.gguf) return std::string(pair.hugging_face);
-  }
-  if (!absl::ConsumePrefix(&name, "blk.")) return "";
-  const size_t dot = name.find('.');
-  const size_t last = name.rfind('.');
-  if (dot == absl::string_view::npos || last == dot) return "";
-  int64_t block = 0;
-  const absl::string_view suffix = name.substr(last);
-  if (!absl::SimpleAtoi(name.substr(0, dot), &block) ||
-      (suffix != ".weight" && suffix != ".bias")) {
-    return "";
-  }
-  for (const NamePair& pair : kBlockNames) {
-    if (name.substr(dot + 1, last - dot - 1) != pair.gguf) continue;
-    return absl::StrCat("model.layers.", name.substr(0, dot), ".",
-                        pair.hugging_face, suffix);
-  }
-  return "";
-}
 
 // The shortest decimal that is `value` in float32, as a double.
 double ShortestDecimal(float value) {
@@ -113,6 +86,10 @@ class ConfigReader {
   absl::StatusOr<float> Number(absl::string_view name) const;
   absl::Status ReadArchitecture();
   absl::Status ReadSizes();
+  absl::Status ReadLlamaLike();
+  absl::Status ReadGpt2();
+  absl::Status ReadMpt();
+  absl::Status ReadLayerNorm();
   absl::Status ReadHeadDim();
   absl::Status ReadNumbers();
   absl::Status ReadRope();
@@ -124,7 +101,12 @@ class ConfigReader {
   const GgufFile& file_;
   const GgufMetadata& metadata_;
   std::string architecture_;
-  int64_t head_dim_ = 0;
+  const Family* family_ = nullptr;
+  int64_t hidden_size_ = 0;
+  int64_t num_heads_ = 0;
+  int64_t num_kv_heads_ = 0;
+  int64_t ffn_size_ = 0;
+  int64_t head_dim_ = 0;  // of llama's like
   GgufModel model_;
 };
 
@@ -164,37 +146,30 @@ absl::Status ConfigReader::ReadArchitecture() {
       FindGgufValue<std::string>(metadata_, "general.architecture");
   if (name == nullptr) return Wrong("general.architecture", "a string");
   architecture_ = *name;
-  const char* const classes[][2] = {{"llama", "LlamaForCausalLM"},
-                                    {"qwen2", "Qwen2ForCausalLM"},
-                                    {"qwen3", "Qwen3ForCausalLM"}};
-  for (const auto& known : classes) {
-    if (architecture_ != known[0]) continue;
-    model_.config["architectures"] = Json::array({known[1]});
+  for (const Family& family : kFamilies) {
+    if (architecture_ != family.architecture) continue;
+    family_ = &family;
+    model_.config["architectures"] = Json::array({family.class_name});
     model_.config["model_type"] = architecture_;
     return absl::OkStatus();
   }
   return absl::UnimplementedError(absl::StrCat(
       file_.path(), ": general.architecture: ", JsonForMessage(architecture_),
-      " is not supported; supported are llama, qwen2 and qwen3"));
+      " is not supported; supported are llama, qwen2, qwen3, gpt2 and mpt"));
 }
 
 absl::Status ConfigReader::ReadSizes() {
-  const NamePair sizes[] = {
-      {"embedding_length", "hidden_size"},
-      {"feed_forward_length", "intermediate_size"},
-      {"block_count", "num_hidden_layers"},
-      {"attention.head_count", "num_attention_heads"},
-      {"context_length", "max_position_embeddings"},
-  };
-  for (const NamePair& size : sizes) {
-    QEFF_ASSIGN_OR_RETURN(const int64_t value, Size(size.gguf));
-    model_.config[std::string(size.hugging_face)] = value;
-  }
-  QEFF_ASSIGN_OR_RETURN(
-      const int64_t num_kv_heads,
-      SizeOr("attention.head_count_kv",
-             model_.config["num_attention_heads"].get<int64_t>()));
-  model_.config["num_key_value_heads"] = num_kv_heads;
+  QEFF_ASSIGN_OR_RETURN(hidden_size_, Size("embedding_length"));
+  QEFF_ASSIGN_OR_RETURN(ffn_size_, Size("feed_forward_length"));
+  QEFF_ASSIGN_OR_RETURN(num_heads_, Size("attention.head_count"));
+  QEFF_ASSIGN_OR_RETURN(num_kv_heads_,
+                        SizeOr("attention.head_count_kv", num_heads_));
+  QEFF_ASSIGN_OR_RETURN(const int64_t num_layers, Size("block_count"));
+  QEFF_ASSIGN_OR_RETURN(const int64_t max_positions, Size("context_length"));
+  model_.config[family_->hidden_size] = hidden_size_;
+  model_.config[family_->num_layers] = num_layers;
+  model_.config[family_->num_heads] = num_heads_;
+  model_.config[family_->max_positions] = max_positions;
   const GgufTensorInfo* embedding = file_.Find("token_embd.weight");
   if (embedding == nullptr) {
     return InvalidInputError(file_.path(),
@@ -215,11 +190,51 @@ absl::Status ConfigReader::ReadSizes() {
       absl::StrCat(file_.path(), ": ", Key("expert_count"), ": not supported"));
 }
 
+absl::Status ConfigReader::ReadLlamaLike() {
+  model_.config["intermediate_size"] = ffn_size_;
+  model_.config["num_key_value_heads"] = num_kv_heads_;
+  QEFF_RETURN_IF_ERROR(ReadHeadDim());
+  QEFF_RETURN_IF_ERROR(ReadNumbers());
+  QEFF_RETURN_IF_ERROR(ReadRope());
+  return ReadBiases();
+}
+
+// What gpt2 and mpt have in common.
+absl::Status ConfigReader::ReadLayerNorm() {
+  QEFF_ASSIGN_OR_RETURN(const float epsilon,
+                        Number("attention.layer_norm_epsilon"));
+  model_.config["layer_norm_epsilon"] = ShortestDecimal(epsilon);
+  if (num_kv_heads_ == num_heads_) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      file_.path(), ": ", Key("attention.head_count_kv"), ": ", num_kv_heads_,
+      " is not supported; expected ", num_heads_, ", as many as heads"));
+}
+
+absl::Status ConfigReader::ReadGpt2() {
+  model_.config["n_inner"] = ffn_size_;
+  model_.config["activation_function"] = "gelu_new";
+  return ReadLayerNorm();
+}
+
+absl::Status ConfigReader::ReadMpt() {
+  model_.config["expansion_ratio"] =
+      static_cast<double>(ffn_size_) / static_cast<double>(hidden_size_);
+  model_.config["no_bias"] = true;
+  QEFF_ASSIGN_OR_RETURN(const float alibi, Number("attention.max_alibi_bias"));
+  Json attention = {{"attn_type", "multihead_attention"},
+                    {"alibi", true},
+                    {"alibi_bias_max", ShortestDecimal(alibi)}};
+  if (HasKey(Key("attention.clamp_kqv"))) {
+    QEFF_ASSIGN_OR_RETURN(const float clamp, Number("attention.clamp_kqv"));
+    attention["clip_qkv"] = ShortestDecimal(clamp);
+  }
+  model_.config["attn_config"] = std::move(attention);
+  return ReadLayerNorm();
+}
+
 absl::Status ConfigReader::ReadHeadDim() {
-  const int64_t hidden = model_.config["hidden_size"].get<int64_t>();
-  const int64_t heads = model_.config["num_attention_heads"].get<int64_t>();
-  QEFF_ASSIGN_OR_RETURN(head_dim_,
-                        SizeOr("attention.key_length", hidden / heads));
+  QEFF_ASSIGN_OR_RETURN(
+      head_dim_, SizeOr("attention.key_length", hidden_size_ / num_heads_));
   for (const char* name : {"attention.value_length", "rope.dimension_count"}) {
     QEFF_ASSIGN_OR_RETURN(const int64_t size, SizeOr(name, head_dim_));
     if (size == head_dim_) continue;
@@ -241,7 +256,6 @@ absl::Status ConfigReader::ReadNumbers() {
     model_.config["rope_theta"] = ShortestDecimal(theta);
   }
   model_.config["hidden_act"] = "silu";
-  model_.config["tie_word_embeddings"] = !HasTensor("output.weight");
   return absl::OkStatus();
 }
 
@@ -322,7 +336,8 @@ absl::Status ConfigReader::NameTensors() {
     if (tensor.name == kRopeFactorsName) continue;
     GgufNamedTensor named;
     named.tensor = &tensor;
-    named.name = HuggingFaceName(tensor.name);
+    named.name = HuggingFaceName(architecture_, tensor.name);
+    named.transposed = IsStoredTransposed(architecture_, named.name);
     if (named.name.empty() || tensor.shape.rank() > 2 ||
         !CanDecodeGgml(tensor.type)) {
       return absl::UnimplementedError(
@@ -349,10 +364,10 @@ absl::Status ConfigReader::NameTensors() {
 absl::StatusOr<GgufModel> ConfigReader::Read() {
   QEFF_RETURN_IF_ERROR(ReadArchitecture());
   QEFF_RETURN_IF_ERROR(ReadSizes());
-  QEFF_RETURN_IF_ERROR(ReadHeadDim());
-  QEFF_RETURN_IF_ERROR(ReadNumbers());
-  QEFF_RETURN_IF_ERROR(ReadRope());
-  QEFF_RETURN_IF_ERROR(ReadBiases());
+  model_.config["tie_word_embeddings"] = !HasTensor("output.weight");
+  QEFF_RETURN_IF_ERROR(architecture_ == "gpt2"  ? ReadGpt2()
+                       : architecture_ == "mpt" ? ReadMpt()
+                                                : ReadLlamaLike());
   ReadTokens();
   QEFF_RETURN_IF_ERROR(NameTensors());
   const auto has_tensor = [&](absl::string_view name) {

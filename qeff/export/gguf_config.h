@@ -25,6 +25,8 @@ struct GgufNamedTensor {
   // Rows 2 i + s of each head are rows s * head_dim / 2 + i of the model, as
   // GgufModelTensor::interleave says; 0: they are not.
   int64_t interleaved_head_dim = 0;
+  // A matrix that Hugging Face stores as [in, out].
+  bool transposed = false;
 };
 
 struct GgufModel {
@@ -32,7 +34,8 @@ struct GgufModel {
   std::vector<GgufNamedTensor> tensors;
 };
 
-// Maps the architectures llama (which is also Mistral's), qwen2 and qwen3.
+// Maps the architectures llama (which is also Mistral's), qwen2, qwen3, gpt2
+// and mpt.
 // Numbers of the file, which are float32, become the shortest decimals that
 // stand for them. Factors of a rope are taken as those of Llama 3 (low and high
 // frequency factor 1 and 4, 8192 original positions) and checked against that.

@@ -100,11 +100,11 @@ TEST_F(GgufConfigTest, Config) {
   ASSERT_TRUE(model.ok()) << model.status();
   const Json expected = Json::parse(R"({
       "architectures": ["LlamaForCausalLM"], "model_type": "llama",
-      "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
-      "num_attention_heads": 2, "max_position_embeddings": 64,
-      "num_key_value_heads": 1, "vocab_size": 10, "head_dim": 4,
-      "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "hidden_act": "silu",
-      "tie_word_embeddings": true, "attention_bias": false,
+      "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+      "max_position_embeddings": 64, "vocab_size": 10,
+      "tie_word_embeddings": true, "intermediate_size": 16,
+      "num_key_value_heads": 1, "head_dim": 4, "rms_norm_eps": 1e-05,
+      "rope_theta": 10000.0, "hidden_act": "silu", "attention_bias": false,
       "mlp_bias": false})");
   EXPECT_EQ(model->config, expected);
   ASSERT_EQ(model->tensors.size(), 1u);
@@ -163,10 +163,49 @@ TEST_F(GgufConfigTest, ContradictionsAreFound) {
               invalid, "expected whole heads of 4");
 }
 
+// The metadata under the names of `architecture`, with a LayerNorm's epsilon.
+GgufMetadata Renamed(GgufMetadata metadata, const std::string& architecture) {
+  for (auto& entry : metadata) {
+    if (entry.first.rfind("llama.", 0) == 0) {
+      entry.first = architecture + entry.first.substr(5);
+    }
+  }
+  std::get<std::string>(metadata[0].second) = architecture;
+  metadata.emplace_back(architecture + ".attention.layer_norm_epsilon", 1e-5f);
+  return metadata;
+}
+
+TEST_F(GgufConfigTest, Gpt2AndMpt) {
+  const auto invalid = absl::StatusCode::kInvalidArgument;
+  const auto lacking = absl::StatusCode::kUnimplemented;
+  const GgufMetadata heads = With("llama.attention.head_count_kv", uint32_t{2});
+  const std::vector<GgufTensorInfo> tensors = {
+      Tensor("blk.0.attn_qkv.weight", GgmlType::kF32, Shape({24, 8}))};
+  const auto gpt2 = Map(Renamed(heads, "gpt2"), tensors);
+  ASSERT_TRUE(gpt2.ok()) << gpt2.status();
+  EXPECT_EQ(gpt2->tensors[1].name, "transformer.h.0.attn.c_attn.weight");
+  EXPECT_TRUE(gpt2->tensors[1].transposed);
+  EXPECT_EQ(gpt2->config["n_inner"], 16);
+  ExpectError(Map(Renamed(Metadata(), "gpt2")), lacking,
+              "gpt2.attention.head_count_kv: 1 is not supported; expected 2");
+
+  GgufMetadata mpt = Renamed(heads, "mpt");
+  ExpectError(Map(mpt), invalid, "mpt.attention.max_alibi_bias");
+  mpt.emplace_back("mpt.attention.max_alibi_bias", 8.0f);
+  const auto model = Map(mpt, tensors);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->tensors[1].name, "transformer.blocks.0.attn.Wqkv.weight");
+  EXPECT_FALSE(model->tensors[1].transposed);
+  EXPECT_EQ(model->config["expansion_ratio"], 2.0);
+  ExpectError(
+      Map(mpt, {Tensor("blk.0.attn_qkv.bias", GgmlType::kF32, Shape({24}))}),
+      lacking, "has no place in a mpt model");
+}
+
 TEST_F(GgufConfigTest, WhatQeffLacks) {
   const auto lacking = absl::StatusCode::kUnimplemented;
   ExpectError(Map(With("general.architecture", std::string("gemma3"))), lacking,
-              "supported are llama, qwen2 and qwen3");
+              "supported are llama, qwen2, qwen3, gpt2 and mpt");
   ExpectError(Map(With("llama.expert_count", uint32_t{8})), lacking,
               "llama.expert_count");
   ExpectError(Map(With("llama.rope.dimension_count", uint32_t{2})), lacking,

@@ -61,6 +61,7 @@ struct PreTokenizer {
 
 constexpr PreTokenizer kPreTokenizers[] = {
     {"gpt-2", kGpt2Pattern, "null", false},
+    {"mpt", kGpt2Pattern, R"({"type":"NFC"})", false},
     {"llama-bpe", kLlama3Pattern, "null", true},
     {"qwen2", kQwen2Pattern, R"({"type":"NFC"})", false},
 };
@@ -222,7 +223,7 @@ absl::StatusOr<const PreTokenizer*> TokenizerFiles::FindPreTokenizer() const {
   }
   return absl::UnimplementedError(absl::StrCat(
       path_, ": key '", Key("pre"), "': ", JsonForMessage(name),
-      " is not supported; supported are gpt-2, llama-bpe and qwen2"));
+      " is not supported; supported are gpt-2, mpt, llama-bpe and qwen2"));
 }
 
 // Lists are written as text: a vocabulary is too long for an object of Json,

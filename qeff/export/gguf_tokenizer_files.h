@@ -19,7 +19,7 @@ namespace qeff {
 // Name and content of each file. tokenizer.ggml.model decides:
 //   "llama"  tokenizer.model, SentencePiece BPE by scores
 //   "gpt2"   tokenizer.json, byte-level BPE by merges; tokenizer.ggml.pre is
-//            gpt-2, llama-bpe or qwen2
+//            gpt-2, mpt, llama-bpe or qwen2
 // and tokenizer_config.json beside it. Unused tokens at the end, which pad the
 // embedding, are left out. `path` begins every error: kInvalidArgument for a
 // key that is missing, of the wrong type, of another length or with an id out

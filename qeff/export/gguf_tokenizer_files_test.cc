@@ -170,7 +170,7 @@ TEST(GgufTokenizerFilesTest, WhatQeffLacks) {
   GgufMetadata metadata = ByteLevel();
   Set("pre", std::string("deepseek-llm"), &metadata);
   ExpectError(metadata, absl::StatusCode::kUnimplemented,
-              "supported are gpt-2, llama-bpe and qwen2");
+              "supported are gpt-2, mpt, llama-bpe and qwen2");
   Set("model", std::string("t5"), &metadata);
   ExpectError(metadata, absl::StatusCode::kUnimplemented,
               "supported are llama and gpt2");

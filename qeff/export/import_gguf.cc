@@ -32,44 +32,94 @@ DType TypeInFolder(GgmlType type) {
                                    : DType::kF32;
 }
 
-// Decodes and writes one tensor. A vector is a row, whose elements are the rows
-// of its heads.
-absl::Status CopyTensor(const GgufFile& file, const GgufNamedTensor& named,
-                        CheckpointWriter* writer) {
-  const GgufTensorInfo& tensor = *named.tensor;
-  const int64_t cols = GgufRowElems(tensor);
-  const int64_t rows = GgufRows(tensor);
-  const bool is_vector = tensor.shape.rank() == 1;
-  const DType dtype = TypeInFolder(tensor.type);
-  int64_t chunk = std::max<int64_t>(1, kChunkElems / cols);
-  if (named.interleaved_head_dim != 0 && !is_vector) {
-    chunk = RoundUp(chunk, named.interleaved_head_dim);
+// Its shape in the folder.
+Shape ShapeInFolder(const GgufNamedTensor& named) {
+  const Shape& shape = named.tensor->shape;
+  return named.transposed ? Shape({shape[1], shape[0]}) : shape;
+}
+
+// Decodes tensors into a folder.
+class TensorCopier {
+ public:
+  TensorCopier(const GgufFile& file, CheckpointWriter* writer)
+      : file_(file), writer_(*writer) {}
+
+  absl::Status Copy(const GgufNamedTensor& named) {
+    QEFF_RETURN_IF_ERROR(named.transposed ? CopyTransposed(named)
+                                          : CopyRows(named));
+    file_.file().Release(file_.Bytes(*named.tensor));
+    return absl::OkStatus();
   }
-  std::vector<uint8_t> bytes;
-  for (int64_t begin = 0; begin < rows; begin += chunk) {
-    const int64_t count = std::min(chunk, rows - begin);
+
+ private:
+  // Rows [begin, begin + count). A vector is a row, whose elements are the rows
+  // of its heads.
+  absl::StatusOr<std::vector<float>> ReadRows(const GgufNamedTensor& named,
+                                              int64_t begin, int64_t count) {
+    const GgufTensorInfo& tensor = *named.tensor;
+    const int64_t cols = GgufRowElems(tensor);
     std::vector<float> values(static_cast<size_t>(count * cols));
-    QEFF_RETURN_IF_ERROR(file.ReadRows(tensor, begin, absl::MakeSpan(values)));
+    QEFF_RETURN_IF_ERROR(file_.ReadRows(tensor, begin, absl::MakeSpan(values)));
     const auto bad = std::find_if(values.begin(), values.end(),
                                   [](float v) { return !std::isfinite(v); });
     if (bad != values.end()) {
-      return NumericalError(file.path(), ": tensor '", tensor.name, "': row ",
+      return NumericalError(file_.path(), ": tensor '", tensor.name, "': row ",
                             begin + (bad - values.begin()) / cols,
                             " has a value that is not finite");
     }
     if (named.interleaved_head_dim != 0) {
-      SeparateHeads(named.interleaved_head_dim, is_vector ? 1 : cols,
+      SeparateHeads(named.interleaved_head_dim,
+                    tensor.shape.rank() == 1 ? 1 : cols,
                     absl::MakeSpan(values));
     }
-    bytes.resize(values.size() * DTypeBytes(dtype));
-    ConvertFromFloat(values, dtype, absl::MakeSpan(bytes));
-    QEFF_RETURN_IF_ERROR(writer->Write(
-        named.name, static_cast<uint64_t>(begin * cols) * DTypeBytes(dtype),
-        bytes));
+    return values;
   }
-  file.file().Release(file.Bytes(tensor));
-  return absl::OkStatus();
-}
+
+  // Writes elements from `first` on.
+  absl::Status Write(const GgufNamedTensor& named, int64_t first,
+                     const std::vector<float>& values) {
+    const DType dtype = TypeInFolder(named.tensor->type);
+    std::vector<uint8_t> bytes(values.size() * DTypeBytes(dtype));
+    ConvertFromFloat(values, dtype, absl::MakeSpan(bytes));
+    return writer_.Write(
+        named.name, static_cast<uint64_t>(first) * DTypeBytes(dtype), bytes);
+  }
+
+  absl::Status CopyRows(const GgufNamedTensor& named) {
+    const int64_t cols = GgufRowElems(*named.tensor);
+    const int64_t rows = GgufRows(*named.tensor);
+    int64_t chunk = std::max<int64_t>(1, kChunkElems / cols);
+    if (named.interleaved_head_dim != 0 && rows > 1) {
+      chunk = RoundUp(chunk, named.interleaved_head_dim);
+    }
+    for (int64_t begin = 0; begin < rows; begin += chunk) {
+      QEFF_ASSIGN_OR_RETURN(
+          const std::vector<float> values,
+          ReadRows(named, begin, std::min(chunk, rows - begin)));
+      QEFF_RETURN_IF_ERROR(Write(named, begin * cols, values));
+    }
+    return absl::OkStatus();
+  }
+
+  // The whole matrix at once: what the folder has as a row is a column here.
+  absl::Status CopyTransposed(const GgufNamedTensor& named) {
+    const int64_t cols = GgufRowElems(*named.tensor);
+    const int64_t rows = GgufRows(*named.tensor);
+    QEFF_ASSIGN_OR_RETURN(const std::vector<float> values,
+                          ReadRows(named, 0, rows));
+    std::vector<float> turned(values.size());
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < cols; ++c) {
+        turned[static_cast<size_t>(c * rows + r)] =
+            values[static_cast<size_t>(r * cols + c)];
+      }
+    }
+    return Write(named, 0, turned);
+  }
+
+  const GgufFile& file_;
+  CheckpointWriter& writer_;
+};
 
 absl::StatusOr<ImportReport> Import(const std::string& path,
                                     const std::string& output) {
@@ -82,14 +132,15 @@ absl::StatusOr<ImportReport> Import(const std::string& path,
   std::vector<TensorInfo> infos;
   for (const GgufNamedTensor& named : model.tensors) {
     infos.push_back(
-        {named.name, TypeInFolder(named.tensor->type), named.tensor->shape});
+        {named.name, TypeInFolder(named.tensor->type), ShapeInFolder(named)});
     report.weight_bytes += infos.back().size_bytes();
     ++report.tensors;
   }
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointWriter> writer,
                         CheckpointWriter::Create(output, infos));
+  TensorCopier copier(*file, writer.get());
   for (const GgufNamedTensor& named : model.tensors) {
-    QEFF_RETURN_IF_ERROR(CopyTensor(*file, named, writer.get()));
+    QEFF_RETURN_IF_ERROR(copier.Copy(named));
   }
   QEFF_RETURN_IF_ERROR(file->file().VerifyUnchanged());
   std::vector<CheckpointWriter::ExtraFile> extra;

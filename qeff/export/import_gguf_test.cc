@@ -87,6 +87,11 @@ class ImportGgufTest : public testing::Test {
     EXPECT_EQ(a.rope.scaling, b.rope.scaling);
     EXPECT_EQ(a.rope.factor, b.rope.factor);
     EXPECT_EQ(a.rope.original_max_positions, b.rope.original_max_positions);
+    EXPECT_EQ(a.ffn_size, b.ffn_size);
+    EXPECT_EQ(a.activation, b.activation);
+    EXPECT_EQ(a.alibi_bias_max, b.alibi_bias_max);
+    EXPECT_EQ(a.clip_qkv, b.clip_qkv);
+    EXPECT_EQ(a.attention_scale, b.attention_scale);
     EXPECT_EQ(a.qkv_bias, b.qkv_bias);
     EXPECT_EQ(a.attention_output_bias, b.attention_output_bias);
     EXPECT_EQ(a.ffn_bias, b.ffn_bias);
@@ -120,6 +125,19 @@ TEST_F(ImportGgufTest, LlamaWithRopeOfLlama3) {
 
 TEST_F(ImportGgufTest, Qwen2) { ExpectRoundTrip(MakeTestModel("qwen2")); }
 TEST_F(ImportGgufTest, Qwen3) { ExpectRoundTrip(MakeTestModel("qwen3")); }
+TEST_F(ImportGgufTest, Gpt2) { ExpectRoundTrip(MakeTestModel("gpt2")); }
+
+TEST_F(ImportGgufTest, Gpt2WithSizesOfItsOwn) {
+  ExpectRoundTrip(MakeTestModel("gpt2", R"({"n_inner": 40,
+      "tie_word_embeddings": false, "layer_norm_epsilon": 3e-6})"));
+}
+
+TEST_F(ImportGgufTest, Mpt) { ExpectRoundTrip(MakeTestModel("mpt")); }
+
+TEST_F(ImportGgufTest, MptWithSizesOfItsOwn) {
+  ExpectRoundTrip(MakeTestModel("mpt", R"({"layer_norm_epsilon": 3e-6,
+      "attn_config": {"alibi_bias_max": 4.5, "clip_qkv": 3.25}})"));
+}
 
 // Blocks become what they decode to, in F32; F16 and BF16 stay.
 TEST_F(ImportGgufTest, Types) {
