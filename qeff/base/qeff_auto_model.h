@@ -45,6 +45,11 @@ class QEFFAutoModel : public QEFFBaseModel {
   absl::StatusOr<std::vector<float>> Embed(absl::string_view text,
                                            Pooling pooling);
 
+  // Writes the model as an ONNX file that gives one vector a sequence, with
+  // its weights as ExportHiddenStatesOnnx does. Defined in :qeff_onnx, on which
+  // those who call it depend.
+  absl::Status Export(Pooling pooling, const std::string& path) const;
+
  protected:
   void OnModelChanged() override;
 

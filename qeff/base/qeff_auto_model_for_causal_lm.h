@@ -33,6 +33,8 @@
 namespace qeff {
 
 class QEFFAutoModelForCausalLM;
+struct AicCompileOptions;  // qeff/export/aic/compile_aic.h
+struct AicCompileResult;
 
 struct GenerationConfig {
   int64_t max_new_tokens = 128;
@@ -94,6 +96,17 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
 
   // Logits at every position, [tokens, vocab_size], by the host forward.
   absl::StatusOr<Matrix<float>> Logits(absl::Span<const int32_t> tokens);
+
+  // Writes the ONNX graph that Compile takes by default into the cache of
+  // exports below `cache_root`, or finds it there, and returns its path. Errors
+  // as ExportAic. Export and Compile are defined in :qeff_cloud_ai, on which
+  // those who call them depend: whoever generates does not link exporters.
+  absl::StatusOr<std::string> Export(const std::string& cache_root);
+
+  // Exports the graph for options.settings.shapes and compiles it for Cloud AI,
+  // or makes what the SDK's compiler needs. Errors as ExportAic and CompileAic.
+  absl::StatusOr<AicCompileResult> Compile(const std::string& cache_root,
+                                           const AicCompileOptions& options);
 
   // Errors as Tokenizer::FromFolder, and kInvalidArgument when the tokenizer
   // has more tokens than the model's embedding has rows.

@@ -22,6 +22,9 @@ struct AicExport {
   std::vector<std::string> dequantized;
 };
 
+// The graph that can be compiled for `shapes`.
+CausalLmOptions GraphFor(const AicShapes& shapes);
+
 // Makes ROOT/ARCHITECTURE/ARCHITECTURE-HASH/ARCHITECTURE.onnx with its weights,
 // or finds it there, complete. The hash is of config, all weights, `options`
 // (but for the variant, which is the card's) and the versions of qeff and of
