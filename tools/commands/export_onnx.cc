@@ -68,6 +68,10 @@ class OnnxFormat : public ExportFormat {
     for (const std::string& layer : report.dequantized) {
       std::fprintf(env.out, "%s is float32\n", layer.c_str());
     }
+    for (const auto& [name, count] : report.operators) {
+      std::fprintf(env.out, "%-16s %lld\n", name.c_str(),
+                   static_cast<long long>(count));
+    }
     std::fprintf(
         env.out, "%s: %zu nodes, %.1f MB%s\n", output.c_str(),
         report.nodes.size(),
@@ -76,6 +80,7 @@ class OnnxFormat : public ExportFormat {
     return Json{{"graph_bytes", report.graph_bytes},
                 {"data_bytes", report.data_bytes},
                 {"in_place", report.in_place},
+                {"operators", report.operators},
                 {"dequantized", report.dequantized}};
   }
 

@@ -110,8 +110,9 @@ absl::StatusOr<OnnxReport> Export(const Transformer& model,
   OnnxGraph graph(model.spec().family);
   QEFF_RETURN_IF_ERROR(build(&graph, &data, &report.dequantized));
   for (size_t i = 0; i < graph.blocks().size(); ++i) {
-    report.nodes.push_back(
-        {graph.proto().node(static_cast<int>(i)).name(), graph.blocks()[i]});
+    const onnx::NodeProto& node = graph.proto().node(static_cast<int>(i));
+    report.nodes.push_back({node.name(), graph.blocks()[i]});
+    if (!node.domain().empty()) ++report.operators[node.op_type()];
   }
 
   onnx::ModelProto proto;

@@ -7,6 +7,7 @@
 #define QEFF_EXPORT_ONNX_EXPORT_ONNX_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,9 @@ struct OnnxReport {
   // Layers whose codes no operator takes: float32 in the file.
   std::vector<std::string> dequantized;
   std::vector<OnnxNodePlace> nodes;
+  // How many nodes there are of each operator that is not a standard one: what
+  // became of attention's cache, of norms and of quantized layers.
+  std::map<std::string, int64_t> operators;
 };
 
 // Writes `path` and, for what the checkpoint's files do not hold as it is

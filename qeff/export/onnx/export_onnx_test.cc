@@ -26,6 +26,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 using ::testing::UnorderedElementsAre;
 
 std::shared_ptr<const Transformer> Load(const std::string& folder) {
@@ -74,6 +75,9 @@ TEST(ExportOnnxTest, HasQEfficientsInputsAndOutputs) {
                                    "com.qualcomm.cloud::CtxGather",
                                    "com.qti.aisw.onnx::CustomRMSNorm"));
   EXPECT_EQ(model.opset_import(0).version(), 17);
+  EXPECT_THAT(report->operators,
+              UnorderedElementsAre(Pair("CtxScatter", 4), Pair("CtxGather", 4),
+                                   Pair("CustomRMSNorm", 5)));
 }
 
 // Nodes in topological order, each value made once, blocks in order.
