@@ -10,6 +10,7 @@
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/export_format.h"
+#include "tools/commands/model_folder.h"
 
 namespace qeff {
 namespace {
@@ -34,7 +35,8 @@ class ExportCommand : public Command {
   }
   absl::string_view description() const override { return description_; }
   void DeclareFlags(FlagTable* flags) override {
-    flags->AddRequired("model", &model_, "DIR", "The model's folder.");
+    flags->AddRequired("model", &model_, "DIR",
+                       "The model's folder, or a GGUF file.");
     flags->AddRequired(
         "format", &format_, "FORMAT",
         absl::StrCat("One of ", absl::StrJoin(Names(), ", "), "."));
@@ -62,8 +64,9 @@ class ExportCommand : public Command {
                                        ", not ", format_));
       }
     }
+    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
-                          LoadTransformer(model_));
+                          LoadTransformer(folder.path()));
     return chosen->Run(env, *model, format_, output_);
   }
 
