@@ -119,11 +119,12 @@ TEST(WriteQuantizedFolder, EveryCellOfTheTable) {
 }
 
 // With scales of F16, as GPTQ and AWQ store them, even the files are the same
-// whatever layout they come from, and after the way back.
+// whatever layout they come from, and after the way back. Each export syncs a
+// few files, so not all of the table.
 TEST(WriteQuantizedFolder, EveryPairGivesTheSameFiles) {
   for (const Held& held : Table()) {
-    // Of BF16, in which there are no others.
-    if (held.scheme == std::string("mxint8")) continue;
+    const std::string scheme = held.scheme;
+    if (scheme != "int4_g32" && (held.symmetric || scheme == "int4")) continue;
     SCOPED_TRACE(testing::Message() << held.scheme << " " << held.symmetric);
     const std::string source = QuantizedFolder(
         WideLlama(), OptionsFor(held.scheme, held.symmetric), DType::kF16);
