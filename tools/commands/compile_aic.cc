@@ -176,21 +176,11 @@ absl::StatusOr<Json> AicTarget::Run(
   QEFF_ASSIGN_OR_RETURN(const std::string root, CacheRoot(output));
   QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                         LoadTransformer(folder));
-  const AicShapes& shapes = options.settings.shapes;
-  if (shapes.ctx_len > model->spec().max_positions) {
-    return InvalidInputError("--ctx_len: the model has positions for ",
-                             model->spec().max_positions, " tokens, found ",
-                             shapes.ctx_len);
-  }
-  CausalLmOptions graph;
-  graph.continuous_batching = shapes.full_batch_size > 0;
-  graph.speculative_target = !shapes.num_speculative_tokens.empty();
-  graph.compute_context_lengths = !shapes.comp_ctx_lengths_prefill.empty() ||
-                                  !shapes.comp_ctx_lengths_decode.empty();
   const InterruptScope interrupt;
   options.subprocess.check = [&interrupt] { return interrupt.Check(); };
-  QEFF_ASSIGN_OR_RETURN(const AicExport exported,
-                        ExportAic(*model, graph, kQeffVersion, root));
+  QEFF_ASSIGN_OR_RETURN(
+      const AicExport exported,
+      ExportAic(*model, options.settings.shapes, kQeffVersion, root));
   QEFF_RETURN_IF_ERROR(interrupt.Check());
   for (const std::string& layer : exported.dequantized) {
     std::fprintf(env.out, "%s is float32\n", layer.c_str());

@@ -183,7 +183,7 @@ TEST_F(CompileAicCommandTest, NamesWhatIsWrong) {
   expect({"--compiler_option=moss=1"}, 2, "did you mean mos?");
   expect({"--sdk_version=new"}, 2, "--sdk_version");
   expect({"--num_devices=2", "--mdp_num_partitions=3"}, 3, "expected 1 to 2");
-  expect({"--ctx_len=1000000"}, 3, "--ctx_len: the model has positions");
+  expect({"--ctx_len=1000000"}, 3, "ctx_len: the model has positions");
   UseCompiler("echo bad node; exit 9");
   expect({}, 3, "exit code 9");
   UseCompiler("sleep 100");
@@ -197,6 +197,17 @@ TEST_F(CompileAicCommandTest, NamesWhatIsWrong) {
   EXPECT_THAT(cpu.err, HasSubstr("--num_cores does not go with"));
   EXPECT_THAT(RunQeff({"compile", "--model=" + model_}).err,
               HasSubstr("--output=FILE is required"));
+}
+
+// Ctrl-C, which the compiler does not get: it is in a group of its own.
+TEST_F(CompileAicCommandTest, AnInterruptEndsTheCompiler) {
+  UseCompiler("echo $$ > ../../pid; kill -INT $PPID; exec sleep 1000");
+  const CommandOutcome outcome = Compile({});
+  EXPECT_EQ(outcome.code, 130);
+  EXPECT_THAT(outcome.err, HasSubstr("interrupted"));
+  const std::string pid = ReadTestFile(cache_ + "/LlamaForCausalLM/pid");
+  EXPECT_NE(system(("kill -0 " + pid + " 2> /dev/null").c_str()), 0);
+  EXPECT_EQ(Cache("gc").json["removed"].size(), 1u);
 }
 
 TEST_F(CompileAicCommandTest, TheCacheIsListedVerifiedAndCleared) {
@@ -226,7 +237,7 @@ TEST_F(CompileAicCommandTest, TheCacheIsListedVerifiedAndCleared) {
   EXPECT_EQ(Compile({}).json["from_cache"], true);
   const CommandOutcome verified = Cache("verify");
   EXPECT_EQ(verified.code, 3);
-  EXPECT_THAT(verified.out, HasSubstr("programqpc.bin: expected checksum"));
+  EXPECT_THAT(verified.out, HasSubstr("programqpc.bin: from byte 0 on"));
   UseCompiler("mkdir qpc; echo program > qpc/programqpc.bin");
   const CommandOutcome again = Compile({});
   ASSERT_EQ(again.code, 0) << again.err;

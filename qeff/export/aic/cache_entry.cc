@@ -17,6 +17,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "qeff/util/atomic_file.h"
 #include "qeff/util/checksum.h"
 #include "qeff/util/json.h"
@@ -36,10 +37,12 @@ constexpr char kCompilationPrefix[] = "qpc-";
 constexpr int kSchema = 1;
 constexpr uint64_t kMaxMarkerBytes = 64 << 20;
 constexpr size_t kHashDigits = 16;
+// Has a checksum of its own, so that a large file need not be in memory.
+constexpr size_t kPieceBytes = size_t{256} << 20;
 
 struct FileRecord {
   uint64_t bytes;
-  std::string checksum;
+  std::vector<std::string> checksums;  // of each piece
 };
 using FileRecords = std::map<std::string, FileRecord>;  // by name
 
@@ -128,7 +131,14 @@ absl::StatusOr<FileRecords> ReadMarker(const std::string& folder) {
     QEFF_ASSIGN_OR_RETURN(const int64_t bytes,
                           file.Int("bytes", 0, int64_t{1} << 53));
     record.bytes = static_cast<uint64_t>(bytes);
-    QEFF_ASSIGN_OR_RETURN(record.checksum, file.String("checksum"));
+    const Json* checksums = file.Find("checksums");
+    if (checksums == nullptr || !checksums->is_array()) {
+      return file.Unexpected("checksums", "a list");
+    }
+    for (const Json& checksum : *checksums) {
+      if (!checksum.is_string()) return file.Unexpected("checksums", "texts");
+      record.checksums.push_back(checksum.get<std::string>());
+    }
   }
   return records;
 }
@@ -140,7 +150,7 @@ absl::Status WriteMarker(const std::string& folder,
     marker["files"] = Json::object();
     for (const auto& [name, record] : *records) {
       marker["files"][name] = {{"bytes", record.bytes},
-                               {"checksum", record.checksum}};
+                               {"checksums", record.checksums}};
     }
   }
   return WriteFileAtomically(MarkerOf(folder), WriteJson(marker));
@@ -148,9 +158,15 @@ absl::Status WriteMarker(const std::string& folder,
 
 absl::StatusOr<FileRecord> RecordOf(const std::string& path) {
   QEFF_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
-  return FileRecord{
-      file->size_bytes(),
-      absl::StrCat(absl::Hex(Checksum64(file->bytes()), absl::kZeroPad16))};
+  FileRecord record = {file->size_bytes(), {}};
+  for (absl::Span<const uint8_t> rest = file->bytes(); !rest.empty();) {
+    const absl::Span<const uint8_t> piece = rest.subspan(0, kPieceBytes);
+    record.checksums.push_back(
+        absl::StrCat(absl::Hex(Checksum64(piece), absl::kZeroPad16)));
+    file->Release(piece);
+    rest.remove_prefix(piece.size());
+  }
+  return record;
 }
 
 absl::Status SyncFile(const std::string& path) {
@@ -172,6 +188,19 @@ absl::Status CheckSizes(const std::string& folder, const FileRecords& records) {
       return InvalidInputError(path, ": expected ", record.bytes,
                                " bytes, found ", bytes);
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckContent(const std::string& path, const FileRecord& expected,
+                          const FileRecord& found) {
+  for (size_t i = 0; i < found.checksums.size(); ++i) {
+    const std::string recorded =
+        i < expected.checksums.size() ? expected.checksums[i] : "none";
+    if (found.checksums[i] == recorded) continue;
+    return InvalidInputError(path, ": from byte ", i * kPieceBytes,
+                             " on: expected checksum ", recorded, ", found ",
+                             found.checksums[i]);
   }
   return absl::OkStatus();
 }
@@ -264,10 +293,8 @@ absl::Status VerifyEntry(const std::string& folder) {
     for (const auto& [name, record] : *records) {
       const std::string path = absl::StrCat(folder, "/", name);
       QEFF_ASSIGN_OR_RETURN(const FileRecord found, RecordOf(path));
-      if (found.checksum == record.checksum) continue;
-      damage = InvalidInputError(path, ": expected checksum ", record.checksum,
-                                 ", found ", found.checksum);
-      break;
+      damage = CheckContent(path, record, found);
+      if (!damage.ok()) break;
     }
   }
   if (!damage.ok()) QEFF_RETURN_IF_ERROR(WriteMarker(folder, nullptr));

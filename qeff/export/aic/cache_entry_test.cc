@@ -115,7 +115,7 @@ TEST_F(CacheEntryTest, VerifyReadsFilesAndUnmarksADamagedEntry) {
   WriteTestFile(entry_ + "/model.onnx", "grapH");
   EXPECT_EQ(LookAtEntry(entry_), EntryState::kComplete);
   EXPECT_THAT(VerifyEntry(entry_).message(),
-              HasSubstr("model.onnx: expected checksum"));
+              HasSubstr("model.onnx: from byte 0 on: expected checksum"));
   EXPECT_EQ(LookAtEntry(entry_), EntryState::kUnfinished);
 }
 

@@ -10,6 +10,7 @@
 #include "qeff/export/aic/param_hash.h"
 #include "qeff/export/aic/param_json.h"
 #include "qeff/export/aic/read_graph.h"
+#include "qeff/export/onnx/decoder_graph.h"
 #include "qeff/export/onnx/export_onnx.h"
 #include "qeff/io/model_fingerprint.h"
 #include "qeff/util/atomic_folder.h"
@@ -36,6 +37,16 @@ absl::StatusOr<std::string> NameOf(const Json& config) {
   return name;
 }
 
+CausalLmOptions GraphFor(const AicShapes& shapes) {
+  CausalLmOptions options;
+  options.variant = OnnxVariant::kAic;
+  options.continuous_batching = shapes.full_batch_size > 0;
+  options.speculative_target = !shapes.num_speculative_tokens.empty();
+  options.compute_context_lengths = !shapes.comp_ctx_lengths_prefill.empty() ||
+                                    !shapes.comp_ctx_lengths_decode.empty();
+  return options;
+}
+
 }  // namespace
 
 CausalLmOptions GraphFor(const AicShapes& shapes) {
@@ -49,9 +60,15 @@ CausalLmOptions GraphFor(const AicShapes& shapes) {
 }
 
 absl::StatusOr<AicExport> ExportAic(const Transformer& model,
-                                    const CausalLmOptions& options,
+                                    const AicShapes& shapes,
                                     const std::string& qeff_version,
                                     const std::string& root) {
+  if (shapes.ctx_len > model.spec().max_positions) {
+    return InvalidInputError("ctx_len: the model has positions for ",
+                             model.spec().max_positions, " tokens, found ",
+                             shapes.ctx_len);
+  }
+  const CausalLmOptions options = GraphFor(shapes);
   const Json& config = model.checkpoint().config();
   QEFF_ASSIGN_OR_RETURN(const std::string name, NameOf(config));
   QEFF_ASSIGN_OR_RETURN(const std::string weights,
@@ -75,10 +92,8 @@ absl::StatusOr<AicExport> ExportAic(const Transformer& model,
   } else {
     QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<EntryBuilder> entry,
                           EntryBuilder::Begin(folder));
-    CausalLmOptions for_card = options;
-    for_card.variant = OnnxVariant::kAic;
     QEFF_ASSIGN_OR_RETURN(OnnxReport report,
-                          ExportCausalLmOnnx(model, for_card, path));
+                          ExportCausalLmOnnx(model, options, path));
     QEFF_RETURN_IF_ERROR(
         entry->Write("hashed_export_params.json", IndentedJson(params)));
     QEFF_RETURN_IF_ERROR(entry->Commit());

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A model's graph in the cache, to be compiled for Cloud AI.
+//
+//   AicCompileOptions options;
+//   options.settings.shapes.ctx_len = 2048;
+//   auto exported = ExportAic(*model, options.settings.shapes, "1.0", cache);
+//   auto program = CompileAic(exported->graph, options);  // program->folder
 
 #ifndef QEFF_EXPORT_AIC_EXPORT_AIC_H_
 #define QEFF_EXPORT_AIC_EXPORT_AIC_H_
@@ -10,7 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "qeff/export/aic/bundle.h"
-#include "qeff/export/onnx/decoder_graph.h"
+#include "qeff/export/aic/specializations.h"
 #include "qeff/transformer/transformer.h"
 
 namespace qeff {
@@ -26,13 +31,14 @@ struct AicExport {
 CausalLmOptions GraphFor(const AicShapes& shapes);
 
 // Makes ROOT/ARCHITECTURE/ARCHITECTURE-HASH/ARCHITECTURE.onnx with its weights,
-// or finds it there, complete. The hash is of config, all weights, `options`
-// (but for the variant, which is the card's) and the versions of qeff and of
-// this layout; reading the weights for it is the cost of a hit. Errors: those
-// of ExportCausalLmOnnx, EntryBuilder and ReadAicGraph; kInvalidArgument when
-// the architecture in config.json is no name for a folder.
+// or finds it there, complete. Of `shapes` only what the graph has inputs for
+// counts: continuous batching, a target of speculative decoding, computed
+// contexts. The hash is of that, of config and all weights, and of the versions
+// of qeff and of this layout; reading the weights for it is the cost of a hit.
+// Errors: those of ExportCausalLmOnnx, EntryBuilder and ReadAicGraph;
+// kInvalidArgument when the model has no positions for ctx_len tokens.
 absl::StatusOr<AicExport> ExportAic(const Transformer& model,
-                                    const CausalLmOptions& options,
+                                    const AicShapes& shapes,
                                     const std::string& qeff_version,
                                     const std::string& root);
 

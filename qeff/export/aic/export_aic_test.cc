@@ -17,6 +17,7 @@ namespace {
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
+using ::testing::HasSubstr;
 
 std::shared_ptr<const Transformer> Load(const std::string& folder) {
   return Transformer::Load(Checkpoint::Open(folder).value()).value();
@@ -24,8 +25,8 @@ std::shared_ptr<const Transformer> Load(const std::string& folder) {
 
 class ExportAicTest : public ::testing::Test {
  protected:
-  AicExport Export(const CausalLmOptions& options = {}) {
-    auto exported = ExportAic(*model_, options, "1.0", root_);
+  AicExport Export(const AicShapes& shapes = {}) {
+    auto exported = ExportAic(*model_, shapes, "1.0", root_);
     EXPECT_TRUE(exported.ok()) << exported.status();
     return *std::move(exported);
   }
@@ -81,14 +82,23 @@ TEST_F(ExportAicTest, MakesAgainWhatIsDamaged) {
 
 TEST_F(ExportAicTest, OptionsAndVersionsAreOtherExports) {
   const std::string base = Export().graph.identity;
-  CausalLmOptions options;
-  options.continuous_batching = true;
-  const AicExport continuous = Export(options);
+  AicShapes shapes;
+  shapes.ctx_len = 64;
+  EXPECT_EQ(Export(shapes).graph.identity, base);  // one graph for all lengths
+  shapes.full_batch_size = 4;
+  const AicExport continuous = Export(shapes);
   EXPECT_NE(continuous.graph.identity, base);
   EXPECT_THAT(continuous.graph.inputs, Contains("batch_index"));
   const auto newer = ExportAic(*model_, {}, "1.1", root_);
   ASSERT_TRUE(newer.ok()) << newer.status();
   EXPECT_NE(newer->graph.identity, base);
+}
+
+TEST_F(ExportAicTest, WantsPositionsForTheContext) {
+  AicShapes shapes;
+  shapes.ctx_len = model_->spec().max_positions + 1;
+  EXPECT_THAT(ExportAic(*model_, shapes, "1.0", root_).status().message(),
+              HasSubstr("ctx_len: the model has positions for"));
 }
 
 TEST_F(ExportAicTest, WithoutAnArchitectureTheFamilyIsTheName) {
