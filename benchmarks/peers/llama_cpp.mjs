@@ -6,15 +6,17 @@
 //     prints {"prefill_tokens_per_second": [...], ...}, a value a repetition
 //   llama_cpp.mjs generate MODEL.gguf THREADS TOKENS TEXT
 //     prints TEXT and its greedy continuation, TOKENS in all with BOS
-//   llama_cpp.mjs compare MODEL.gguf THREADS LOGITS.safetensors RUN.json
-//     of the tokens that RUN.json, `qeff generate --json`, continues its prompt
-//     with, and the logits that `qeff logits` has of both: prints
-//       relative_error  largest ||llama.cpp - qeff|| / ||qeff|| of a position
-//       greedy          new tokens that are llama.cpp's best ones as well
-//       tokens          new tokens
-//       largest_gap     of those that are not: how far below llama.cpp's best
-//                       logit, over the root mean square of its logits
+//   llama_cpp.mjs compare MODEL.gguf THREADS QEFF FOLDER MAX_ERROR TEXT
+//     QEFF continues TEXT with FOLDER, greedily; both then compute the logits of
+//     all its tokens. Prints the largest error of a position's logits,
+//     ||llama.cpp - qeff|| / ||qeff||, and how many new tokens are llama.cpp's
+//     best ones as well. Fails when the error exceeds MAX_ERROR, when the text
+//     has other tokens in llama.cpp, when less than 9 new tokens of 10 are the
+//     same, or when one that is not is no near tie: more than 5 % of the root
+//     mean square of the logits below the best.
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
@@ -137,35 +139,62 @@ function norm(values) {
   return Math.sqrt(values.reduce((sum, v) => sum + v * v, 0));
 }
 
-async function compare(logitsFile, runFile) {
-  const expected = readLogits(logitsFile);
-  const run = JSON.parse(fs.readFileSync(runFile, 'utf8'));
-  const prompt = [...run.prompt_ids];
-  const tokens = [...prompt, ...run.tokens].slice(0, expected.length);
+// What QEFF prints as JSON.
+function runQeff(qeff, args) {
+  return JSON.parse(execFileSync(
+      qeff, [...args, '--json=-'], { stdio: ['ignore', 'pipe', 'ignore'] }));
+}
+
+function qeffLogits(qeff, folder, tokens) {
+  const work = fs.mkdtempSync(path.join(os.tmpdir(), 'qeff-'));
+  const file = path.join(work, 'logits.safetensors');
+  runQeff(qeff, [
+    'logits', `--model=${folder}`, `--tokens=${tokens}`, `--output=${file}`,
+  ]);
+  const logits = readLogits(file);
+  fs.rmSync(work, { recursive: true });
+  return logits;
+}
+
+async function compare(qeff, folder, maxError, text) {
+  const { ids } =
+      runQeff(qeff, ['tokenize', `--model=${folder}`, `--text=${text}`]);
+  const theirIds = model.tokenize(text);
+  if (model.tokens.shouldPrependBosToken) theirIds.unshift(model.tokens.bos);
+  const sameIds = `${ids}` === `${theirIds}`;
+  const { tokens: made } = runQeff(qeff, [
+    'generate', `--model=${folder}`, `--prompt=${text}`, '--max_new_tokens=48',
+    '--lm_head=keep',
+  ]);
+  const tokens = [...ids, ...made];
+  const ours = qeffLogits(qeff, folder, tokens);
   const context = await makeContext(tokens.length + 8, tokens.length + 8);
-  const all = { generateNext: { logits: true } };
-  const output = await context.getSequence().controlledEvaluate(
-      tokens.map((token) => [token, all]));
-  const result = {
-    relative_error: 0, greedy: 0, tokens: run.tokens.length, largest_gap: 0,
-  };
-  output.forEach(({ next }, i) => {
-    const found = Float32Array.from(expected[i], (_, id) => next.logits.get(id));
-    const error = norm(found.map((v, id) => v - expected[i][id]));
-    result.relative_error =
-        Math.max(result.relative_error, error / norm(expected[i]));
-    const chosen = run.tokens[i + 1 - prompt.length];
-    if (chosen === undefined) return;
+  const theirs = await context.getSequence().controlledEvaluate(
+      tokens.map((token) => [token, { generateNext: { logits: true } }]));
+  let error = 0;
+  let same = 0;
+  let gap = 0;
+  theirs.forEach(({ next }, i) => {
+    const found = Float32Array.from(ours[i], (_, id) => next.logits.get(id));
+    error = Math.max(
+        error, norm(found.map((v, id) => v - ours[i][id])) / norm(ours[i]));
+    const chosen = tokens[i + 1];
+    if (i + 1 < ids.length || chosen === undefined) return;
     // qeff never chooses a row of the embedding that no token has.
     const best = found.reduce(
         (a, b, id) => (model.getTokenAttributes(id).unused ? a : Math.max(a, b)),
         -Infinity);
-    const gap = best - found[chosen];
-    if (gap === 0) ++result.greedy;
-    result.largest_gap = Math.max(
-        result.largest_gap, gap * Math.sqrt(found.length) / norm(found));
+    if (best === found[chosen]) ++same;
+    gap = Math.max(
+        gap, (best - found[chosen]) * Math.sqrt(found.length) / norm(found));
   });
-  console.log(JSON.stringify(result));
+  console.log(`logits within ${error.toExponential(1)}, ${same} of ` +
+              `${made.length} tokens are the same` +
+              (gap > 0 ? `, others nearly tie (${gap.toExponential(1)})` : '') +
+              (sameIds ? '' : `; the text is ${theirIds}, not ${ids}`));
+  const good = sameIds && error <= maxError && gap <= 0.05 &&
+      same >= 0.9 * made.length;
+  process.exit(good ? 0 : 1);
 }
 
 if (command === 'bench') {
@@ -173,7 +202,7 @@ if (command === 'bench') {
 } else if (command === 'generate') {
   await generate(Number(rest[0]), rest[1]);
 } else if (command === 'compare') {
-  await compare(rest[0], rest[1]);
+  await compare(rest[0], rest[1], Number(rest[2]), rest[3]);
 } else {
   throw new Error(`unknown command: ${command}`);
 }

@@ -46,12 +46,12 @@ build() {
 write_gguf() {
   local model="${GGUF}/${shape}.model" output="${GGUF}/${shape}-$1.gguf"
   [[ -f "${output}" ]] && return 0
-  build //tools:qeff //benchmarks/peers:write_gguf
+  build //tools:qeff
   if [[ ! -d "${model}" ]]; then
     "${bin}/tools/qeff" synth --shape="${shape}" --output="${model}" >&2
   fi
-  "${bin}/benchmarks/peers/write_gguf" --model="${model}" --type="$1" \
-    --output="${output}" >&2
+  "${bin}/tools/qeff" export --format=gguf --model="${model}" --scheme="$1" \
+    --lm_head=q8_0 --output="${output}" >&2
 }
 
 tools/setup.sh --peers >&2

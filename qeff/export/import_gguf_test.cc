@@ -2,6 +2,7 @@
 
 #include "qeff/export/import_gguf.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "qeff/format/ggml_codec.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/io_testutil.h"
+#include "qeff/kernels/convert/convert.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tokenizer/tables.h"
 #include "qeff/tokenizer/tokenizer.h"
@@ -139,41 +141,78 @@ TEST_F(ImportGgufTest, MptWithSizesOfItsOwn) {
       "attn_config": {"alibi_bias_max": 4.5, "clip_qkv": 3.25}})"));
 }
 
-// Blocks become what they decode to, in F32; F16 and BF16 stay.
-TEST_F(ImportGgufTest, Types) {
-  const TestModel model =
-      MakeTestModel("qwen2", R"({"hidden_size": 192, "head_dim": 32,
-                                 "intermediate_size": 256})");
-  const std::string name = "model.layers.0.mlp.down_proj.weight";
+// Rows of whole blocks of 256.
+TestModel BlockModel(const std::string& family) {
+  if (family == "gpt2")
+    return MakeTestModel(family, R"({"n_embd": 256, "n_head": 8})");
+  if (family == "mpt")
+    return MakeTestModel(family, R"({"d_model": 256, "n_heads": 8})");
+  return MakeTestModel(family,
+                       R"({"hidden_size": 256, "num_attention_heads": 8,
+                           "num_key_value_heads": 4, "head_dim": 32,
+                           "intermediate_size": 256, "sliding_window": null})");
+}
+
+// What a row of `type` holds of `values`.
+void RoundTo(GgmlType type, absl::Span<float> values) {
+  const GgmlTypeTraits& traits = *FindGgmlType(type);
+  if (type == GgmlType::kF16 || type == GgmlType::kBF16) {
+    const DType dtype = type == GgmlType::kF16 ? DType::kF16 : DType::kBF16;
+    std::vector<uint8_t> bytes(values.size() * 2);
+    ConvertFromFloat(values, dtype, absl::MakeSpan(bytes));
+    return ConvertToFloat(dtype, bytes, values);
+  }
+  std::vector<uint8_t> blocks(values.size() / traits.block_elems *
+                              traits.block_bytes);
+  EncodeGgmlRow(type, values, {}, absl::MakeSpan(blocks));
+  DecodeGgmlRow(type, blocks, values);
+}
+
+class FamilyTest : public ImportGgufTest,
+                   public testing::WithParamInterface<const char*> {};
+
+// Every type of every family: the folder has what the blocks decode to, as F32,
+// and F16 and BF16 stay.
+TEST_P(FamilyTest, Types) {
+  const TestModel model = BlockModel(GetParam());
   for (const GgmlType type :
        {GgmlType::kF16, GgmlType::kBF16, GgmlType::kQ8_0, GgmlType::kQ4_0,
         GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K, GgmlType::kQ4_1,
         GgmlType::kQ5_0, GgmlType::kQ5_1, GgmlType::kMXFP4}) {
-    const auto original = WriteGguf(model, type);
+    SCOPED_TRACE(FindGgmlType(type)->name);
+    const auto before = *Transformer::Load(WriteGguf(model, type));
     const std::string output = MakeTestFolder() + "/out";
     const auto report = ImportGguf(path_, output);
     ASSERT_TRUE(report.ok()) << report.status();
-    const auto imported = *Checkpoint::Open(output);
-    const TensorView view = *imported->Get(name);
-    if (type == GgmlType::kF16 || type == GgmlType::kBF16) {
-      EXPECT_EQ(view.dtype,
-                type == GgmlType::kF16 ? DType::kF16 : DType::kBF16);
-      continue;
+    const auto after = Transformer::Load(*Checkpoint::Open(output));
+    ASSERT_TRUE(after.ok()) << after.status();
+    const LinearModule& down = before->map().blocks[1].linears.back();
+    const DType dtype =
+        (*after)->checkpoint().Get(down.module + ".weight")->dtype;
+    EXPECT_EQ(dtype, type == GgmlType::kF16    ? DType::kF16
+                     : type == GgmlType::kBF16 ? DType::kBF16
+                                               : DType::kF32);
+    for (const LinearRole role :
+         {LinearRole::kQ, LinearRole::kK, LinearRole::kV, LinearRole::kO,
+          LinearRole::kUp, LinearRole::kDown}) {
+      LinearWeights expected = *before->LoadLinear(1, role);
+      const LinearWeights found = *(*after)->LoadLinear(1, role);
+      for (int64_t r = 0; r < expected.weight.rows(); ++r) {
+        const size_t cols = static_cast<size_t>(expected.weight.cols());
+        RoundTo(type, absl::MakeSpan(expected.weight.row(r), cols));
+        ASSERT_TRUE(std::equal(found.weight.row(r), found.weight.row(r) + cols,
+                               expected.weight.row(r)))
+            << "role " << static_cast<int>(role) << ", row " << r;
+      }
+      EXPECT_EQ(found.bias, expected.bias);
     }
-    ASSERT_EQ(view.dtype, DType::kF32);
-    const TensorView before = *original->Get(name);
-    std::vector<float> values(before.bytes.size() / sizeof(float));
-    std::memcpy(values.data(), before.bytes.data(), before.bytes.size());
-    const GgmlTypeTraits& traits = *FindGgmlType(type);
-    std::vector<uint8_t> blocks(values.size() / traits.block_elems *
-                                traits.block_bytes);
-    EncodeGgmlRow(type, values, {}, absl::MakeSpan(blocks));
-    DecodeGgmlRow(type, blocks, absl::MakeSpan(values));
-    EXPECT_EQ(std::memcmp(values.data(), view.bytes.data(), view.bytes.size()),
-              0)
-        << traits.name;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Families, FamilyTest,
+                         testing::Values("llama", "mistral", "qwen2", "qwen3",
+                                         "gpt2", "mpt"),
+                         [](const auto& info) { return info.param; });
 
 TEST_F(ImportGgufTest, OutputMustNotExist) {
   WriteGguf(MakeTestModel("llama"), GgmlType::kF32);
