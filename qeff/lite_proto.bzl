@@ -50,13 +50,28 @@ _lite_proto_sources = rule(
     },
 )
 
-def cc_lite_proto_library(name, src, deps = [], **kwargs):
+def cc_full_proto_library(name, **kwargs):
+    """As cc_lite_proto_library, over the whole library: with reflection and
+    text format. Its file says nothing about optimize_for."""
+    cc_lite_proto_library(
+        name = name,
+        runtime = "@com_google_protobuf//:protobuf",
+        **kwargs
+    )
+
+def cc_lite_proto_library(
+        name,
+        src,
+        deps = [],
+        runtime = "@com_google_protobuf//:protobuf_lite",
+        **kwargs):
     """The C++ classes of one .proto file, over protobuf-lite.
 
     Args:
       name: the library; `name`_files is what other files import.
       src: the .proto file, which says optimize_for = LITE_RUNTIME.
       deps: cc_lite_proto_library targets that `src` imports.
+      runtime: the library that the classes need.
       **kwargs: for the library.
     """
     stem = src[:-len(".proto")]
@@ -73,6 +88,6 @@ def cc_lite_proto_library(name, src, deps = [], **kwargs):
         name = name,
         srcs = [stem + ".pb.cc"],
         hdrs = [stem + ".pb.h"],
-        deps = deps + ["@com_google_protobuf//:protobuf_lite"],
+        deps = deps + [runtime],
         **kwargs
     )
