@@ -17,9 +17,10 @@ constexpr char kLibrary[] = "library";
 
 absl::StatusOr<std::string> QEFFAutoModelForCausalLM::Export(
     const std::string& cache_root) {
-  QEFF_ASSIGN_OR_RETURN(
-      const AicExport exported,
-      ExportAic(transformer(), GraphFor({}), kLibrary, cache_root));
+  AicShapes shapes;
+  shapes.ctx_len = 1;  // any: the graph is the same
+  QEFF_ASSIGN_OR_RETURN(const AicExport exported,
+                        ExportAic(transformer(), shapes, kLibrary, cache_root));
   return exported.graph.onnx_path;
 }
 
@@ -29,7 +30,7 @@ absl::StatusOr<AicCompileResult> QEFFAutoModelForCausalLM::Compile(
   QEFF_ASSIGN_OR_RETURN(
       const AicExport exported,
       ExportAic(
-          transformer(), GraphFor(settings.shapes),
+          transformer(), settings.shapes,
           settings.qeff_version.empty() ? kLibrary : settings.qeff_version,
           cache_root));
   return CompileAic(exported.graph, options);

@@ -201,7 +201,7 @@ TEST_F(CompileAicCommandTest, NamesWhatIsWrong) {
 
 // Ctrl-C, which the compiler does not get: it is in a group of its own.
 TEST_F(CompileAicCommandTest, AnInterruptEndsTheCompiler) {
-  UseCompiler("echo $$ > ../../pid; kill -INT $PPID; exec sleep 1000");
+  UseCompiler("printf $$ > ../../pid; kill -INT $PPID; exec sleep 1000");
   const CommandOutcome outcome = Compile({});
   EXPECT_EQ(outcome.code, 130);
   EXPECT_THAT(outcome.err, HasSubstr("interrupted"));

@@ -49,16 +49,6 @@ CausalLmOptions GraphFor(const AicShapes& shapes) {
 
 }  // namespace
 
-CausalLmOptions GraphFor(const AicShapes& shapes) {
-  CausalLmOptions options;
-  options.variant = OnnxVariant::kAic;
-  options.continuous_batching = shapes.full_batch_size > 0;
-  options.speculative_target = !shapes.num_speculative_tokens.empty();
-  options.compute_context_lengths = !shapes.comp_ctx_lengths_prefill.empty() ||
-                                    !shapes.comp_ctx_lengths_decode.empty();
-  return options;
-}
-
 absl::StatusOr<AicExport> ExportAic(const Transformer& model,
                                     const AicShapes& shapes,
                                     const std::string& qeff_version,

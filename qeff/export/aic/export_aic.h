@@ -27,9 +27,6 @@ struct AicExport {
   std::vector<std::string> dequantized;
 };
 
-// The graph that can be compiled for `shapes`.
-CausalLmOptions GraphFor(const AicShapes& shapes);
-
 // Makes ROOT/ARCHITECTURE/ARCHITECTURE-HASH/ARCHITECTURE.onnx with its weights,
 // or finds it there, complete. Of `shapes` only what the graph has inputs for
 // counts: continuous batching, a target of speculative decoding, computed
