@@ -55,6 +55,28 @@ Bound BoundOf(GgmlType type) {
   QEFF_CHECK(false && "a type that is not decoded");
 }
 
+// In lanes, as of several in turn the compiler may not change the order.
+float AbsMax(absl::Span<const float> x) {
+  constexpr size_t kLanes = 8;
+  if (x.size() % kLanes != 0) {
+    float largest = 0;
+    for (const float v : x) largest = std::max(largest, std::fabs(v));
+    return largest;
+  }
+  float largest[kLanes] = {};
+  for (size_t i = 0; i < x.size(); i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) {
+      largest[j] = std::max(largest[j], std::fabs(x[i + j]));
+    }
+  }
+  return *std::max_element(largest, largest + kLanes);
+}
+
+// Also of a NaN.
+bool IsWrong(float written, float read, float limit) {
+  return !(std::fabs(read - written) <= limit);
+}
+
 }  // namespace
 
 int64_t FirstWrongReadBack(GgmlType type, absl::Span<const float> written,
@@ -63,16 +85,16 @@ int64_t FirstWrongReadBack(GgmlType type, absl::Span<const float> written,
   const size_t block = FindGgmlType(type)->block_elems;
   QEFF_CHECK(written.size() == read.size() && written.size() % block == 0);
   for (size_t first = 0; first < written.size(); first += block) {
-    float largest = 0;
+    const float limit =
+        bound.relative * AbsMax(written.subspan(first, block)) + bound.absolute;
+    // Without a branch an element, and so in vectors.
+    int wrong = 0;
     for (size_t i = first; i < first + block; ++i) {
-      largest = std::max(largest, std::fabs(written[i]));
+      wrong |= IsWrong(written[i], read[i], limit);
     }
-    const float limit = bound.relative * largest + bound.absolute;
+    if (wrong == 0) continue;
     for (size_t i = first; i < first + block; ++i) {
-      // Not of a NaN either.
-      if (!(std::fabs(read[i] - written[i]) <= limit)) {
-        return static_cast<int64_t>(i);
-      }
+      if (IsWrong(written[i], read[i], limit)) return static_cast<int64_t>(i);
     }
   }
   return static_cast<int64_t>(written.size());

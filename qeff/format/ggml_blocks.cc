@@ -85,27 +85,49 @@ int RoundAway(float x) {
   return cut + (rest >= 0.5f ? 1 : 0) - (rest <= -0.5f ? 1 : 0);
 }
 
-void EncodeQ8_0Block(const float* x, uint8_t* block) {
-  float absmax = 0;
-  for (int i = 0; i < kElems; ++i) absmax = std::max(absmax, std::fabs(x[i]));
-  const float d = absmax / 127.0f;
-  const float inverse = Inverse(d);
-  StoreF16(d, block);
-  for (int i = 0; i < kElems; ++i) {
-    block[2 + i] = static_cast<uint8_t>(RoundAway(x[i] * inverse));
+// The ends of a block's range, with 0. In lanes, for a compiler to make vectors
+// of: it may not change the order of a single minimum.
+struct Range {
+  float lo;
+  float hi;
+};
+
+Range RangeOf(const float* x) {
+  constexpr int kLanes = 8;
+  float lo[kLanes] = {};
+  float hi[kLanes] = {};
+  for (int i = 0; i < kElems; i += kLanes) {
+    for (int j = 0; j < kLanes; ++j) lo[j] = std::min(lo[j], x[i + j]);
+    for (int j = 0; j < kLanes; ++j) hi[j] = std::max(hi[j], x[i + j]);
   }
+  return {*std::min_element(lo, lo + kLanes),
+          *std::max_element(hi, hi + kLanes)};
+}
+
+float AbsMax(const float* x) {
+  const Range range = RangeOf(x);
+  return std::max(range.hi, -range.lo);  // not -0
 }
 
 // The element of largest magnitude, the first of several; not -0 for a block
 // of zeros, as in ggml.
 float SignedMax(const float* x) {
-  float absmax = 0;
-  for (int i = 0; i < kElems; ++i) absmax = std::max(absmax, std::fabs(x[i]));
-  float signed_max = 0;
-  for (int i = kElems - 1; i >= 0 && absmax > 0; --i) {
-    if (std::fabs(x[i]) == absmax) signed_max = x[i];
+  const Range range = RangeOf(x);
+  if (range.hi > -range.lo) return range.hi;
+  if (range.hi < -range.lo) return range.lo;
+  for (int i = 0; i < kElems && range.hi > 0; ++i) {
+    if (std::fabs(x[i]) == range.hi) return x[i];
   }
-  return signed_max;
+  return 0;
+}
+
+void EncodeQ8_0Block(const float* x, uint8_t* block) {
+  const float d = AbsMax(x) / 127.0f;
+  const float inverse = Inverse(d);
+  StoreF16(d, block);
+  for (int i = 0; i < kElems; ++i) {
+    block[2 + i] = static_cast<uint8_t>(RoundAway(x[i] * inverse));
+  }
 }
 
 // Low 4 bits of 32 codes.
@@ -177,7 +199,7 @@ void EncodeQ5_1Block(const float* x, uint8_t* block) {
 void EncodeMXFP4Block(const float* x, uint8_t* block) {
   // Between the values 0, .5, 1, 1.5, 2, 3, 4 and 6.
   constexpr float kMiddles[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
-  const float absmax = std::fabs(SignedMax(x));
+  const float absmax = AbsMax(x);
   const int exponent =
       absmax > 0 ? std::max(std::ilogb(absmax) - 2, -127) : -127;
   const float inverse = std::ldexp(1.0f, -exponent);
@@ -276,7 +298,16 @@ void EncodeMXFP4(absl::Span<const float> row, absl::Span<uint8_t> blocks) {
 int64_t FirstUnfitForGgml(GgmlType type, absl::Span<const float> row) {
   const float limit = Limit(type);
   const auto unfit = [limit](float x) { return !(std::fabs(x) < limit); };
-  return std::find_if(row.begin(), row.end(), unfit) - row.begin();
+  // Without a branch an element, and so in vectors.
+  constexpr size_t kStep = 256;
+  size_t first = 0;
+  for (; first + kStep <= row.size(); first += kStep) {
+    int any = 0;
+    for (size_t i = 0; i < kStep; ++i) any |= unfit(row[first + i]);
+    if (any != 0) break;
+  }
+  const auto begin = row.begin() + static_cast<int64_t>(first);
+  return std::find_if(begin, row.end(), unfit) - row.begin();
 }
 
 void DecodeQ8_0(absl::Span<const uint8_t> blocks, absl::Span<float> row) {

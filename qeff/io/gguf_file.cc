@@ -59,7 +59,7 @@ absl::Status GgufFile::ReadRows(const GgufTensorInfo& tensor, int64_t begin,
     return absl::UnimplementedError(absl::StrCat(
         path(), ": tensor ", QuoteName(tensor.name), ": type ", traits.name,
         " is not supported; supported are F32, F16, "
-        "BF16, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K"));
+        "BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and MXFP4"));
   }
   const size_t row_elems = static_cast<size_t>(GgufRowElems(tensor));
   const size_t count = out.size() / row_elems;
