@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 
 #include "qeff/util/check.h"
 
@@ -55,21 +56,19 @@ Bound BoundOf(GgmlType type) {
   QEFF_CHECK(false && "a type that is not decoded");
 }
 
-// In lanes, as of several in turn the compiler may not change the order.
+// Magnitudes have the order of their bits, in which NaN is above all.
+int32_t MagnitudeBits(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits & 0x7FFFFFFF;
+}
+
 float AbsMax(absl::Span<const float> x) {
-  constexpr size_t kLanes = 8;
-  if (x.size() % kLanes != 0) {
-    float largest = 0;
-    for (const float v : x) largest = std::max(largest, std::fabs(v));
-    return largest;
-  }
-  float largest[kLanes] = {};
-  for (size_t i = 0; i < x.size(); i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) {
-      largest[j] = std::max(largest[j], std::fabs(x[i + j]));
-    }
-  }
-  return *std::max_element(largest, largest + kLanes);
+  int32_t bits = 0;
+  for (const float v : x) bits = std::max(bits, MagnitudeBits(v));
+  float largest;
+  std::memcpy(&largest, &bits, sizeof(largest));
+  return largest;
 }
 
 // Also of a NaN.
@@ -87,12 +86,13 @@ int64_t FirstWrongReadBack(GgmlType type, absl::Span<const float> written,
   for (size_t first = 0; first < written.size(); first += block) {
     const float limit =
         bound.relative * AbsMax(written.subspan(first, block)) + bound.absolute;
-    // Without a branch an element, and so in vectors.
-    int wrong = 0;
+    // Negative where a difference is larger; looked at together.
+    const int32_t limit_bits = MagnitudeBits(limit);
+    int32_t signs = 0;
     for (size_t i = first; i < first + block; ++i) {
-      wrong |= IsWrong(written[i], read[i], limit);
+      signs |= limit_bits - MagnitudeBits(read[i] - written[i]);
     }
-    if (wrong == 0) continue;
+    if (signs >= 0) continue;
     for (size_t i = first; i < first + block; ++i) {
       if (IsWrong(written[i], read[i], limit)) return static_cast<int64_t>(i);
     }

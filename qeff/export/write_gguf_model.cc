@@ -37,7 +37,7 @@ namespace qeff {
 namespace {
 
 // Elements that a thread reads and encodes at once.
-constexpr int64_t kChunkElems = int64_t{1} << 19;
+constexpr int64_t kChunkElems = int64_t{1} << 17;
 
 void Encode(GgmlType type, absl::Span<const float> values,
             std::vector<uint8_t>* bytes) {

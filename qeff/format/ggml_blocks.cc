@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 
 #include "qeff/tensor/dtype.h"
@@ -233,6 +234,12 @@ void EncodeBlocks(absl::Span<const float> row, absl::Span<uint8_t> blocks,
   }
 }
 
+int32_t MagnitudeBits(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits & 0x7FFFFFFF;
+}
+
 // A value is unfit unless its magnitude is below this.
 float Limit(GgmlType type) {
   switch (type) {
@@ -298,13 +305,18 @@ void EncodeMXFP4(absl::Span<const float> row, absl::Span<uint8_t> blocks) {
 int64_t FirstUnfitForGgml(GgmlType type, absl::Span<const float> row) {
   const float limit = Limit(type);
   const auto unfit = [limit](float x) { return !(std::fabs(x) < limit); };
-  // Without a branch an element, and so in vectors.
+  // As numbers, magnitudes have the order of their bits, and NaN is above all:
+  // a difference is negative where a value is unfit, and of a few hundred the
+  // signs are looked at together.
   constexpr size_t kStep = 256;
+  const int32_t limit_bits = MagnitudeBits(limit);
   size_t first = 0;
   for (; first + kStep <= row.size(); first += kStep) {
-    int any = 0;
-    for (size_t i = 0; i < kStep; ++i) any |= unfit(row[first + i]);
-    if (any != 0) break;
+    int32_t signs = 0;
+    for (size_t i = 0; i < kStep; ++i) {
+      signs |= limit_bits - 1 - MagnitudeBits(row[first + i]);
+    }
+    if (signs < 0) break;
   }
   const auto begin = row.begin() + static_cast<int64_t>(first);
   return std::find_if(begin, row.end(), unfit) - row.begin();
