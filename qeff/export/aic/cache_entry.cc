@@ -10,18 +10,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <map>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/types/span.h"
+#include "qeff/export/aic/entry_marker.h"
 #include "qeff/util/atomic_file.h"
-#include "qeff/util/checksum.h"
-#include "qeff/util/json.h"
-#include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -29,30 +25,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kMarker[] = "qeff_entry.json";
 // There while a process makes the entry, which holds it by flock; a killed one
 // leaves it.
 constexpr char kLock[] = "qeff_entry.lock";
 constexpr char kCompilationPrefix[] = "qpc-";
-constexpr int kSchema = 1;
-constexpr uint64_t kMaxMarkerBytes = 64 << 20;
 constexpr size_t kHashDigits = 16;
-// Has a checksum of its own, so that a large file need not be in memory.
-constexpr size_t kPieceBytes = size_t{256} << 20;
-
-struct FileRecord {
-  uint64_t bytes;
-  std::vector<std::string> checksums;  // of each piece
-};
-using FileRecords = std::map<std::string, FileRecord>;  // by name
 
 absl::Status FolderError(const std::string& path, absl::string_view operation,
                          const std::error_code& error) {
   return OutputError(path, operation, error.value());
-}
-
-std::string MarkerOf(const std::string& folder) {
-  return absl::StrCat(folder, "/", kMarker);
 }
 
 // Whether there is anything in `folder` but a lock.
@@ -99,74 +80,13 @@ absl::Status VisitFiles(const std::string& folder, const Visit& visit) {
       if (IsCompilation(path)) files.disable_recursion_pending();
     } else {
       const std::string name = path.lexically_relative(folder);
-      if (name != kMarker && name != kLock)
+      if (name != kMarkerName && name != kLock) {
         QEFF_RETURN_IF_ERROR(visit(path.string(), name));
+      }
     }
     if (!error) files.increment(error);
   }
   return error ? FolderError(folder, "list", error) : absl::OkStatus();
-}
-
-// The files of a complete entry; kFailedPrecondition for one that is
-// unfinished.
-absl::StatusOr<FileRecords> ReadMarker(const std::string& folder) {
-  const std::string path = MarkerOf(folder);
-  QEFF_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxMarkerBytes));
-  QEFF_ASSIGN_OR_RETURN(const JsonObjectReader marker,
-                        JsonObjectReader::Create(json, path));
-  QEFF_RETURN_IF_ERROR(marker.Int("schema", kSchema, kSchema).status());
-  QEFF_ASSIGN_OR_RETURN(const bool complete, marker.BoolOr("complete", false));
-  if (!complete) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(folder, ": was not finished"));
-  }
-  QEFF_ASSIGN_OR_RETURN(const auto files, marker.ObjectOr("files"));
-  FileRecords records;
-  if (!files.has_value()) return marker.Unexpected("files", "an object");
-  for (const auto& [name, value] : files->object().items()) {
-    QEFF_ASSIGN_OR_RETURN(
-        const JsonObjectReader file,
-        JsonObjectReader::Create(value, absl::StrCat(path, ": files: ", name)));
-    FileRecord& record = records[name];
-    QEFF_ASSIGN_OR_RETURN(const int64_t bytes,
-                          file.Int("bytes", 0, int64_t{1} << 53));
-    record.bytes = static_cast<uint64_t>(bytes);
-    const Json* checksums = file.Find("checksums");
-    if (checksums == nullptr || !checksums->is_array()) {
-      return file.Unexpected("checksums", "a list");
-    }
-    for (const Json& checksum : *checksums) {
-      if (!checksum.is_string()) return file.Unexpected("checksums", "texts");
-      record.checksums.push_back(checksum.get<std::string>());
-    }
-  }
-  return records;
-}
-
-absl::Status WriteMarker(const std::string& folder,
-                         const FileRecords* records) {
-  Json marker = {{"schema", kSchema}, {"complete", records != nullptr}};
-  if (records != nullptr) {
-    marker["files"] = Json::object();
-    for (const auto& [name, record] : *records) {
-      marker["files"][name] = {{"bytes", record.bytes},
-                               {"checksums", record.checksums}};
-    }
-  }
-  return WriteFileAtomically(MarkerOf(folder), WriteJson(marker));
-}
-
-absl::StatusOr<FileRecord> RecordOf(const std::string& path) {
-  QEFF_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
-  FileRecord record = {file->size_bytes(), {}};
-  for (absl::Span<const uint8_t> rest = file->bytes(); !rest.empty();) {
-    const absl::Span<const uint8_t> piece = rest.subspan(0, kPieceBytes);
-    record.checksums.push_back(
-        absl::StrCat(absl::Hex(Checksum64(piece), absl::kZeroPad16)));
-    file->Release(piece);
-    rest.remove_prefix(piece.size());
-  }
-  return record;
 }
 
 absl::Status SyncFile(const std::string& path) {
@@ -177,42 +97,15 @@ absl::Status SyncFile(const std::string& path) {
   return absl::OkStatus();
 }
 
-// What is wrong with sizes of files; OK when nothing is.
-absl::Status CheckSizes(const std::string& folder, const FileRecords& records) {
-  for (const auto& [name, record] : records) {
-    std::error_code error;
-    const std::string path = absl::StrCat(folder, "/", name);
-    const uint64_t bytes = fs::file_size(path, error);
-    if (error) return InvalidInputError(path, ": ", error.message());
-    if (bytes != record.bytes) {
-      return InvalidInputError(path, ": expected ", record.bytes,
-                               " bytes, found ", bytes);
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckContent(const std::string& path, const FileRecord& expected,
-                          const FileRecord& found) {
-  for (size_t i = 0; i < found.checksums.size(); ++i) {
-    const std::string recorded =
-        i < expected.checksums.size() ? expected.checksums[i] : "none";
-    if (found.checksums[i] == recorded) continue;
-    return InvalidInputError(path, ": from byte ", i * kPieceBytes,
-                             " on: expected checksum ", recorded, ", found ",
-                             found.checksums[i]);
-  }
-  return absl::OkStatus();
-}
-
 // Locks the entry in `folder`; invalid, with errno, when that is not possible.
+// A file system without locks goes unprotected.
 FileDescriptor Lock(const std::string& folder) {
   const std::string path = absl::StrCat(folder, "/", kLock);
   FileDescriptor fd(
       open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
   if (!fd.valid()) return fd;
   if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    fd.Close();
+    if (errno == EWOULDBLOCK) fd.Close();
     return fd;
   }
   // Whoever held it may have removed it meanwhile.
@@ -293,7 +186,7 @@ absl::Status VerifyEntry(const std::string& folder) {
     for (const auto& [name, record] : *records) {
       const std::string path = absl::StrCat(folder, "/", name);
       QEFF_ASSIGN_OR_RETURN(const FileRecord found, RecordOf(path));
-      damage = CheckContent(path, record, found);
+      damage = CompareContent(path, record, found);
       if (!damage.ok()) break;
     }
   }
@@ -315,7 +208,7 @@ absl::StatusOr<std::unique_ptr<EntryBuilder>> EntryBuilder::Begin(
   // First of all: files without a marker would be foreign.
   QEFF_RETURN_IF_ERROR(WriteMarker(folder, nullptr));
   for (const fs::path& path : fs::directory_iterator(folder, error)) {
-    if (path.filename() == kMarker || path.filename() == kLock) continue;
+    if (path.filename() == kMarkerName || path.filename() == kLock) continue;
     fs::remove_all(path, error);
     if (error) return FolderError(path, "remove", error);
   }

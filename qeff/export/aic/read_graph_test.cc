@@ -97,6 +97,22 @@ TEST(ReadAicGraphTest, RefusesOtherFiles) {
             absl::StatusCode::kNotFound);
 }
 
+// Whatever stands in the file, it is read or refused.
+TEST(ReadAicGraphTest, SurvivesDamage) {
+  const std::string bytes = Model().SerializeAsString();
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    (void)Read(bytes.substr(0, i));
+    for (const int bit : {0, 3, 7}) {
+      std::string damaged = bytes;
+      damaged[i] = static_cast<char>(damaged[i] ^ (1 << bit));
+      const auto graph = Read(damaged);
+      if (graph.ok()) {
+        EXPECT_GE(graph->layers, 0);
+      }
+    }
+  }
+}
+
 TEST(ReadAicGraphTest, WantsTopologicalOrder) {
   onnx::ModelProto model = Model();
   model.mutable_graph()->mutable_node()->SwapElements(4, 5);
