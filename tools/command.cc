@@ -18,6 +18,7 @@
 #include "absl/types/optional.h"
 #include "qeff/train/agreement.h"
 #include "qeff/util/atomic_file.h"
+#include "qeff/util/check.h"
 #include "qeff/util/nearest_name.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
@@ -148,9 +149,10 @@ absl::Status WriteResult(const Json& result, const std::string& path,
                         : WriteFileAtomically(path, text);
 }
 
-absl::Status RunCommand(Command* command,
-                        absl::Span<const std::string> arguments, FILE* out,
-                        FILE* err, const CommandPeers& peers) {
+absl::StatusOr<Json> RunCommand(Command* command,
+                                absl::Span<const std::string> arguments,
+                                FILE* out, FILE* err,
+                                const CommandPeers& peers) {
   FlagTable flags;
   CommonFlags common;
   command->DeclareFlags(&flags);
@@ -164,18 +166,19 @@ absl::Status RunCommand(Command* command,
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadPool> pool,
                         CreateThreadPool(threads));
   CommandEnv env{pool.get(), common.json == "-" ? err : out, peers.reducer};
-  QEFF_ASSIGN_OR_RETURN(const Json result, command->Run(env, flags));
+  QEFF_ASSIGN_OR_RETURN(Json result, command->Run(env, flags));
   if (!common.json.empty() && IsFirst(peers.reducer)) {
     QEFF_RETURN_IF_ERROR(WriteResult(result, common.json, out));
   }
-  return Flush(out);
+  QEFF_RETURN_IF_ERROR(Flush(out));
+  return result;
 }
 
 // The one place where running out of memory becomes a Status.
-absl::Status RunCommandCatching(Command* command,
-                                absl::Span<const std::string> arguments,
-                                FILE* out, FILE* err,
-                                const CommandPeers& peers) {
+absl::StatusOr<Json> RunCommandCatching(Command* command,
+                                        absl::Span<const std::string> arguments,
+                                        FILE* out, FILE* err,
+                                        const CommandPeers& peers) {
   try {
     return RunCommand(command, arguments, out, err, peers);
   } catch (const std::bad_alloc&) {
@@ -240,8 +243,28 @@ int RunCommandLine(absl::Span<const std::string> arguments,
       return PrintAndReport(CommandHelp(command), out, err);
     }
   }
-  return Report(RunCommandCatching(command, rest, out, err, peers),
+  return Report(RunCommandCatching(command, rest, out, err, peers).status(),
                 command->name(), err);
+}
+
+absl::StatusOr<Json> RunForResult(
+    absl::Span<const std::string> arguments,
+    absl::Span<const std::unique_ptr<Command>> commands, FILE* out, FILE* err) {
+  const auto [command, words] = FindCommand(arguments, commands);
+  QEFF_CHECK(command != nullptr);
+  return RunCommandCatching(command, arguments.subspan(words), out, err, {});
+}
+
+absl::Status CheckArguments(
+    absl::Span<const std::string> arguments,
+    absl::Span<const std::unique_ptr<Command>> commands) {
+  const auto [command, words] = FindCommand(arguments, commands);
+  QEFF_CHECK(command != nullptr);
+  FlagTable flags;
+  CommonFlags common;
+  command->DeclareFlags(&flags);
+  common.Declare(&flags);
+  return flags.Parse(arguments.subspan(words));
 }
 
 }  // namespace qeff

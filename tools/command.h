@@ -62,6 +62,17 @@ int RunCommandLine(absl::Span<const std::string> arguments,
                    absl::Span<const std::unique_ptr<Command>> commands,
                    FILE* out, FILE* err, const CommandPeers& peers = {});
 
+// For commands that are made of others. Runs a command line whose command
+// exists (checked), and returns its result.
+absl::StatusOr<Json> RunForResult(
+    absl::Span<const std::string> arguments,
+    absl::Span<const std::unique_ptr<Command>> commands, FILE* out, FILE* err);
+
+// Whether the flags of such a command line can be parsed.
+absl::Status CheckArguments(
+    absl::Span<const std::string> arguments,
+    absl::Span<const std::unique_ptr<Command>> commands);
+
 }  // namespace qeff
 
 #endif  // QEFF_TOOLS_COMMAND_H_

@@ -105,6 +105,10 @@ class Checker {
   explicit Checker(const RecipeTexts& texts) : texts_(texts) {}
 
   absl::Status Check(const RecipeStep& step) {
+    if (step.TakesCalibration()) {
+      QEFF_RETURN_IF_ERROR(
+          Need(texts_.calibration, step.command.c_str(), "calibration"));
+    }
     switch (step.kind) {
       case StepKind::kPrune:
         return Prune(step);
@@ -144,10 +148,6 @@ class Checker {
   absl::Status Prune(const RecipeStep& step) {
     QEFF_RETURN_IF_ERROR(StillFloats("prune"));
     changed_ = true;
-    const std::string method = step.Flag("method");
-    if (method != "magnitude") {
-      QEFF_RETURN_IF_ERROR(Need(texts_.calibration, "prune", "calibration"));
-    }
     const std::string scheme = step.Flag("scheme");
     return scheme.empty() ? absl::OkStatus() : SetScheme(scheme, step.line);
   }
@@ -173,15 +173,8 @@ class Checker {
   absl::Status Quantize(const RecipeStep& step) {
     QEFF_RETURN_IF_ERROR(StillFloats("quantize"));
     changed_ = true;
-    const std::string algorithm = step.Flag("algorithm");
     const std::string scheme = step.Flag("scheme");
     const std::string budget = step.Flag("budget");
-    const bool rounds = algorithm.empty() || algorithm == "rtn" ||
-                        algorithm == "mse" || algorithm == "rotate,rtn" ||
-                        algorithm == "rotate,mse";
-    if (!rounds || !budget.empty() || scheme == "w8a8_static") {
-      QEFF_RETURN_IF_ERROR(Need(texts_.calibration, "quantize", "calibration"));
-    }
     if (!budget.empty()) {
       for (const absl::string_view part :
            absl::StrSplit(scheme, ',', absl::SkipEmpty())) {
@@ -243,6 +236,26 @@ class Checker {
 };
 
 }  // namespace
+
+bool RecipeStep::TakesCalibration() const {
+  switch (kind) {
+    case StepKind::kPrune:
+      return Flag("method") != "magnitude" || Flag("allocation") == "owl" ||
+             Flag("allocation") == "budget";
+    case StepKind::kQuantize: {
+      const std::string algorithm = Flag("algorithm");
+      const bool rounds = algorithm.empty() || algorithm == "rtn" ||
+                          algorithm == "mse" || algorithm == "rotate,rtn" ||
+                          algorithm == "rotate,mse";
+      return !rounds || !Flag("budget").empty() ||
+             Flag("scheme") == "w8a8_static";
+    }
+    case StepKind::kCompile:
+      return Flag("kv_cache") == "int8";
+    default:
+      return false;
+  }
+}
 
 std::string RecipeStep::Flag(absl::string_view name) const {
   const std::string begin = absl::StrCat("--", name, "=");

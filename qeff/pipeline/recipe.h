@@ -37,6 +37,8 @@ struct RecipeStep {
     return kind == StepKind::kPrune || kind == StepKind::kDistill ||
            kind == StepKind::kQuantize;
   }
+  // Whether its command takes the calibration text, and then needs it.
+  bool TakesCalibration() const;
   // The value of a flag, or "".
   std::string Flag(absl::string_view name) const;
 };

@@ -21,6 +21,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(MakeTrainCommand());
   commands.push_back(MakeTeacherCacheCommand());
   commands.push_back(MakeDistillCommand());
+  commands.push_back(MakeOptimizeCommand());
   commands.push_back(MakeCompileCommand());
   for (auto& command : MakeCacheCommands()) {
     commands.push_back(std::move(command));

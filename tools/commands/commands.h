@@ -25,6 +25,7 @@ std::unique_ptr<Command> MakeQuantizeCommand();
 std::unique_ptr<Command> MakeTrainCommand();
 std::unique_ptr<Command> MakeTeacherCacheCommand();
 std::unique_ptr<Command> MakeDistillCommand();
+std::unique_ptr<Command> MakeOptimizeCommand();
 std::unique_ptr<Command> MakeCompileCommand();
 std::unique_ptr<Command> MakeExportCommand();
 std::unique_ptr<Command> MakeImportCommand();

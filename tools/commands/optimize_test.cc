@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/pipeline/recipe.h"
+#include "tools/command.h"
+#include "tools/commands/commands.h"
+#include "tools/commands/run_testutil.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::IsSupersetOf;
+
+constexpr char kPrune[] =
+    "step { prune { pattern: \"2:4\" calibration_tokens: 1024"
+    " sequence_length: 64 } }\n";
+constexpr char kDistill[] =
+    "step { distill { loss: \"kl:1,ce:1\" steps: 6 batch_size: 2"
+    " sequence_length: 32 save_every: 1 } }\n";
+constexpr char kQuantize[] =
+    "step { quantize { scheme: \"int4_g32\" algorithm: \"gptq\""
+    " calibration_tokens: 1024 sequence_length: 64 } }\n";
+constexpr char kRest[] =
+    "step { evaluate { max_tokens: 200 } }\n"
+    "step { export { format: \"onnx\" } }\n"
+    "step { compile { target: \"x86-64\" } }\n";
+
+class OptimizeTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(RunQeff({"synth", "--shape=tiny", "--output=" + model_}).code, 0);
+    std::string text;
+    for (int i = 0; i < 3000; ++i) absl::StrAppend(&text, i * i % 1013, " ");
+    WriteTestFile(text_, text);
+  }
+
+  std::vector<std::string> Arguments(const std::string& recipe,
+                                     const std::string& output) {
+    WriteTestFile(recipe_, recipe);
+    return {"optimize",           "--model=" + model_, "--recipe=" + recipe_,
+            "--output=" + output, "--work=" + work_,   "--calibration=" + text_,
+            "--data=" + text_,    "--text=" + text_};
+  }
+
+  CommandOutcome Optimize(const std::string& recipe, const std::string& output,
+                          const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = Arguments(recipe, output);
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunQeff(arguments);
+  }
+
+  // Names of steps that were there already.
+  static std::vector<std::string> Found(const Json& report) {
+    std::vector<std::string> names;
+    for (const Json& step : report["steps"]) {
+      if (step["from_cache"]) names.push_back(step["name"]);
+    }
+    return names;
+  }
+
+  const std::string folder_ = MakeTestFolder();
+  const std::string model_ = folder_ + "/model";
+  const std::string text_ = folder_ + "/text.txt";
+  const std::string recipe_ = folder_ + "/recipe.textproto";
+  const std::string work_ = folder_ + "/work";
+  const std::string output_ = folder_ + "/out";
+};
+
+TEST_F(OptimizeTest, FieldsOfRecipesAreFlagsOfCommands) {
+  const auto commands = AllCommands();
+  const auto* step = pipeline::Step::descriptor();
+  ASSERT_EQ(step->field_count(), 6);
+  for (int i = 0; i < step->field_count(); ++i) {
+    const auto* options = step->field(i)->message_type();
+    std::string command = step->field(i)->name();
+    if (command == "evaluate") command = "eval";
+    for (int j = 0; j < options->field_count(); ++j) {
+      const absl::Status status = CheckArguments(
+          {command, absl::StrCat("--", options->field(j)->name(), "=1")},
+          commands);
+      EXPECT_THAT(std::string(status.message()), Not(HasSubstr("unknown flag")))
+          << command << ' ' << options->field(j)->name();
+    }
+  }
+}
+
+TEST_F(OptimizeTest, RunsEachStepOnce) {
+  const std::string recipe = absl::StrCat(kPrune, kDistill, kQuantize, kRest);
+  const CommandOutcome plan = Optimize(recipe, output_, {"--plan"});
+  ASSERT_EQ(plan.code, 0) << plan.err;
+  EXPECT_THAT(Found(plan.json), IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(work_));
+
+  const CommandOutcome first =
+      Optimize(recipe, output_, {"--prompt=1", "--prompt=25"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  EXPECT_THAT(Found(first.json), IsEmpty());
+  EXPECT_THAT(ListTestFolder(output_),
+              ElementsAre("compile_7", "export_6", "model", "recipe.textproto",
+                          "report.json"));
+  EXPECT_EQ(ReadTestFile(output_ + "/recipe.textproto"), recipe);
+  // Before and after, measured.
+  ASSERT_EQ(first.json["models"].size(), 2U);
+  EXPECT_EQ(first.json["models"][0]["name"], "input");
+  EXPECT_LT(first.json["models"][0]["kl_mean"].get<double>(), 1e-3);
+  EXPECT_EQ(first.json["models"][1]["name"], "quantize_4");
+  EXPECT_GT(first.json["models"][1]["kl_mean"].get<double>(), 1e-3);
+  EXPECT_LT(first.json["models"][1]["bytes"], first.json["models"][0]["bytes"]);
+  EXPECT_EQ(first.json["samples"].size(), 2U);
+  EXPECT_EQ(first.json["layers"].size(), 28U);  // of prune and of quantize
+  EXPECT_EQ(
+      RunQeff({"generate", "--package=" + output_ + "/compile_7/model.qpk",
+               "--prompt=1", "--max_new_tokens=2"})
+          .code,
+      0);
+
+  // Nothing is run again, also by another recipe that begins so.
+  const CommandOutcome again = Optimize(recipe, folder_ + "/again");
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(Found(again.json).size(), 7U);
+  const CommandOutcome other = Optimize(
+      absl::StrCat(kPrune, kDistill, "step { quantize { scheme: \"int8\" } }"),
+      folder_ + "/other");
+  ASSERT_EQ(other.code, 0) << other.err;
+  EXPECT_THAT(Found(other.json), ElementsAre("prune_1", "distill_2"));
+  // With another text it is another step.
+  WriteTestFile(text_, ReadTestFile(text_) + "x");
+  const CommandOutcome changed = Optimize(recipe, output_, {"--plan"});
+  EXPECT_THAT(Found(changed.json), IsEmpty());
+}
+
+TEST_F(OptimizeTest, WhatIsWrongIsFoundBeforeAnythingRuns) {
+  const auto expect = [&](const std::string& recipe, int code,
+                          const std::string& message) {
+    const CommandOutcome outcome = Optimize(recipe, output_);
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_FALSE(std::filesystem::exists(work_));
+    EXPECT_FALSE(std::filesystem::exists(output_));
+  };
+  expect(absl::StrCat(kQuantize, kPrune), 3, "recipe.textproto:2: prune");
+  expect(absl::StrCat(kPrune, "step { quantize { schema: \"int4\" } }"), 3,
+         "recipe.textproto:2: ");
+  // A value that only the command's own table knows.
+  expect(absl::StrCat(kQuantize, "step { compile { target: \"vax\" } }"), 2,
+         "compile_2: ");
+}
+
+TEST_F(OptimizeTest, AnOutputThatExistsIsKept) {
+  WriteTestFile(output_, "precious");
+  const CommandOutcome outcome = Optimize(kQuantize, output_);
+  EXPECT_EQ(outcome.code, 3) << outcome.err;
+  EXPECT_EQ(ReadTestFile(output_), "precious");
+  EXPECT_FALSE(std::filesystem::exists(work_));
+}
+
+// Killed anywhere, it goes on to the same bytes.
+TEST_F(OptimizeTest, KilledRunsGoOn) {
+  const std::string recipe = absl::StrCat(kPrune, kDistill, kQuantize);
+  const absl::Time begin = absl::Now();
+  ASSERT_EQ(Optimize(recipe, folder_ + "/whole").code, 0);
+  const absl::Duration whole = absl::Now() - begin;
+  const std::string weights = "/model/model.safetensors";
+  for (int round = 0; round < 6; ++round) {
+    SCOPED_TRACE(round);
+    std::filesystem::remove_all(work_);
+    std::filesystem::remove_all(output_);
+    for (int kill_at = 0; kill_at < 2; ++kill_at) {
+      const pid_t child = fork();
+      ASSERT_GE(child, 0);
+      if (child == 0) {
+        _exit(Optimize(recipe, output_, {"--resume"}).code);
+      }
+      absl::SleepFor(whole * (round + 1) / 8);
+      kill(child, SIGKILL);
+      int status;
+      waitpid(child, &status, 0);
+    }
+    const bool complete = std::filesystem::exists(output_);
+    if (!complete) {
+      const CommandOutcome refused = Optimize(recipe, output_);
+      const CommandOutcome resumed =
+          refused.code == 0 ? refused : Optimize(recipe, output_, {"--resume"});
+      if (refused.code != 0) {
+        EXPECT_THAT(refused.err, HasSubstr("--resume"));
+      }
+      ASSERT_EQ(resumed.code, 0) << resumed.err;
+    }
+    EXPECT_EQ(ReadTestFile(output_ + weights),
+              ReadTestFile(folder_ + "/whole" + weights));
+    EXPECT_THAT(ListTestFolder(folder_), IsSupersetOf({"out", "work"}));
+  }
+}
+
+}  // namespace
+}  // namespace qeff
