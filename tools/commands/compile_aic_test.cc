@@ -99,6 +99,17 @@ TEST_F(CompileAicCommandTest, ExportsAndCompilesOnce) {
   EXPECT_EQ(second.json["from_cache"], true);
   EXPECT_EQ(second.json["folder"], bundle);
   EXPECT_THAT(second.out, Not(HasSubstr("compiling\n")));
+  // No path is in the hash.
+  fs::rename(cache_, folder_ + "/moved");
+  fs::rename(model_, folder_ + "/model2");
+  const CommandOutcome moved = RunQeff(
+      {"compile", "--target=aic100", "--model=" + folder_ + "/model2",
+       "--output=" + folder_ + "/moved", "--mxfp6_matmul", "--mxint8_kv_cache",
+       "--ctx_len=64", "--compiler=" + sdk_ + "/exec/qaic-compile"});
+  ASSERT_EQ(moved.code, 0) << moved.err;
+  EXPECT_EQ(moved.json["from_cache"], true);
+  fs::rename(folder_ + "/moved", cache_);
+  fs::rename(folder_ + "/model2", model_);
   // Another compilation of the same graph.
   const CommandOutcome third = Compile({"--ctx_len=64"});
   ASSERT_EQ(third.code, 0) << third.err;
