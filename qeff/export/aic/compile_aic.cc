@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/export/aic/cache_entry.h"
 #include "qeff/util/output_file.h"
@@ -20,6 +21,8 @@ namespace {
 
 constexpr size_t kTailBytes = 4000;
 constexpr char kReplayScript[] = "qaic-compile.sh";
+// What a compiler says of names in specializations.json, if it wants them flat.
+constexpr char kWantsFlatForm[] = "type must be string, but is object";
 
 std::string FolderOf(const std::string& path) {
   const size_t slash = path.rfind('/');
@@ -68,9 +71,13 @@ absl::Status RunCompiler(const AicBundle& bundle,
   };
   QEFF_ASSIGN_OR_RETURN(const int code, RunSubprocess(command, run));
   if (code != 0) {
+    const bool wants_flat = absl::StrContains(tail.Get(), kWantsFlatForm);
     return InvalidInputError(options.compiler, ": exit code ", code, " in ",
-                             folder, " (its command is in ", kReplayScript,
-                             "); it wrote:\n", tail.Get());
+                             folder, " (its command is in ", kReplayScript, ")",
+                             wants_flat ? "; it seems to be older than SDK "
+                                          "1.22: set sdk_version to its own"
+                                        : "",
+                             "; it wrote:\n", tail.Get());
   }
   const std::string program = absl::StrCat(folder, "/", kProgramFile);
   struct stat info;

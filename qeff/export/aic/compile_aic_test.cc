@@ -115,6 +115,13 @@ TEST_F(CompileAicTest, SaysHowTheCompilerFailed) {
   EXPECT_TRUE(CompileAic(graph_, options_).ok());
 }
 
+TEST_F(CompileAicTest, SaysWhatAnOldCompilerWants) {
+  UseCompiler(
+      "echo '[json.exception.type_error.302] type must be string, but is "
+      "object'; exit 255");
+  EXPECT_THAT(Fail().message(), HasSubstr("older than SDK 1.22"));
+}
+
 TEST_F(CompileAicTest, AProgramMustHaveBeenWritten) {
   UseCompiler("exit 0");
   EXPECT_THAT(Fail().message(), HasSubstr("programqpc.bin, found nothing"));
