@@ -7,7 +7,7 @@
 #
 #   tools/setup.sh             what building and the plain tests need
 #   tools/setup.sh --interop   also the programs that tests compare with:
-#                              PyTorch, Node.js, npm packages, llama.cpp
+#                              PyTorch, Node.js, npm packages, llama.cpp, Chromium
 #   tools/setup.sh --device    also the compiler, libraries and emulator for
 #                              the device runtime on aarch64
 #   tools/setup.sh --peers     also Node.js and npm packages, for benchmarks/peers
@@ -31,7 +31,9 @@ readonly DEVICE_PACKAGES=(
   libhwy-dev:arm64 libgtest-dev:arm64 libgmock-dev:arm64
   qemu-user
 )
-readonly INTEROP_PACKAGES=(python3-torch libopenblas0-pthread python3-onnx)
+readonly INTEROP_PACKAGES=(
+  python3-torch libopenblas0-pthread python3-onnx chromium
+)
 readonly NPM_PACKAGES=(
   @huggingface/tokenizers@0.2.0 onnxruntime-node@1.30.0
 )
