@@ -106,7 +106,7 @@ std::string FrontChart(const Json& report, const Measure& measure) {
     joined[i] = true;
   }
   std::string marks = DrawLine(frame, line, "front");
-  PointLabels labels(frame, points);
+  PointLabels labels(frame, points, line);
   // Those worth a name first, while there is room.
   for (const bool searched_turn : {false, true}) {
     for (size_t i = 0; i < candidates.size(); ++i) {

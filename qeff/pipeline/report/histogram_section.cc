@@ -36,8 +36,7 @@ struct Histogram {
 std::vector<double> CountsAt(const Json& histogram, const char* key) {
   std::vector<double> counts;
   for (const Json& count : ListAt(histogram, key)) {
-    counts.push_back(count.is_number() ? std::max(count.get<double>(), 0.0)
-                                       : 0);
+    counts.push_back(std::max(NumberOf(count).value_or(0), 0.0));
   }
   return counts;
 }

@@ -12,6 +12,9 @@
 namespace qeff::internal_report {
 namespace {
 
+// A number and its unit stay on one line.
+constexpr char kNoBreakSpace[] = "\u00A0";
+
 template <size_t kCount>
 Unit Largest(const Unit (&units)[kCount], double value) {
   Unit best = units[0];
@@ -22,7 +25,8 @@ Unit Largest(const Unit (&units)[kCount], double value) {
 }
 
 std::string WithUnit(double value, const Unit& unit) {
-  return absl::StrCat(NumberText(value / unit.size, 3), " ", unit.name);
+  return absl::StrCat(NumberText(value / unit.size, 3), kNoBreakSpace,
+                      unit.name);
 }
 
 // "1.50" as "1.5".
@@ -82,13 +86,14 @@ std::string CountText(double count) {
 }
 
 std::string PercentText(double share) {
-  return absl::StrCat(NumberText(share * 100, 3), " %");
+  return absl::StrCat(NumberText(share * 100, 3), kNoBreakSpace, "%");
 }
 
 std::string ChangeText(double before, double after) {
   if (before == 0) return "";
   const double change = (after - before) / std::fabs(before);
-  return absl::StrCat(change > 0 ? "+" : "", PercentText(change));
+  return absl::StrCat(change > 0 ? "+" : "", NumberText(change * 100, 2),
+                      kNoBreakSpace, "%");
 }
 
 }  // namespace qeff::internal_report

@@ -24,14 +24,16 @@ Unit SecondsUnit(double value);
 // below 1e7 in full; beyond that, or below 1e-4, with an exponent.
 std::string NumberText(double value, int digits = 4);
 
-// With three digits and a unit: "12.3 MB", "4.5 min".
+// With three digits and a unit, between them a space that breaks no line:
+// "12.3 MB", "4.5 min".
 std::string BytesText(double bytes);
 std::string SecondsText(double seconds);
 
 // "921 M", three digits of a count.
 std::string CountText(double count);
 
-// A share, "94.1 %"; and a change of `before` to `after`, "+2.3 %".
+// A share, "94.1 %"; and a change of `before` to `after`, "+2.3 %", or nothing
+// when `before` is 0.
 std::string PercentText(double share);
 std::string ChangeText(double before, double after);
 

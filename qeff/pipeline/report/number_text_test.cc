@@ -25,24 +25,24 @@ TEST(NumberTextTest, IntegersInFullAndExponentsBeyond) {
 }
 
 TEST(NumberTextTest, Units) {
-  EXPECT_EQ(BytesText(999), "999 B");
-  EXPECT_EQ(BytesText(1000), "1 kB");
-  EXPECT_EQ(BytesText(12345678), "12.3 MB");
-  EXPECT_EQ(BytesText(13.5e9), "13.5 GB");
-  EXPECT_EQ(BytesText(0), "0 B");
+  EXPECT_EQ(BytesText(999), "999\u00A0B");
+  EXPECT_EQ(BytesText(1000), "1\u00A0kB");
+  EXPECT_EQ(BytesText(12345678), "12.3\u00A0MB");
+  EXPECT_EQ(BytesText(13.5e9), "13.5\u00A0GB");
+  EXPECT_EQ(BytesText(0), "0\u00A0B");
   EXPECT_EQ(CountText(12), "12");
-  EXPECT_EQ(CountText(920502156), "921 M");
-  EXPECT_EQ(SecondsText(0.0213), "21.3 ms");
-  EXPECT_EQ(SecondsText(59), "59 s");
-  EXPECT_EQ(SecondsText(90), "1.5 min");
-  EXPECT_EQ(SecondsText(7200), "2 h");
+  EXPECT_EQ(CountText(920502156), "921\u00A0M");
+  EXPECT_EQ(SecondsText(0.0213), "21.3\u00A0ms");
+  EXPECT_EQ(SecondsText(59), "59\u00A0s");
+  EXPECT_EQ(SecondsText(90), "1.5\u00A0min");
+  EXPECT_EQ(SecondsText(7200), "2\u00A0h");
 }
 
 TEST(NumberTextTest, SharesAndChanges) {
-  EXPECT_EQ(PercentText(0.9412), "94.1 %");
-  EXPECT_EQ(ChangeText(10, 10.25), "+2.5 %");
-  EXPECT_EQ(ChangeText(10, 9), "-10 %");
-  EXPECT_EQ(ChangeText(10, 10), "0 %");
+  EXPECT_EQ(PercentText(0.9412), "94.1\u00A0%");
+  EXPECT_EQ(ChangeText(10, 10.25), "+2.5\u00A0%");
+  EXPECT_EQ(ChangeText(10, 9), "-10\u00A0%");
+  EXPECT_EQ(ChangeText(10, 10), "0\u00A0%");
   EXPECT_EQ(ChangeText(0, 1), "");
 }
 

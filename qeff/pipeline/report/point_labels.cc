@@ -36,14 +36,19 @@ std::string Shortened(absl::string_view text) {
 }  // namespace
 
 PointLabels::PointLabels(const ChartFrame& frame,
-                         const std::vector<ChartPoint>& points)
+                         const std::vector<ChartPoint>& points,
+                         const std::vector<ChartPoint>& line)
     : frame_(frame) {
+  const auto pixels = [&](const ChartPoint& point) {
+    return ChartPoint{frame.x.Share(point.x) * kPlotWidth,
+                      PixelsFromTop(frame, point.y)};
+  };
   for (const ChartPoint& point : points) {
-    const double x = frame.x.Share(point.x) * kPlotWidth;
-    const double y = PixelsFromTop(frame, point.y);
-    taken_.push_back({x - kPointSize / 2, x + kPointSize / 2,
-                      y - kPointSize / 2, y + kPointSize / 2});
+    const ChartPoint at = pixels(point);
+    taken_.push_back({at.x - kPointSize / 2, at.x + kPointSize / 2,
+                      at.y - kPointSize / 2, at.y + kPointSize / 2});
   }
+  for (const ChartPoint& point : line) line_.push_back(pixels(point));
 }
 
 bool PointLabels::IsFree(const Box& box) const {
@@ -53,6 +58,23 @@ bool PointLabels::IsFree(const Box& box) const {
     return box.left < other.right && other.left < box.right &&
            box.top < other.bottom && other.top < box.bottom;
   });
+}
+
+bool PointLabels::IsOnLine(const Box& box) const {
+  for (size_t i = 1; i < line_.size(); ++i) {
+    const ChartPoint& a = line_[i - 1];
+    const ChartPoint& b = line_[i];
+    // The part of the segment between the box's left and right edges, as shares
+    // of the segment; its x ascend.
+    if (a.x > box.right || b.x < box.left) continue;
+    const double width = std::max(b.x - a.x, 1e-9);
+    const double from = std::clamp((box.left - a.x) / width, 0.0, 1.0);
+    const double to = std::clamp((box.right - a.x) / width, 0.0, 1.0);
+    const auto [top, bottom] =
+        std::minmax({a.y + from * (b.y - a.y), a.y + to * (b.y - a.y)});
+    if (top < box.bottom && bottom > box.top) return true;
+  }
+  return false;
 }
 
 bool PointLabels::Add(const ChartPoint& point, absl::string_view name) {
@@ -70,14 +92,16 @@ bool PointLabels::Add(const ChartPoint& point, absl::string_view name) {
   const double width = Letters(text) * kLetterWidth;
   const double share = frame_.x.Share(point.x);
   const double y = PixelsFromTop(frame_, point.y);
-  for (const Side& side : kSides) {
-    const double left = share * kPlotWidth + side.dx + side.shift * width;
-    const double bottom = y + side.dy + 3;
-    const Box box = {left, left + width, bottom - kTextHeight, bottom};
-    if (!IsFree(box)) continue;
-    taken_.push_back(box);
-    svg_ += DrawText(share, y, side.dx, side.dy, side.anchor, "label", text);
-    return true;
+  for (const bool over_line : {false, true}) {
+    for (const Side& side : kSides) {
+      const double left = share * kPlotWidth + side.dx + side.shift * width;
+      const double bottom = y + side.dy + 3;
+      const Box box = {left, left + width, bottom - kTextHeight, bottom};
+      if (!IsFree(box) || IsOnLine(box) != over_line) continue;
+      taken_.push_back(box);
+      svg_ += DrawText(share, y, side.dx, side.dy, side.anchor, "label", text);
+      return true;
+    }
   }
   return false;
 }

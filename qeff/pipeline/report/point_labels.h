@@ -20,8 +20,10 @@ namespace qeff::internal_report {
 // Not thread-safe.
 class PointLabels {
  public:
-  // No label will cover one of `points`.
-  PointLabels(const ChartFrame& frame, const std::vector<ChartPoint>& points);
+  // No label will cover one of `points`, nor the line through `line` where
+  // there is another place.
+  PointLabels(const ChartFrame& frame, const std::vector<ChartPoint>& points,
+              const std::vector<ChartPoint>& line);
 
   // Puts a plain text right, left, above or below of `point`. Returns whether
   // there was room.
@@ -36,9 +38,11 @@ class PointLabels {
 
   // Inside of the plot and over nothing.
   bool IsFree(const Box& box) const;
+  bool IsOnLine(const Box& box) const;
 
   ChartFrame frame_;
   std::vector<Box> taken_;
+  std::vector<ChartPoint> line_;  // in pixels
   std::string svg_;
 };
 

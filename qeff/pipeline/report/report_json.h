@@ -23,13 +23,17 @@ inline const Json& MemberAt(const Json& value, const char* key) {
   return it == value.end() ? *null : *it;
 }
 
-// A finite number.
+// A number that can be drawn: sums and quotients of a few are doubles, too.
+// None beyond 1e300; what is below 1e-300 is 0.
+inline absl::optional<double> NumberOf(const Json& value) {
+  if (!value.is_number()) return absl::nullopt;
+  const double number = value.get<double>();
+  if (!(std::fabs(number) <= 1e300)) return absl::nullopt;
+  return std::fabs(number) < 1e-300 ? 0 : number;
+}
+
 inline absl::optional<double> NumberAt(const Json& value, const char* key) {
-  const Json& member = MemberAt(value, key);
-  if (!member.is_number() || !std::isfinite(member.get<double>())) {
-    return absl::nullopt;
-  }
-  return member.get<double>();
+  return NumberOf(MemberAt(value, key));
 }
 
 // A string; empty without one.
