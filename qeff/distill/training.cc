@@ -239,12 +239,13 @@ class Training {
                         student_.files, folder_);
     }
     // Rounding float32 weights to nearest gives the codes that they are trained
-    // as.
+    // as; the rest is what it will be.
     const std::string scratch = work_folder_ + "/weights";
     // What a run left that was killed here.
     std::error_code ignored;
     std::filesystem::remove_all(scratch, ignored);
-    QEFF_RETURN_IF_ERROR(WriteModel(student_.map, weights, DType::kF32,
+    QEFF_RETURN_IF_ERROR(WriteModel(student_.map, weights,
+                                    WriteTypes(DType::kF32, options_.dtype),
                                     student_.config, student_.files, scratch));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Checkpoint> checkpoint,
                           Checkpoint::Open(scratch));

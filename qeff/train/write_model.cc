@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "qeff/transformer/model_writer.h"
 #include "qeff/util/status.h"
 
@@ -17,15 +18,23 @@ const char* TorchName(DType dtype) {
                                 : "bfloat16";
 }
 
-std::vector<TensorInfo> TensorsOf(const ModelMap& map, DType dtype) {
-  return ModelTensors(map, [&](const std::string&) { return dtype; });
+std::vector<TensorInfo> TensorsOf(const ModelMap& map, WriteTypes types) {
+  absl::flat_hash_set<std::string> matrices;
+  for (const BlockNames& block : map.blocks) {
+    for (const LinearModule& linear : block.linears) {
+      matrices.insert(linear.module + ".weight");
+    }
+  }
+  return ModelTensors(map, [&](const std::string& name) {
+    return matrices.contains(name) ? types.matrices : types.rest;
+  });
 }
 
 absl::Status Write(const ModelMap& map, const ModelWeights& weights,
-                   DType dtype, const Json& config,
+                   WriteTypes types, const Json& config,
                    const std::vector<CheckpointWriter::ExtraFile>& files,
                    std::unique_ptr<CheckpointWriter> checkpoint) {
-  ModelWriter writer(map, TensorsOf(map, dtype), std::move(checkpoint));
+  ModelWriter writer(map, TensorsOf(map, types), std::move(checkpoint));
   for (size_t i = 0; i < weights.blocks.size(); ++i) {
     QEFF_RETURN_IF_ERROR(
         writer.WriteBlock(static_cast<int64_t>(i), weights.blocks[i]));
@@ -39,29 +48,29 @@ absl::Status Write(const ModelMap& map, const ModelWeights& weights,
     QEFF_RETURN_IF_ERROR(writer.WriteLmHead(0, weights.lm_head.span()));
   }
   Json with_type = config;
-  with_type["torch_dtype"] = TorchName(dtype);
+  with_type["torch_dtype"] = TorchName(types.rest);
   return writer.Commit(with_type, files);
 }
 
 }  // namespace
 
 absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
-                        DType dtype, const Json& config,
+                        WriteTypes types, const Json& config,
                         const std::vector<CheckpointWriter::ExtraFile>& files,
                         std::shared_ptr<OutputFolder> folder) {
   QEFF_ASSIGN_OR_RETURN(
       std::unique_ptr<CheckpointWriter> writer,
-      CheckpointWriter::CreateIn(std::move(folder), TensorsOf(map, dtype)));
-  return Write(map, weights, dtype, config, files, std::move(writer));
+      CheckpointWriter::CreateIn(std::move(folder), TensorsOf(map, types)));
+  return Write(map, weights, types, config, files, std::move(writer));
 }
 
 absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
-                        DType dtype, const Json& config,
+                        WriteTypes types, const Json& config,
                         const std::vector<CheckpointWriter::ExtraFile>& files,
                         const std::string& path) {
   QEFF_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointWriter> writer,
-                        CheckpointWriter::Create(path, TensorsOf(map, dtype)));
-  return Write(map, weights, dtype, config, files, std::move(writer));
+                        CheckpointWriter::Create(path, TensorsOf(map, types)));
+  return Write(map, weights, types, config, files, std::move(writer));
 }
 
 }  // namespace qeff

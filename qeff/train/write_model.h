@@ -19,17 +19,25 @@
 
 namespace qeff {
 
-// Writes `weights`, rounded to `dtype` (F32, F16 or BF16), under the names of
-// `map`, with `config`, whose torch_dtype is set, and `files`; and commits
-// `folder`. Errors: those of CheckpointWriter.
+// What weights are rounded to: F32, F16 or BF16.
+struct WriteTypes {
+  WriteTypes(DType all) : matrices(all), rest(all) {}  // NOLINT: by intent
+  WriteTypes(DType matrices, DType rest) : matrices(matrices), rest(rest) {}
+
+  DType matrices;  // of the blocks' linear layers
+  DType rest;  // norms, biases, embeddings, lm_head; the model's torch_dtype
+};
+
+// Writes `weights` under the names of `map`, with `config`, whose torch_dtype
+// is set, and `files`; and commits `folder`. Errors: those of CheckpointWriter.
 absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
-                        DType dtype, const Json& config,
+                        WriteTypes types, const Json& config,
                         const std::vector<CheckpointWriter::ExtraFile>& files,
                         std::shared_ptr<OutputFolder> folder);
 
 // The same to the new folder `path`.
 absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
-                        DType dtype, const Json& config,
+                        WriteTypes types, const Json& config,
                         const std::vector<CheckpointWriter::ExtraFile>& files,
                         const std::string& path);
 

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <vector>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "qeff/io/checkpoint.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "qeff/pipeline/recipe.h"
 #include "qeff/pipeline/run_recipe.h"
-#include "qeff/transformer/count_parameters.h"
-#include "qeff/transformer/model_map.h"
+#include "qeff/pipeline/search.h"
+#include "qeff/quant/budget.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
@@ -36,6 +39,10 @@ class OptimizeCommand : public Command {
            "qeff/pipeline/recipe.proto. It is checked in full before the first "
            "step runs. Wherever a step needs them, it gets --calibration, "
            "--data and --text; teacher and reference are --model.\n\n"
+           "Without a recipe one is searched for: give a limit of size or of "
+           "perplexity, and --calibration, --text and better also --data. The "
+           "recipe that is found reproduces the model; report.json has all "
+           "models that the search saw.\n\n"
            "OUTPUT gets model/, what was exported and compiled, the recipe and "
            "report.json. Every step's own output stays in --work, under a hash "
            "of what it depends on: a step that was run once is not run again, "
@@ -45,7 +52,24 @@ class OptimizeCommand : public Command {
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &inputs_.model, "DIR", "The model's folder.");
-    flags->AddRequired("recipe", &recipe_, "FILE", "The steps.");
+    flags->Add("recipe", &recipe_, "FILE", "The steps.");
+    flags->Add(
+        "target_size", &target_size_, "BYTES",
+        "Instead: searches for the best model whose weights take at most "
+        "this much, as 300MB.");
+    flags->Add("target_bpw", &target_bpw_, "BITS",
+               "Instead: the best one whose blocks' layers take at most this "
+               "many bits a weight, as 3.25.");
+    flags->Add(
+        "max_perplexity_increase", &max_increase_, "SHARE",
+        "Instead: the smallest one whose perplexity on --text is at most "
+        "this much higher than the model's own, as 2%.");
+    flags->Add("time_limit", &time_limit_, "DURATION",
+               "As 30m: a search begins nothing new after that time.");
+    flags->Add("distill_steps", &limits_.distill_steps, "N",
+               "Steps of distillation that a search takes.");
+    flags->Add("calibration_tokens", &limits_.calibration_tokens, "N",
+               "Tokens of --calibration that a search draws.");
     flags->AddRequired("output", &output_, "DIR",
                        "The folder to write; must not exist.");
     flags->Add("work", &work_, "DIR",
@@ -68,11 +92,14 @@ class OptimizeCommand : public Command {
     if (resume_ && restart_) {
       return UsageError("--resume and --restart exclude each other");
     }
-    QEFF_ASSIGN_OR_RETURN(const std::string text,
-                          ReadFileToString(recipe_, kMaxRecipeBytes));
-    QEFF_ASSIGN_OR_RETURN(std::vector<RecipeStep> steps,
-                          ParseRecipe(text, recipe_, inputs_.texts()));
-    MeasureTheInput(&steps);
+    QEFF_RETURN_IF_ERROR(CheckTarget());
+    std::string text;
+    std::vector<RecipeStep> steps;
+    if (!recipe_.empty()) {
+      QEFF_ASSIGN_OR_RETURN(text, ReadFileToString(recipe_, kMaxRecipeBytes));
+      QEFF_ASSIGN_OR_RETURN(steps, ParseRecipe(text, recipe_, inputs_.texts()));
+      MeasureTheInput(&steps);
+    }
     const std::vector<std::unique_ptr<Command>> commands = AllCommands();
     RecipeRunOptions options;
     options.work = work_.empty() ? output_ + ".work" : work_;
@@ -101,17 +128,99 @@ class OptimizeCommand : public Command {
     };
     if (plan_) return Plan(steps, options, env);
     QEFF_RETURN_IF_ERROR(CheckOutput());
+    Json front = Json::array();
+    if (recipe_.empty()) {
+      QEFF_ASSIGN_OR_RETURN(text, Find(options, env, &front));
+      QEFF_ASSIGN_OR_RETURN(
+          steps, ParseRecipe(text, "what was found", inputs_.texts()));
+      MeasureTheInput(&steps);
+    }
     QEFF_ASSIGN_OR_RETURN(const RecipeResult result,
                           RunRecipe(steps, inputs_, options));
     QEFF_ASSIGN_OR_RETURN(
-        const Json report,
-        OptimizeReport(inputs_, text, result, prompts_, options));
+        Json report, OptimizeReport(inputs_, text, result, prompts_, options));
+    if (!front.empty()) report["front"] = front;
     QEFF_RETURN_IF_ERROR(CollectResult(result, text, report, output_));
     Summarize(result, env);
     return report;
   }
 
  private:
+  // Exactly one thing to do.
+  absl::Status CheckTarget() {
+    const int given = !recipe_.empty() + !target_size_.empty() +
+                      (target_bpw_ != 0) + !max_increase_.empty();
+    if (given != 1) {
+      return UsageError(
+          "expected one of --recipe, --target_size, --target_bpw and "
+          "--max_perplexity_increase");
+    }
+    if (!recipe_.empty()) return absl::OkStatus();
+    if (plan_) return UsageError("--plan goes with --recipe");
+    if (inputs_.calibration.empty() || inputs_.text.empty()) {
+      return UsageError("a search needs --calibration and --text");
+    }
+    if (!target_size_.empty()) {
+      const auto budget = ParseBudget(target_size_);
+      if (!budget.ok() || budget->bytes == 0) {
+        return UsageError(absl::StrCat("--target_size=", target_size_,
+                                       ": expected a size as 300MB"));
+      }
+      limits_.bytes = budget->bytes;
+    }
+    if (target_bpw_ < 0 || !std::isfinite(target_bpw_)) {
+      return UsageError("--target_bpw: expected a number above 0");
+    }
+    limits_.bits_per_weight = target_bpw_;
+    if (!max_increase_.empty()) {
+      absl::string_view number = max_increase_;
+      const bool percent = absl::ConsumeSuffix(&number, "%");
+      if (!absl::SimpleAtod(number, &limits_.perplexity_increase) ||
+          !(limits_.perplexity_increase > 0)) {
+        return UsageError(
+            absl::StrCat("--max_perplexity_increase=", max_increase_,
+                         ": expected a share as 2% or 0.02"));
+      }
+      if (percent) limits_.perplexity_increase /= 100;
+    }
+    if (!time_limit_.empty() &&
+        (!absl::ParseDuration(time_limit_, &limits_.time) ||
+         limits_.time <= absl::ZeroDuration())) {
+      return UsageError(absl::StrCat("--time_limit=", time_limit_,
+                                     ": expected a time as 30m"));
+    }
+    return absl::OkStatus();
+  }
+
+  // The text of the recipe that was found. `front` gets all that was seen.
+  absl::StatusOr<std::string> Find(const RecipeRunOptions& options,
+                                   const CommandEnv& env, Json* front) const {
+    QEFF_ASSIGN_OR_RETURN(
+        const SearchResult found,
+        SearchRecipe(inputs_, limits_, options, [&](const Candidate& seen) {
+          std::fprintf(env.out,
+                       "-- %s: %.2f MB, %.3f bits a weight, perplexity %.4f, "
+                       "KL %.5f\n",
+                       seen.name.c_str(), static_cast<double>(seen.bytes) / 1e6,
+                       seen.bits_per_weight, seen.perplexity, seen.kl_mean);
+        }));
+    for (const Candidate& seen : found.seen) {
+      front->push_back({{"name", seen.name},
+                        {"bytes", seen.bytes},
+                        {"bits_per_weight", seen.bits_per_weight},
+                        {"perplexity", seen.perplexity},
+                        {"kl_mean", seen.kl_mean},
+                        {"recipe", RecipeText(seen.recipe)},
+                        {"chosen", seen.chosen}});
+      if (seen.chosen) {
+        std::fprintf(env.out, "\nchosen: %s, perplexity %.4f (before: %.4f)\n",
+                     seen.name.c_str(), seen.perplexity,
+                     found.perplexity_before);
+      }
+    }
+    return RecipeText(found.recipe);
+  }
+
   // Where models are measured, the one that was given is, too.
   static void MeasureTheInput(std::vector<RecipeStep>* steps) {
     const auto evaluate = absl::c_find_if(*steps, [](const RecipeStep& step) {
@@ -168,6 +277,11 @@ class OptimizeCommand : public Command {
 
   RecipeInputs inputs_;
   std::string recipe_;
+  std::string target_size_;
+  double target_bpw_ = 0;
+  std::string max_increase_;
+  std::string time_limit_;
+  SearchLimits limits_;
   std::string output_;
   std::string work_;
   std::vector<std::string> prompts_;

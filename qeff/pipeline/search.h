@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Finding a recipe: candidates from cheap ones to full runs, each an ordinary
+// recipe whose steps are kept like any other's, so that what one candidate has
+// made the next finds.
+
+#ifndef QEFF_PIPELINE_SEARCH_H_
+#define QEFF_PIPELINE_SEARCH_H_
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "qeff/pipeline/recipe.h"
+#include "qeff/pipeline/run_recipe.h"
+
+namespace qeff {
+
+// What the model must keep to. One of the first three.
+struct SearchLimits {
+  uint64_t bytes = 0;              // of all weights
+  double bits_per_weight = 0;      // of the blocks' layers
+  double perplexity_increase = 0;  // over the model's own, 0.02: 2 %
+  absl::Duration time = absl::InfiniteDuration();  // of the search
+
+  // Of calibration, and of distillation where there are data.
+  int64_t calibration_tokens = 65536;
+  int64_t sequence_length = 256;
+  int64_t distill_steps = 120;
+  uint64_t seed = 0;
+};
+
+// A model that was made and measured.
+struct Candidate {
+  std::string name;  // "int4_g32", "budget 3.25bpw, distilled"
+  pipeline::Recipe recipe;
+  uint64_t bytes = 0;
+  double bits_per_weight = 0;  // of the blocks' layers
+  double perplexity = std::numeric_limits<double>::infinity();
+  double kl_mean = 0;
+  bool chosen = false;
+};
+
+struct SearchResult {
+  pipeline::Recipe recipe;  // of the chosen one
+  double perplexity_before = 0;
+  std::vector<Candidate> seen;  // in the order that they were made
+};
+
+// The best candidate within the limits: of a size the one with the least
+// perplexity, of a perplexity the smallest. `on_candidate`, unless empty, gets
+// each one that was measured.
+//
+// Of a size: the largest uniform schemes that fit, with the algorithm that
+// measured best at their bits, a budget of that size, and, with data, the best
+// of these taught by the model that was given, as codes. Below what two bits
+// take, and with data, fewer parameters in four bits. Of a perplexity: uniform
+// schemes from the smallest on until one keeps to it, budgets between that one
+// and the one before, and (with data) what was too bad by little, taught.
+//
+// Errors: kInvalidArgument when nothing fits, with the smallest size or
+// increase there is, and without calibration and text; those of RunRecipe. When
+// the time is over, the best so far, if there is one.
+absl::StatusOr<SearchResult> SearchRecipe(
+    const RecipeInputs& inputs, const SearchLimits& limits,
+    const RecipeRunOptions& options,
+    const std::function<void(const Candidate&)>& on_candidate);
+
+}  // namespace qeff
+
+#endif  // QEFF_PIPELINE_SEARCH_H_
