@@ -29,6 +29,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(MakeExportCommand());
   commands.push_back(MakeImportCommand());
   commands.push_back(MakeSynthCommand());
+  commands.push_back(MakeDoctorCommand());
   return commands;
 }
 

@@ -30,6 +30,7 @@ std::unique_ptr<Command> MakeCompileCommand();
 std::unique_ptr<Command> MakeExportCommand();
 std::unique_ptr<Command> MakeImportCommand();
 std::unique_ptr<Command> MakeSynthCommand();
+std::unique_ptr<Command> MakeDoctorCommand();
 // cache ls, cache verify, cache gc.
 std::vector<std::unique_ptr<Command>> MakeCacheCommands();
 

@@ -2,31 +2,18 @@
 
 #include "tools/commands/optimize_report.h"
 
-#include <fstream>
-
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/transformer/count_parameters.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/util/status.h"
+#include "tools/commands/machine.h"
 #include "tools/version.h"
 
 namespace qeff {
 namespace {
 
 constexpr int kSampleTokens = 64;
-
-std::string ProcessorName() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const size_t colon = line.find(": ");
-    if (absl::StartsWith(line, "model name") && colon != std::string::npos) {
-      return line.substr(colon + 2);
-    }
-  }
-  return "unknown";
-}
 
 Json StepJson(const StepReport& step) {
   Json json{{"name", step.name},
