@@ -2,11 +2,7 @@
 
 #include "qeff/export/gguf_read_back.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
-#include <cstring>
-
+#include "qeff/kernels/ggml/nearness.h"
 #include "qeff/util/check.h"
 
 namespace qeff {
@@ -56,48 +52,13 @@ Bound BoundOf(GgmlType type) {
   QEFF_CHECK(false && "a type that is not decoded");
 }
 
-// Magnitudes have the order of their bits, in which NaN is above all.
-int32_t MagnitudeBits(float x) {
-  int32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  return bits & 0x7FFFFFFF;
-}
-
-float AbsMax(absl::Span<const float> x) {
-  int32_t bits = 0;
-  for (const float v : x) bits = std::max(bits, MagnitudeBits(v));
-  float largest;
-  std::memcpy(&largest, &bits, sizeof(largest));
-  return largest;
-}
-
-// Also of a NaN.
-bool IsWrong(float written, float read, float limit) {
-  return !(std::fabs(read - written) <= limit);
-}
-
 }  // namespace
 
 int64_t FirstWrongReadBack(GgmlType type, absl::Span<const float> written,
                            absl::Span<const float> read) {
   const Bound bound = BoundOf(type);
-  const size_t block = FindGgmlType(type)->block_elems;
-  QEFF_CHECK(written.size() == read.size() && written.size() % block == 0);
-  for (size_t first = 0; first < written.size(); first += block) {
-    const float limit =
-        bound.relative * AbsMax(written.subspan(first, block)) + bound.absolute;
-    // Negative where a difference is larger; looked at together.
-    const int32_t limit_bits = MagnitudeBits(limit);
-    int32_t signs = 0;
-    for (size_t i = first; i < first + block; ++i) {
-      signs |= limit_bits - MagnitudeBits(read[i] - written[i]);
-    }
-    if (signs >= 0) continue;
-    for (size_t i = first; i < first + block; ++i) {
-      if (IsWrong(written[i], read[i], limit)) return static_cast<int64_t>(i);
-    }
-  }
-  return static_cast<int64_t>(written.size());
+  return FirstFurther(written, read, FindGgmlType(type)->block_elems,
+                      bound.relative, bound.absolute);
 }
 
 }  // namespace qeff

@@ -27,6 +27,8 @@
 #include "qeff/io/gguf_writer.h"
 #include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/convert/convert.h"
+#include "qeff/kernels/ggml/ggml_rows.h"
+#include "qeff/kernels/ggml/nearness.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/util/check.h"
@@ -50,6 +52,10 @@ void Encode(GgmlType type, absl::Span<const float> values,
       return ConvertFromFloat(values, DType::kF16, absl::MakeSpan(*bytes));
     case GgmlType::kBF16:
       return ConvertFromFloat(values, DType::kBF16, absl::MakeSpan(*bytes));
+    case GgmlType::kQ4_0:
+      return EncodeRowsQ4_0(values, absl::MakeSpan(*bytes));
+    case GgmlType::kQ8_0:
+      return EncodeRowsQ8_0(values, absl::MakeSpan(*bytes));
     default:
       return EncodeGgmlRow(type, values, /*importance=*/{},
                            absl::MakeSpan(*bytes));
@@ -240,7 +246,7 @@ class ModelWriter {
   absl::Status CheckFits(size_t index, int64_t begin,
                          absl::Span<const float> values) const {
     const GgufTensorInfo& info = map_.tensors[index].info;
-    const int64_t at = FirstUnfitForGgml(info.type, values);
+    const int64_t at = FirstNotBelow(GgmlLimit(info.type), values);
     if (at == static_cast<int64_t>(values.size())) return absl::OkStatus();
     const int64_t cols = info.shape.rank() == 2 ? info.shape[1] : 1;
     return NumericalError(model_.checkpoint().folder(), ": tensor for ",

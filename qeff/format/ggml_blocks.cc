@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 
 #include "qeff/tensor/dtype.h"
@@ -86,49 +85,27 @@ int RoundAway(float x) {
   return cut + (rest >= 0.5f ? 1 : 0) - (rest <= -0.5f ? 1 : 0);
 }
 
-// The ends of a block's range, with 0. In lanes, for a compiler to make vectors
-// of: it may not change the order of a single minimum.
-struct Range {
-  float lo;
-  float hi;
-};
-
-Range RangeOf(const float* x) {
-  constexpr int kLanes = 8;
-  float lo[kLanes] = {};
-  float hi[kLanes] = {};
-  for (int i = 0; i < kElems; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) lo[j] = std::min(lo[j], x[i + j]);
-    for (int j = 0; j < kLanes; ++j) hi[j] = std::max(hi[j], x[i + j]);
-  }
-  return {*std::min_element(lo, lo + kLanes),
-          *std::max_element(hi, hi + kLanes)};
-}
-
-float AbsMax(const float* x) {
-  const Range range = RangeOf(x);
-  return std::max(range.hi, -range.lo);  // not -0
-}
-
-// The element of largest magnitude, the first of several; not -0 for a block
-// of zeros, as in ggml.
-float SignedMax(const float* x) {
-  const Range range = RangeOf(x);
-  if (range.hi > -range.lo) return range.hi;
-  if (range.hi < -range.lo) return range.lo;
-  for (int i = 0; i < kElems && range.hi > 0; ++i) {
-    if (std::fabs(x[i]) == range.hi) return x[i];
-  }
-  return 0;
-}
-
 void EncodeQ8_0Block(const float* x, uint8_t* block) {
-  const float d = AbsMax(x) / 127.0f;
+  float absmax = 0;
+  for (int i = 0; i < kElems; ++i) absmax = std::max(absmax, std::fabs(x[i]));
+  const float d = absmax / 127.0f;
   const float inverse = Inverse(d);
   StoreF16(d, block);
   for (int i = 0; i < kElems; ++i) {
     block[2 + i] = static_cast<uint8_t>(RoundAway(x[i] * inverse));
   }
+}
+
+// The element of largest magnitude, the first of several; not -0 for a block
+// of zeros, as in ggml.
+float SignedMax(const float* x) {
+  float absmax = 0;
+  for (int i = 0; i < kElems; ++i) absmax = std::max(absmax, std::fabs(x[i]));
+  float signed_max = 0;
+  for (int i = kElems - 1; i >= 0 && absmax > 0; --i) {
+    if (std::fabs(x[i]) == absmax) signed_max = x[i];
+  }
+  return signed_max;
 }
 
 // Low 4 bits of 32 codes.
@@ -200,7 +177,7 @@ void EncodeQ5_1Block(const float* x, uint8_t* block) {
 void EncodeMXFP4Block(const float* x, uint8_t* block) {
   // Between the values 0, .5, 1, 1.5, 2, 3, 4 and 6.
   constexpr float kMiddles[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
-  const float absmax = AbsMax(x);
+  const float absmax = std::fabs(SignedMax(x));
   const int exponent =
       absmax > 0 ? std::max(std::ilogb(absmax) - 2, -127) : -127;
   const float inverse = std::ldexp(1.0f, -exponent);
@@ -232,41 +209,6 @@ void EncodeBlocks(absl::Span<const float> row, absl::Span<uint8_t> blocks,
     encode_block(row.data() + b * kElems,
                  blocks.data() + b * static_cast<size_t>(block_bytes));
   }
-}
-
-int32_t MagnitudeBits(float x) {
-  int32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  return bits & 0x7FFFFFFF;
-}
-
-// A value is unfit unless its magnitude is below this.
-float Limit(GgmlType type) {
-  switch (type) {
-    case GgmlType::kF32:
-    case GgmlType::kMXFP4:  // the largest becomes 6/8 of its power of two
-      return std::numeric_limits<float>::infinity();
-    case GgmlType::kF16:
-    case GgmlType::kQ4_1:  // the minimum is stored
-    case GgmlType::kQ5_1:
-      return kF16Overflow;
-    case GgmlType::kQ8_0:
-      return kF16Overflow * 127;  // exact, as is the quotient's comparison
-    case GgmlType::kQ4_0:
-      return kF16Overflow * 8;
-    case GgmlType::kQ5_0:
-      return kF16Overflow * 16;
-    // Scales and minimums are fitted by least squares, within a factor of 2 of
-    // those that cover the range: at most 2 |x| / 15 and 2 |x|, of which F16
-    // holds a 63rd; of Q6_K 2 |x| / 31, and a 128th.
-    case GgmlType::kQ4_K:
-    case GgmlType::kQ5_K:
-    case GgmlType::kQ6_K:
-      return kF16Overflow * 31;
-    case GgmlType::kBF16:
-      return kBF16Overflow;
-  }
-  QEFF_CHECK(false && "a type that is not encoded");
 }
 
 }  // namespace
@@ -302,24 +244,38 @@ void EncodeMXFP4(absl::Span<const float> row, absl::Span<uint8_t> blocks) {
   EncodeBlocks(row, blocks, kMXFP4BlockBytes, EncodeMXFP4Block);
 }
 
-int64_t FirstUnfitForGgml(GgmlType type, absl::Span<const float> row) {
-  const float limit = Limit(type);
-  const auto unfit = [limit](float x) { return !(std::fabs(x) < limit); };
-  // As numbers, magnitudes have the order of their bits, and NaN is above all:
-  // a difference is negative where a value is unfit, and of a few hundred the
-  // signs are looked at together.
-  constexpr size_t kStep = 256;
-  const int32_t limit_bits = MagnitudeBits(limit);
-  size_t first = 0;
-  for (; first + kStep <= row.size(); first += kStep) {
-    int32_t signs = 0;
-    for (size_t i = 0; i < kStep; ++i) {
-      signs |= limit_bits - 1 - MagnitudeBits(row[first + i]);
-    }
-    if (signs < 0) break;
+float GgmlLimit(GgmlType type) {
+  switch (type) {
+    case GgmlType::kF32:
+    case GgmlType::kMXFP4:  // the largest becomes 6/8 of its power of two
+      return std::numeric_limits<float>::infinity();
+    case GgmlType::kF16:
+    case GgmlType::kQ4_1:  // the minimum is stored
+    case GgmlType::kQ5_1:
+      return kF16Overflow;
+    case GgmlType::kQ8_0:
+      return kF16Overflow * 127;  // exact, as is the quotient's comparison
+    case GgmlType::kQ4_0:
+      return kF16Overflow * 8;
+    case GgmlType::kQ5_0:
+      return kF16Overflow * 16;
+    // Scales and minimums are fitted by least squares, within a factor of 2 of
+    // those that cover the range: at most 2 |x| / 15 and 2 |x|, of which F16
+    // holds a 63rd; of Q6_K 2 |x| / 31, and a 128th.
+    case GgmlType::kQ4_K:
+    case GgmlType::kQ5_K:
+    case GgmlType::kQ6_K:
+      return kF16Overflow * 31;
+    case GgmlType::kBF16:
+      return kBF16Overflow;
   }
-  const auto begin = row.begin() + static_cast<int64_t>(first);
-  return std::find_if(begin, row.end(), unfit) - row.begin();
+  QEFF_CHECK(false && "a type that is not encoded");
+}
+
+int64_t FirstUnfitForGgml(GgmlType type, absl::Span<const float> row) {
+  const float limit = GgmlLimit(type);
+  const auto unfit = [limit](float x) { return !(std::fabs(x) < limit); };
+  return std::find_if(row.begin(), row.end(), unfit) - row.begin();
 }
 
 void DecodeQ8_0(absl::Span<const uint8_t> blocks, absl::Span<float> row) {

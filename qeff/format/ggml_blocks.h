@@ -85,10 +85,13 @@ void EncodeQ5_0(absl::Span<const float> row, absl::Span<uint8_t> blocks);
 void EncodeQ5_1(absl::Span<const float> row, absl::Span<uint8_t> blocks);
 void EncodeMXFP4(absl::Span<const float> row, absl::Span<uint8_t> blocks);
 
-// Index of the first element that `type`, one of those that GgmlType names,
-// cannot hold: one that is NaN or infinite, or so large that it or the scale of
-// its block could become infinite in the type that it is stored in. row.size()
-// when there is none.
+// The magnitude that every element must be below for `type`, one of those that
+// GgmlType names, to hold it: beyond, it or the scale of its block could become
+// infinite in the type that it is stored in.
+float GgmlLimit(GgmlType type);
+
+// Index of the first element that is not: too large, NaN or infinite.
+// row.size() when there is none.
 int64_t FirstUnfitForGgml(GgmlType type, absl::Span<const float> row);
 
 // Decodes blocks; for the others see ggml_codec.h. Preconditions (checked): the

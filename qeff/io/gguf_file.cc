@@ -10,6 +10,7 @@
 #include "qeff/format/ggml_codec.h"
 #include "qeff/io/messages.h"
 #include "qeff/kernels/convert/convert.h"
+#include "qeff/kernels/ggml/ggml_rows.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
 
@@ -78,6 +79,12 @@ absl::Status GgufFile::ReadRows(const GgufTensorInfo& tensor, int64_t begin,
       break;
     case GgmlType::kBF16:
       ConvertToFloat(DType::kBF16, bytes, out);
+      break;
+    case GgmlType::kQ4_0:
+      DecodeRowsQ4_0(bytes, out);
+      break;
+    case GgmlType::kQ8_0:
+      DecodeRowsQ8_0(bytes, out);
       break;
     default:
       DecodeGgmlRow(tensor.type, bytes, out);
