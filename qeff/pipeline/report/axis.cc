@@ -25,6 +25,21 @@ double RoundStep(double step) {
   return 10 * power;
 }
 
+// `text`, or where it does not fit beside a plot and that is shorter, `value`
+// with an exponent.
+std::string Shorter(const std::string& text, double value, int digits) {
+  // Five digits: 38 pixels of 40. A point and a sign are half as wide.
+  constexpr int kMostHalves = 10;
+  const auto halves = [](const std::string& number) {
+    int sum = 0;
+    for (const char c : number) sum += c == '.' || c == '-' ? 1 : 2;
+    return sum;
+  };
+  if (halves(text) <= kMostHalves) return text;
+  const std::string exponent = ExponentText(value, digits);
+  return halves(exponent) < halves(text) ? exponent : text;
+}
+
 }  // namespace
 
 double Axis::Share(double value) const {
@@ -36,13 +51,17 @@ double Axis::Share(double value) const {
 
 std::string Axis::TickText(double tick) const {
   const double value = tick / unit;
-  const double step =
-      log || ticks.size() < 2 ? 0 : (ticks[1] - ticks[0]) / unit;
-  if (step < 1e-4 || step >= 1e6) return NumberText(value);
-  const int decimals =
-      std::max(0, static_cast<int>(-std::floor(std::log10(step) + kSlack)));
+  if (log || ticks.size() < 2) return Shorter(NumberText(value), value, 1);
+  const double step = (ticks[1] - ticks[0]) / unit;
   if (std::fabs(value) < step / 2) return "0";
-  return absl::StrFormat("%.*f", decimals, value);
+  // From the first of the value to that of the step.
+  const double last = std::floor(std::log10(step) + kSlack);
+  const int digits =
+      1 + static_cast<int>(std::floor(std::log10(std::fabs(value)) + kSlack) -
+                           last);
+  if (step < 1e-4 || step >= 1e6) return ExponentText(value, digits);
+  const int decimals = std::max(0, static_cast<int>(-last));
+  return Shorter(absl::StrFormat("%.*f", decimals, value), value, digits);
 }
 
 Axis LinearAxis(double low, double high, const AxisOptions& options) {

@@ -19,7 +19,8 @@ struct Axis {
 
   // 0 at `low`, 1 at `high`; values beyond an end lie at it.
   double Share(double value) const;
-  // As many decimals as tell all ticks of a linear axis apart.
+  // As many digits as tell all ticks apart; with an exponent where that is
+  // needed to have room beside a plot.
   std::string TickText(double tick) const;
 };
 

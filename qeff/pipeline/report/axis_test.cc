@@ -65,6 +65,15 @@ TEST(AxisTest, ShareIsLinearInTheValueOrItsLogarithm) {
   EXPECT_EQ(log.Share(0), 0);
 }
 
+TEST(AxisTest, LongTextsHaveAnExponent) {
+  EXPECT_THAT(Texts(LinearAxis(100000, 180000)),
+              ElementsAre("1e5", "1.2e5", "1.4e5", "1.6e5", "1.8e5"));
+  EXPECT_THAT(Texts(LinearAxis(0, 4e-4)),
+              ElementsAre("0", "1e-4", "2e-4", "3e-4", "4e-4"));
+  EXPECT_THAT(Texts(LogAxis(1e-4, 1e4)),
+              ElementsAre("1e-4", "0.01", "1", "100", "10000"));
+}
+
 // Whatever the range: it is held, and 2 to 8 ticks lie in it, ascending, with
 // texts of their own.
 TEST(AxisTest, EveryRangeHasTicks) {

@@ -11,8 +11,6 @@
 namespace qeff::internal_report {
 namespace {
 
-constexpr double kPointRadius = 5;
-
 std::string Percent(double share) {
   return absl::StrFormat("%.3f%%", share * 100);
 }
@@ -120,7 +118,7 @@ std::string DrawChart(const ChartFrame& frame, absl::string_view marks) {
 std::string DrawPoint(const ChartFrame& frame, double x, double y,
                       const Mark& mark) {
   return absl::StrCat("<circle cx=\"", Percent(frame.x.Share(x)), "\" cy=\"",
-                      Pixels(PixelsFromTop(frame, y)), "\" r=\"", kPointRadius,
+                      Pixels(PixelsFromTop(frame, y)), "\" r=\"", mark.radius,
                       "\"", MarkAttributes(mark), ">", MarkTitle(mark),
                       "</circle>\n");
 }

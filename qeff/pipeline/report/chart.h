@@ -38,6 +38,7 @@ struct Mark {
   std::string style;  // a class of the style sheet
   std::string title;  // what a pointer over it shows; plain text
   std::vector<std::pair<std::string, Json>> data;
+  double radius = 5;  // of a point, in pixels
 };
 
 struct ChartPoint {

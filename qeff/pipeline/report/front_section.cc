@@ -122,6 +122,7 @@ std::string FrontChart(const Json& report, const Measure& measure) {
     const Candidate& candidate = candidates[i];
     Mark mark;
     mark.style = Style(candidate, joined[i]);
+    if (candidate.searched) mark.radius = candidate.chosen ? 6 : 4;
     mark.title = absl::StrCat(
         candidate.name, ": ", BytesText(candidate.bytes), ", ",
         measure.key == kMeasures[0].key ? "perplexity " : "KL divergence ",

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "qeff/pipeline/report/chart.h"
+#include "qeff/pipeline/report/html_table.h"
 #include "qeff/pipeline/report/html_text.h"
 #include "qeff/pipeline/report/number_text.h"
 #include "qeff/pipeline/report/report_json.h"
@@ -17,26 +20,26 @@ namespace {
 
 struct Measure {
   const char* key;
-  const char* heading;
+  const char* compared;  // with another member; null: with nothing
+  const char* name;
   const char* lead;
-  const char* axis;
 };
 
 constexpr Measure kMeasures[] = {
-    {"relative_error", "Relative error",
-     "Squared error of a layer's outputs, relative to that of no layer at all; "
-     "one scale for all roles.",
-     "Relative error"},
-    {"sensitivity", "Sensitivity",
-     "KL divergence of the model when this layer alone is quantized; one scale "
-     "for all roles.",
-     "Sensitivity"},
+    {"relative_error", nullptr, "Relative error",
+     "Squared error of a layer's outputs, relative to that of no layer at "
+     "all."},
+    {"loss", "rounding_loss", "Loss",
+     "Squared error of a layer's outputs, as the step measured it."},
+    {"sensitivity", nullptr, "Sensitivity",
+     "KL divergence of the model when this layer alone is quantized."},
 };
 
 struct Layer {
   std::string name;
   double block = 0;
   double value = 0;
+  absl::optional<double> compared;
   absl::optional<double> bits;
 };
 
@@ -45,96 +48,148 @@ struct Role {
   std::vector<Layer> layers;
 };
 
-// Those with the measure, roles in the order in which they occur.
-std::vector<Role> RolesOf(const Json& layers, const char* key) {
+// The layers of a step with a measure, roles in the order in which they occur.
+std::vector<Role> RolesOf(const Json& layers, absl::string_view step,
+                          const Measure& measure) {
   std::vector<Role> roles;
-  for (const Json& layer : layers) {
-    const absl::optional<double> value = NumberAt(layer, key);
-    if (!value.has_value()) continue;
-    const std::string name = StringAt(layer, "name");
-    std::string role = StringAt(layer, "role");
-    if (role.empty()) role = name;
+  for (const Json& json : layers) {
+    const absl::optional<double> value = NumberAt(json, measure.key);
+    if (!value.has_value() || StringAt(json, "step") != step) continue;
+    Layer layer;
+    layer.name = StringAt(json, "name");
+    layer.value = *value;
+    if (measure.compared != nullptr) {
+      layer.compared = NumberAt(json, measure.compared);
+    }
+    layer.bits = NumberAt(json, "bits");
+    std::string role = StringAt(json, "role");
+    if (role.empty()) role = layer.name;
     auto it = std::find_if(roles.begin(), roles.end(),
                            [&](const Role& r) { return r.name == role; });
     if (it == roles.end()) it = roles.insert(roles.end(), Role{role, {}});
-    const double next = it->layers.empty() ? 0 : it->layers.back().block + 1;
-    it->layers.push_back({name, NumberAt(layer, "block").value_or(next), *value,
-                          NumberAt(layer, "bits")});
+    const absl::optional<double> block = NumberAt(json, "block");
+    layer.block = block.has_value() && *block >= 0 ? *block
+                  : it->layers.empty()             ? 0
+                                       : it->layers.back().block + 1;
+    it->layers.push_back(layer);
   }
   return roles;
 }
 
-std::string RoleChart(const Role& role, const Measure& measure, const Axis& y,
-                      double last_block) {
+// The scale of all roles. Points are on a logarithm where they span much; bars
+// begin at 0.
+Axis ValueAxis(const std::vector<Role>& roles, bool bars) {
+  std::vector<double> values;
+  for (const Role& role : roles) {
+    for (const Layer& layer : role.layers) {
+      for (const absl::optional<double>& value :
+           {absl::optional<double>(layer.value), layer.compared}) {
+        // A logarithm has no place for 0, which is then drawn at the lower end.
+        if (value.has_value() && (bars || *value > 0)) values.push_back(*value);
+      }
+    }
+  }
+  AxisOptions options;
+  options.ticks = 3;
+  if (!bars) return AxisOf(values, options);
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  return LinearAxis(std::min(*low, 0.0), std::max(*high, 0.0), options);
+}
+
+std::string LayerMarks(const ChartFrame& frame, const Layer& layer,
+                       absl::string_view step, const Measure& measure) {
+  Mark mark;
+  mark.title =
+      absl::StrCat(layer.name, ": ", absl::AsciiStrToLower(measure.name), " ",
+                   NumberText(layer.value));
+  mark.data = {{"step", std::string(step)},
+               {"layer", layer.name},
+               {"value", layer.value}};
+  if (layer.compared.has_value()) {
+    absl::StrAppend(&mark.title, ", rounded to nearest ",
+                    NumberText(*layer.compared));
+  }
+  if (layer.bits.has_value()) {
+    absl::StrAppend(&mark.title, ", ", NumberText(*layer.bits),
+                    " bits a weight");
+  }
+  if (measure.compared == nullptr) {
+    mark.style = "bar";
+    return DrawBar(frame, layer.block - 0.4, 0, layer.block + 0.4, layer.value,
+                   mark);
+  }
+  std::string marks;
+  mark.radius = 3.5;
+  if (layer.compared.has_value()) {
+    Mark other = mark;
+    other.style = "point searched layer";
+    other.data.back() = {"compared", *layer.compared};
+    marks = DrawPoint(frame, layer.block, *layer.compared, other);
+  }
+  mark.style = "point layer";
+  return marks + DrawPoint(frame, layer.block, layer.value, mark);
+}
+
+std::string MeasureCharts(const Json& layers, const std::string& step,
+                          const Measure& measure) {
+  const std::vector<Role> roles = RolesOf(layers, step, measure);
+  if (roles.empty()) return "";
+  double last_block = 0;
+  bool compared = false;
+  for (const Role& role : roles) {
+    for (const Layer& layer : role.layers) {
+      last_block = std::max(last_block, layer.block);
+      compared = compared || layer.compared.has_value();
+    }
+  }
   ChartFrame frame;
-  frame.id = absl::StrCat("layers-", measure.key, "-", role.name);
-  frame.title = role.name;
   frame.height = 110;
-  frame.y = y;
+  frame.y = ValueAxis(roles, measure.compared == nullptr);
   frame.x_title = "Block";
   AxisOptions blocks;
   blocks.min_step = 1;
   blocks.round_ends = false;
   frame.x = LinearAxis(-0.5, last_block + 0.5, blocks);
-  std::string marks;
-  for (const Layer& layer : role.layers) {
-    Mark mark;
-    mark.style = "bar";
-    mark.title = absl::StrCat(layer.name, ": ", measure.axis, " ",
-                              NumberText(layer.value));
-    if (layer.bits.has_value()) {
-      absl::StrAppend(&mark.title, ", ", NumberText(*layer.bits),
-                      " bits a weight");
-    }
-    mark.data = {{"layer", layer.name}, {"value", layer.value}};
-    marks += DrawBar(frame, layer.block - 0.4, y.log ? y.low : 0,
-                     layer.block + 0.4, layer.value, mark);
-  }
-  return DrawChart(frame, marks);
-}
 
-std::string MeasureCharts(const Json& layers, const Measure& measure) {
-  const std::vector<Role> roles = RolesOf(layers, measure.key);
-  if (roles.empty()) return "";
-  double highest = 0;
-  double lowest = 0;
-  double last_block = 0;
-  for (const Role& role : roles) {
-    for (const Layer& layer : role.layers) {
-      highest = std::max(highest, layer.value);
-      lowest = std::min(lowest, layer.value);
-      last_block = std::max(last_block, layer.block);
-    }
+  std::string html = absl::StrCat(
+      "<h3>",
+      EscapeHtml(
+          step.empty()
+              ? measure.name
+              : absl::StrCat(step, ": ", absl::AsciiStrToLower(measure.name))),
+      "</h3>\n<p class=\"lead\">", measure.lead, " One scale for all roles.");
+  if (compared) {
+    html += DrawLegend(
+        {{"point", "this step"}, {"point searched", "rounded to nearest"}});
   }
-  AxisOptions options;
-  options.ticks = 3;
-  const Axis y = LinearAxis(lowest, highest, options);
-  std::string html =
-      absl::StrCat("<h3>", measure.heading, "</h3>\n<p class=\"lead\">",
-                   measure.lead, "</p>\n<div class=\"grid small\">\n");
+  html += "</p>\n<div class=\"grid small\">\n";
   for (const Role& role : roles) {
-    html += RoleChart(role, measure, y, last_block);
+    frame.id =
+        absl::StrCat("layers-", measure.key, "-",
+                     step.empty() ? "" : absl::StrCat(step, "-"), role.name);
+    frame.title = role.name;
+    std::string marks;
+    for (const Layer& layer : role.layers) {
+      marks += LayerMarks(frame, layer, step, measure);
+    }
+    html += DrawChart(frame, marks);
   }
   return html + "</div>\n";
 }
 
+std::string Number(double value) { return NumberText(value); }
+
 std::string Table(const Json& layers) {
-  std::string html = absl::StrCat(
-      "<details><summary>All layers (", layers.size(),
-      ")</summary>\n<div class=\"wide\"><table>\n<thead><tr><th>Layer</th>"
-      "<th>Bits a weight</th><th>Relative error</th><th>Sensitivity</th></tr>"
-      "</thead>\n<tbody>\n");
-  for (const Json& layer : layers) {
-    absl::StrAppend(&html, "<tr><th scope=\"row\">",
-                    EscapeHtml(StringAt(layer, "name")), "</th>");
-    for (const char* key : {"bits", "relative_error", "sensitivity"}) {
-      const absl::optional<double> value = NumberAt(layer, key);
-      absl::StrAppend(&html, "<td>",
-                      value.has_value() ? NumberText(*value) : "–", "</td>");
-    }
-    html += "</tr>\n";
-  }
-  return html + "</tbody></table></div></details>\n";
+  return absl::StrCat(
+      "<details><summary>All layers (", layers.size(), ")</summary>\n",
+      HtmlTable(layers,
+                {{"bits", "Bits a weight", Number},
+                 {"relative_error", "Relative error", Number},
+                 {"loss", "Loss", Number},
+                 {"rounding_loss", "Rounded to nearest", Number},
+                 {"sensitivity", "Sensitivity", Number}},
+                nullptr),
+      "</details>\n");
 }
 
 }  // namespace
@@ -142,9 +197,18 @@ std::string Table(const Json& layers) {
 std::string LayerSection(const Json& report) {
   const Json& layers = ListAt(report, "layers");
   if (layers.empty()) return "";
+  std::vector<std::string> steps;
+  for (const Json& layer : layers) {
+    const std::string step = StringAt(layer, "step");
+    if (std::find(steps.begin(), steps.end(), step) == steps.end()) {
+      steps.push_back(step);
+    }
+  }
   std::string body;
-  for (const Measure& measure : kMeasures) {
-    body += MeasureCharts(layers, measure);
+  for (const std::string& step : steps) {
+    for (const Measure& measure : kMeasures) {
+      body += MeasureCharts(layers, step, measure);
+    }
   }
   return HtmlSection("layers", "Layers", "", body + Table(layers));
 }

@@ -23,6 +23,7 @@ std::string PointMark(const ChartFrame& frame, const ChartPoint& point,
                       absl::string_view key, absl::string_view name) {
   Mark mark;
   mark.style = absl::StrCat("point ", key);
+  mark.radius = 4;
   mark.title = absl::StrCat("step ", NumberText(point.x), ": ", name, " ",
                             NumberText(point.y));
   mark.data = {{"step", point.x}, {"value", point.y}};

@@ -2,11 +2,10 @@
 
 #include "qeff/pipeline/report/model_table.h"
 
-#include <algorithm>
-#include <vector>
-
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "qeff/pipeline/report/html_table.h"
 #include "qeff/pipeline/report/html_text.h"
 #include "qeff/pipeline/report/number_text.h"
 #include "qeff/pipeline/report/report_json.h"
@@ -14,72 +13,34 @@
 namespace qeff::internal_report {
 namespace {
 
-struct Column {
-  const char* key;
-  const char* title;
-  std::string (*text)(double value);
-};
-
 std::string Number(double value) { return NumberText(value); }
 
-constexpr Column kColumns[] = {
-    {"bytes", "Size", BytesText},
-    {"bits_per_weight", "Bits a weight", Number},
-    {"perplexity", "Perplexity", Number},
-    {"kl_mean", "KL divergence", Number},
-    {"top1_agreement", "Same top token", PercentText},
-};
-
 // "4.1× smaller", "+2.3 %", or nothing.
-std::string Change(const Json& first, const Json& model, const char* key) {
-  const absl::optional<double> before = NumberAt(first, key);
-  const absl::optional<double> after = NumberAt(model, key);
+std::string Change(const Json& first, const Json& model,
+                   absl::string_view key) {
+  if (key != "bytes" && key != "perplexity") return "";
+  const std::string name(key);
+  const absl::optional<double> before = NumberAt(first, name.c_str());
+  const absl::optional<double> after = NumberAt(model, name.c_str());
   if (!before.has_value() || !after.has_value() || *before == *after) return "";
-  const absl::string_view name = key;
-  if (name == "bytes" && *after > 0 && *before > *after) {
+  if (key == "bytes" && *after > 0 && *before > *after) {
     return absl::StrCat(NumberText(*before / *after, 3), "× smaller");
   }
-  if (name == "bytes" || name == "perplexity") {
-    return ChangeText(*before, *after);
-  }
-  return "";
-}
-
-std::string Row(const Json& first, const Json& model,
-                const std::vector<Column>& columns) {
-  std::string html = absl::StrCat(
-      "<tr", FlagAt(model, "chosen") ? " class=\"chosen\"" : "",
-      "><th scope=\"row\">", EscapeHtml(StringAt(model, "name")), "</th>");
-  for (const Column& column : columns) {
-    const absl::optional<double> value = NumberAt(model, column.key);
-    absl::StrAppend(&html, "<td>",
-                    value.has_value() ? column.text(*value) : "–");
-    const std::string change = Change(first, model, column.key);
-    if (!change.empty()) absl::StrAppend(&html, "<small>", change, "</small>");
-    html += "</td>";
-  }
-  return html + "</tr>\n";
+  return ChangeText(*before, *after);
 }
 
 }  // namespace
 
 std::string ModelTable(const Json& models) {
-  if (models.empty()) return "";
-  std::vector<Column> columns;
-  for (const Column& column : kColumns) {
-    const bool used =
-        std::any_of(models.begin(), models.end(), [&](const Json& model) {
-          return NumberAt(model, column.key).has_value();
-        });
-    if (used) columns.push_back(column);
-  }
-  std::string html = "<div class=\"wide\"><table>\n<thead><tr><th>Model</th>";
-  for (const Column& column : columns) {
-    absl::StrAppend(&html, "<th>", column.title, "</th>");
-  }
-  html += "</tr></thead>\n<tbody>\n";
-  for (const Json& model : models) html += Row(models[0], model, columns);
-  return html + "</tbody></table></div>\n";
+  return HtmlTable(models,
+                   {{"bytes", "Size", BytesText},
+                    {"bits_per_weight", "Bits a weight", Number},
+                    {"perplexity", "Perplexity", Number},
+                    {"kl_mean", "KL divergence", Number},
+                    {"top1_agreement", "Same top token", PercentText}},
+                   [&](const Json& model, const char* key) {
+                     return Change(models.front(), model, key);
+                   });
 }
 
 std::string SearchTable(const Json& front) {

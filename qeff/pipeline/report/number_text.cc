@@ -58,16 +58,20 @@ std::string NumberText(double value, int digits) {
     return absl::StrFormat("%.0f", value);
   }
   if (size >= 1e7 || size < 1e-4) {
-    const std::string text = absl::StrFormat("%.*e", digits - 1, value);
-    const size_t e = text.find('e');
-    return absl::StrCat(WithoutZeros(absl::string_view(text).substr(0, e)), "e",
-                        std::stoi(text.substr(e + 1)));
+    return ExponentText(value, digits);
   }
   // The digits before the point are not rounded.
   const int whole = static_cast<int>(std::floor(std::log10(size))) + 1;
   const int decimals = digits > whole ? digits - whole : 0;
   const std::string text = absl::StrFormat("%.*f", decimals, value);
   return std::string(WithoutZeros(text));
+}
+
+std::string ExponentText(double value, int digits) {
+  const std::string text = absl::StrFormat("%.*e", digits - 1, value);
+  const size_t e = text.find('e');
+  return absl::StrCat(WithoutZeros(absl::string_view(text).substr(0, e)), "e",
+                      std::stoi(text.substr(e + 1)));
 }
 
 std::string BytesText(double bytes) {

@@ -24,6 +24,9 @@ Unit SecondsUnit(double value);
 // below 1e7 in full; beyond that, or below 1e-4, with an exponent.
 std::string NumberText(double value, int digits = 4);
 
+// The same with an exponent in any case: "1.2e5".
+std::string ExponentText(double value, int digits);
+
 // With three digits and a unit, between them a space that breaks no line:
 // "12.3 MB", "4.5 min".
 std::string BytesText(double bytes);

@@ -97,13 +97,13 @@ rect.bin { fill: var(--accent); fill-opacity: 0; }
 rect.bin:hover { fill-opacity: .16; }
 rect.bar:hover, circle.point:hover { fill: var(--text); stroke: var(--text); }
 circle.point { fill: var(--accent); stroke: var(--page); stroke-width: 2; }
-circle.searched { fill: var(--page); stroke: var(--before); r: 4px; }
+circle.searched { fill: var(--page); stroke: var(--before); }
 circle.searched.best { stroke: var(--accent); }
 circle.searched.chosen { fill: var(--page); stroke: var(--accent);
-  stroke-width: 3; r: 6px; }
-circle.loss { fill: var(--before); stroke: none; fill-opacity: 0; r: 6px; }
-circle.loss:hover { fill-opacity: 1; r: 3.5px; }
-circle.held-out { r: 4px; }
+  stroke-width: 3; }
+circle.loss { fill: var(--before); stroke: none; fill-opacity: 0; }
+circle.loss:hover { fill-opacity: 1; }
+circle.layer { stroke-width: 1; }
 
 table { border-collapse: collapse; font-size: 14px; line-height: 1.45;
   font-variant-numeric: tabular-nums; }
@@ -172,10 +172,13 @@ mark { padding: 1px 2px; border-radius: 3px; background: var(--tint);
   dd { margin-bottom: 6px; }
 }
 @media print {
+  :root { --page: #fff; }
   nav { display: none; }
   body { max-width: none; padding: 0; font-size: 11pt; }
   h2 { margin-top: 32px; break-after: avoid; }
-  h3 { break-after: avoid; }
+  h3, .lead { break-after: avoid; }
+  tr { break-inside: avoid; }
+  .cards { grid-template-columns: repeat(5, 1fr); }
   .grid { grid-template-columns: 1fr 1fr; }
   .grid.small { grid-template-columns: 1fr 1fr 1fr; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

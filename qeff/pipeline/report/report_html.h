@@ -26,7 +26,8 @@ namespace qeff {
 //   models          [{name, bytes, bits_per_weight, perplexity, kl_mean,
 //                     top1_agreement}], the first one is what was optimized
 //   front           [the same and recipe, chosen], what a search has seen
-//   layers          [{name, role, block, relative_error, bits, sensitivity}]
+//   layers          [{step, name, role, block, bits, relative_error, loss,
+//                     rounding_loss, sensitivity}]
 //   weight_histograms, activation_histograms
 //                   [{role, low, high, before: [counts], after: [counts]}]
 //   loss_curves     [{step, points: [{step, loss, held_out}]}]

@@ -61,13 +61,14 @@ TEST(ReportHtmlTest, HoldsTheReport) {
 
 TEST(ReportHtmlTest, DrawsEveryChart) {
   const std::set<std::string> charts = Charts(ReportHtml(ExampleReport()));
-  std::set<std::string> expected = {"front-perplexity", "front-kl",
-                                    "loss-distill_1", "steps-time",
-                                    "steps-memory"};
+  std::set<std::string> expected = {
+      "front-perplexity", "front-kl",     "loss-distill_1",
+      "steps-time",       "steps-memory", "layers-loss-prune_1-up_proj"};
   for (const char* role : {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj",
                            "up_proj", "down_proj"}) {
-    for (const char* kind : {"layers-relative_error", "layers-sensitivity",
-                             "weights", "activations"}) {
+    for (const char* kind :
+         {"layers-relative_error-quantize_1", "layers-loss-quantize_1",
+          "layers-sensitivity-quantize_1", "weights", "activations"}) {
       expected.insert(absl::StrCat(kind, "-", role));
     }
   }

@@ -68,17 +68,29 @@ Json Front() {
 
 Json Layers() {
   Json layers = Json::array();
+  for (int block = 0; block < 18; ++block) {
+    layers.push_back(
+        {{"step", "prune_1"},
+         {"name", absl::StrCat("model.layers.", block, ".mlp.up_proj")},
+         {"role", "up_proj"},
+         {"block", block},
+         {"loss", 0.05 + 0.1 * Noise(block, 5)}});
+  }
   for (int block = 0; block < kBlocks; ++block) {
     for (size_t role = 0; role < std::size(kRoles); ++role) {
       const double error = 0.004 * (1 + role) * (1 + 2 * Noise(block, role)) +
                            (block == 1 && role == 6 ? 0.09 : 0);
       layers.push_back(
-          {{"name",
+          {{"step", "quantize_1"},
+           {"name",
             absl::StrCat("model.layers.", block, ".",
                          role < 4 ? "self_attn." : "mlp.", kRoles[role])},
            {"role", kRoles[role]},
            {"block", block},
            {"relative_error", error},
+           {"loss", error * std::exp2(block - 8)},
+           {"rounding_loss",
+            error * std::exp2(block - 8) * (1.2 + Noise(block, 7))},
            {"bits", role == 6 ? 5.5 : 4.25},
            {"sensitivity", error * 0.02 * (1 + Noise(role, block))}});
     }
