@@ -185,21 +185,24 @@ class Compiler {
         return PackBF16({DType::kBF16, shape, matrix.bytes}, pool_);
       }
       if (!matrix.empty()) return matrix;
-    } else if (fast() && IsBF16(*place.module)) {
-      return TransposedBF16(block, role);
     }
+    if (fast() && IsBF16(*place.module)) return LoadedBF16(block, role);
     return LoadedWeight(block, role);
   }
 
+  // Also of what is stored without its zeros.
   bool IsBF16(const LinearModule& module) const {
-    const absl::StatusOr<TensorView> view =
-        transformer_.checkpoint().Get(absl::StrCat(module.module, ".weight"));
-    return view.ok() && view->dtype == DType::kBF16;
+    for (const char* tensor : {".weight", ".compressed"}) {
+      const absl::StatusOr<TensorView> view =
+          transformer_.checkpoint().Get(absl::StrCat(module.module, tensor));
+      if (view.ok()) return view->dtype == DType::kBF16;
+    }
+    return false;
   }
 
-  // GPT-2's matrices are stored [in, out].
-  absl::StatusOr<DeviceMatrix> TransposedBF16(int64_t block,
-                                              LinearRole role) const {
+  // GPT-2's matrices are stored [in, out], others without their zeros.
+  absl::StatusOr<DeviceMatrix> LoadedBF16(int64_t block,
+                                          LinearRole role) const {
     const Shape shape = transformer_.LinearShape(block, role);
     if (plan_) return PlanBF16(shape[0], shape[1]);
     QEFF_ASSIGN_OR_RETURN(const LinearWeights weights,

@@ -73,8 +73,8 @@ std::string WhyNotInputMajor(const StoredLayer& layer, QuantizedLayout layout) {
 
 bool IsStoredQuantized(const Transformer& model, const LinearModule& module) {
   return model.quantization().has_value() &&
-         model.quantization()->Find(module.module).has_value() &&
-         HasQuantizedWeight(model.checkpoint(), module.module);
+         IsQuantizedLayer(model.checkpoint(), module.module,
+                          *model.quantization());
 }
 
 absl::StatusOr<StoredLayer> ReadStoredLayer(const Transformer& model,

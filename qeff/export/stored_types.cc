@@ -15,8 +15,11 @@ absl::StatusOr<StoredTypes> FindStoredTypes(const Transformer& model) {
   StoredTypes stored;
   if (!model.quantization().has_value()) return stored;
   for (const LinearModule& module : model.map().Linears()) {
+    if (!IsQuantizedLayer(model.checkpoint(), module.module,
+                          *model.quantization())) {
+      continue;
+    }
     const auto weights = model.quantization()->Find(module.module);
-    if (!weights.has_value()) continue;
     QEFF_ASSIGN_OR_RETURN(const QuantizedMatrix matrix,
                           ReadQuantizedMatrix(model.checkpoint(), module.module,
                                               *model.quantization()));

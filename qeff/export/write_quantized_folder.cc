@@ -3,21 +3,18 @@
 #include "qeff/export/write_quantized_folder.h"
 
 #include <algorithm>
-#include <cstring>
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/export/encode_layer.h"
+#include "qeff/export/read_back.h"
 #include "qeff/export/stored_layer.h"
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/io/gptq_awq_config.h"
 #include "qeff/io/quantization_config.h"
-#include "qeff/io/quantized_tensor.h"
 #include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
@@ -26,9 +23,6 @@ namespace qeff {
 namespace {
 
 constexpr char kLmHead[] = "lm_head";
-
-// Weights that are compared at once.
-constexpr int64_t kChunkElems = int64_t{1} << 20;
 
 bool SameStorage(const WeightQuantization& a, const WeightQuantization& b) {
   return a.ToScheme() == b.ToScheme() && a.strategy == b.strategy &&
@@ -75,12 +69,7 @@ class FolderWriter {
     }
     QEFF_RETURN_IF_ERROR(checkpoint_.VerifyUnchanged());
     QEFF_RETURN_IF_ERROR(writer->Commit(config, extra));
-    const absl::Status same = Compare();
-    if (!same.ok()) {
-      std::error_code ignored;
-      std::filesystem::remove_all(output_, ignored);
-      return same;
-    }
+    QEFF_RETURN_IF_ERROR(ReadBack(model_, output_));
     return report_;
   }
 
@@ -195,43 +184,6 @@ class FolderWriter {
       QEFF_RETURN_IF_ERROR(writer->Write(tensor.info.name, 0, tensor.bytes));
     }
     model_.ReleaseBlock(module.block);
-    return absl::OkStatus();
-  }
-
-  // Whether what was written is read as the weights of the model.
-  absl::Status Compare() const {
-    QEFF_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(output_));
-    QEFF_ASSIGN_OR_RETURN(const auto written, Transformer::Load(checkpoint));
-    for (const LinearModule& module : layers_) {
-      QEFF_ASSIGN_OR_RETURN(const QuantizedMatrix expected,
-                            ReadQuantizedMatrix(checkpoint_, module.module,
-                                                *model_.quantization()));
-      QEFF_ASSIGN_OR_RETURN(const QuantizedMatrix found,
-                            ReadQuantizedMatrix(*checkpoint, module.module,
-                                                *written->quantization()));
-      QEFF_RETURN_IF_ERROR(CompareRows(expected, found));
-      model_.ReleaseBlock(module.block);
-      written->ReleaseBlock(module.block);
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status CompareRows(const QuantizedMatrix& expected,
-                           const QuantizedMatrix& found) const {
-    const int64_t cols = expected.cols;
-    const int64_t chunk = std::max<int64_t>(1, kChunkElems / cols);
-    std::vector<float> a(static_cast<size_t>(chunk * cols)), b(a.size());
-    for (int64_t row = 0; row < expected.rows; row += chunk) {
-      const int64_t count = std::min(chunk, expected.rows - row);
-      QEFF_RETURN_IF_ERROR(DequantizeRows(expected, row, count, a.data()));
-      QEFF_RETURN_IF_ERROR(DequantizeRows(found, row, count, b.data()));
-      if (std::memcmp(a.data(), b.data(),
-                      static_cast<size_t>(count * cols) * sizeof(float)) != 0) {
-        return absl::InternalError(absl::StrCat(
-            output_, ": layer ", expected.module, ": rows ", row, " to ",
-            row + count - 1, " were not read back as they were written"));
-      }
-    }
     return absl::OkStatus();
   }
 

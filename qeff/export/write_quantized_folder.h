@@ -27,15 +27,14 @@ struct QuantizedFolderReport {
 
 // Writes `model` in `layout`, any but kQeff, to the new folder `output`, with
 // all other tensors and files as they are; biases of zeros that the model does
-// not have are left out. One layer is in memory at a time. When all is written,
-// the folder is opened as a model and every weight of its quantized layers
-// compared, bit for bit, with that of `model`. Errors, after which nothing is
+// not have are left out. One layer is in memory at a time. The folder is read
+// back (read_back.h). Errors, after which nothing is
 // left at `output`: kInvalidArgument, before anything is written, for a model
 // without quantized layers, for the first layer that `layout` cannot hold
 // (WhyNotHeld), with the layouts that can, and for layers that differ in bits
 // or group size where `layout` has one of each for the model (GPTQ and AWQ);
-// those of CheckpointWriter; kInternal when a weight comes back as another;
-// kResourceExhausted without memory. Precondition (checked): not kQeff.
+// those of CheckpointWriter and ReadBack; kResourceExhausted without memory.
+// Precondition (checked): not kQeff.
 absl::StatusOr<QuantizedFolderReport> WriteQuantizedFolder(
     const Transformer& model, QuantizedLayout layout,
     const std::string& output);

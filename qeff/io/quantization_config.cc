@@ -12,6 +12,7 @@
 #include "qeff/format/quant_scheme.h"
 #include "qeff/io/config_checks.h"
 #include "qeff/io/gptq_awq_config.h"
+#include "qeff/io/sparse_24_tensor.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -96,7 +97,8 @@ absl::StatusOr<WeightQuantization> ParseWeights(const JsonObjectReader& r,
   QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "block_structure"));
   // "static" is a synonym of "weight": only the order of quantizing differed.
   // What came of "group" is in weight_g_idx.
-  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "actorder", {"weight", "static", "group"}));
+  QEFF_RETURN_IF_ERROR(
+      ExpectOneOf(r, "actorder", {"weight", "static", "group"}));
   QEFF_ASSIGN_OR_RETURN(const int64_t bits, r.Int("num_bits", 1, 64));
   if (bits < kMinQuantBits || bits > kMaxQuantBits) {
     return UnsupportedKey(r, "num_bits");
@@ -205,6 +207,25 @@ absl::StatusOr<QuantizedLayout> ParseLayout(const JsonObjectReader& r) {
     QEFF_RETURN_IF_ERROR(ExpectOneOf(*sparsity, "format", {"dense"}));
   }
   return QuantizedLayout::kCompressedTensors;
+}
+
+// Whether `r` says that weights are floats of which zeros are left out, and
+// nothing else. Which layers those are is what tensors there are.
+absl::StatusOr<bool> IsOnlySparse(const JsonObjectReader& r) {
+  QEFF_ASSIGN_OR_RETURN(const auto sparsity, r.ObjectOr("sparsity_config"));
+  QEFF_ASSIGN_OR_RETURN(const auto groups, r.ObjectOr("config_groups"));
+  if (!sparsity.has_value() || sparsity->object().empty() ||
+      (groups.has_value() && !groups->object().empty())) {
+    return false;
+  }
+  QEFF_RETURN_IF_ERROR(
+      ExpectOneOf(r, "quant_method",
+                  {QuantizedLayoutName(QuantizedLayout::kCompressedTensors)}));
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(*sparsity, "format", {kSparse24Format}));
+  QEFF_RETURN_IF_ERROR(ExpectOneOf(r, "format", {"dense", kSparse24Format}));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "kv_cache_scheme"));
+  QEFF_RETURN_IF_ERROR(ExpectAbsent(r, "transform_config"));
+  return true;
 }
 
 absl::string_view StrategyName(QuantStrategy strategy) {
@@ -409,6 +430,8 @@ absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
                                    {{{"Linear"}, input_major->weights}}, {}));
     return absl::optional<QuantizationConfig>(std::move(result));
   }
+  QEFF_ASSIGN_OR_RETURN(const bool only_sparse, IsOnlySparse(r));
+  if (only_sparse) return none;
   QEFF_ASSIGN_OR_RETURN(const QuantizedLayout layout, ParseLayout(r));
   QEFF_ASSIGN_OR_RETURN(const std::string format,
                         r.StringOr("format", kPacked));

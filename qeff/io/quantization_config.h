@@ -80,12 +80,13 @@ class QuantizationConfig {
 };
 
 // Reads quantization_config of `config`, a config.json; nullopt when it has
-// none. `context` (its path) begins every error. Errors: kInvalidArgument for
-// a malformed value; kUnimplemented, naming key and value, for what qeff does
-// not read: another quant_method (fp8, bitsandbytes, ...) or format, inputs
-// other than InputCodes, quantized outputs or key-value caches, other float
-// types, block strategies, sparsity, transforms, a newer version of "qeff", and
-// what ParseGptqAwqConfig does not take.
+// none, or one that says only that zeros are left out (sparse_24_tensor.h).
+// `context` (its path) begins every error. Errors: kInvalidArgument for a
+// malformed value; kUnimplemented, naming key and value, for what qeff does not
+// read: another quant_method (fp8, bitsandbytes, ...) or format, inputs other
+// than InputCodes, quantized outputs or key-value caches, other float types,
+// block strategies, sparsity, transforms, a newer version of "qeff", and what
+// ParseGptqAwqConfig does not take.
 absl::StatusOr<absl::optional<QuantizationConfig>> ParseQuantizationConfig(
     const Json& config, const std::string& context);
 

@@ -56,6 +56,31 @@ TEST(QuantizationConfig, ReadsW4A16) {
   EXPECT_FALSE((*config)->Find("lm_head").has_value());
 }
 
+TEST(QuantizationConfig, NoneWhereOnlyZerosAreLeftOut) {
+  const auto parse = [](const char* change) {
+    Json json = Json::parse(R"({"quant_method": "compressed-tensors",
+        "quantization_status": "compressed", "format": "dense",
+        "config_groups": {}, "ignore": [], "kv_cache_scheme": null,
+        "sparsity_config": {"format": "sparse-24-bitmask",
+          "targets": ["Linear"], "ignore": ["lm_head"],
+          "global_sparsity": 0.5, "sparsity_structure": "2:4",
+          "registry_requires_subclass": false}})");
+    json.update(Json::parse(change));
+    return Parse(Json{{"quantization_config", json}});
+  };
+  const auto config = parse("{}");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_FALSE(config->has_value());
+  for (const char* change :
+       {R"({"sparsity_config": {"format": "marlin-24"}})",
+        R"({"sparsity_config": {"format": "sparse-bitmask"}})",
+        R"({"format": "naive-quantized"})", R"({"quant_method": "fp8"})",
+        R"({"kv_cache_scheme": {"num_bits": 8}})"}) {
+    EXPECT_EQ(parse(change).status().code(), absl::StatusCode::kUnimplemented)
+        << change;
+  }
+}
+
 TEST(QuantizationConfig, WritesWhatItReads) {
   for (QuantizedLayout layout :
        {QuantizedLayout::kCompressedTensors, QuantizedLayout::kQeff}) {

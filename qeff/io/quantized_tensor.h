@@ -30,6 +30,11 @@ namespace qeff {
 // whatever the layout.
 bool HasQuantizedWeight(const Checkpoint& checkpoint, absl::string_view module);
 
+// Whether the linear layer `module` is quantized: as `config` says, and, of
+// layouts whose config does not name layers (IsInputMajor), if it has codes.
+bool IsQuantizedLayer(const Checkpoint& checkpoint, absl::string_view module,
+                      const QuantizationConfig& config);
+
 // Reads `module`. Blocks stay mapped. Tensors of 3, 5, 6 or 7 bits in spaced
 // form and those of GPTQ and AWQ are rewritten to dense form, scales of a whole
 // tensor to one a row, zero points to bytes; all else stays mapped. Errors,

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "qeff/format/quantized_layout.h"
 #include "qeff/io/quantized_tensor.h"
+#include "qeff/io/sparse_24_tensor.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
@@ -69,12 +71,8 @@ absl::Status WeightReader::CheckTensor(const ExpectedTensor& expected) const {
 }
 
 bool WeightReader::IsQuantized(const LinearModule& module) const {
-  if (quantization_ == nullptr ||
-      !quantization_->Find(module.module).has_value()) {
-    return false;
-  }
-  return !IsInputMajor(quantization_->layout()) ||
-         HasQuantizedWeight(*checkpoint_, module.module);
+  return quantization_ != nullptr &&
+         IsQuantizedLayer(*checkpoint_, module.module, *quantization_);
 }
 
 absl::Status WeightReader::CheckUnusedBias(const std::string& name) const {
@@ -90,8 +88,30 @@ absl::Status WeightReader::CheckUnusedBias(const std::string& name) const {
           static_cast<ptrdiff_t>(DTypeBytes(view.dtype)));
 }
 
+absl::StatusOr<std::vector<std::string>> WeightReader::CheckSparseWeight(
+    const LinearModule& module) const {
+  QEFF_ASSIGN_OR_RETURN(const Sparse24Tensor tensor,
+                        OpenSparse24Tensor(*checkpoint_, module.module));
+  if (tensor.rows != module.out_features || tensor.cols != module.in_features) {
+    return InvalidInputError(
+        checkpoint_->folder(), ": sparse layer ", module.module,
+        ": expected shape ",
+        Shape({module.out_features, module.in_features}).ToString(), ", found ",
+        Shape({tensor.rows, tensor.cols}).ToString());
+  }
+  std::vector<std::string> names;
+  for (TensorInfo& info :
+       Sparse24Tensors(module.module, DType::kF32, tensor.rows, tensor.cols)) {
+    names.push_back(std::move(info.name));
+  }
+  return names;
+}
+
 absl::StatusOr<std::vector<std::string>> WeightReader::CheckWeight(
     const LinearModule& module) const {
+  if (!IsQuantized(module) && HasSparse24Weight(*checkpoint_, module.module)) {
+    return CheckSparseWeight(module);
+  }
   if (!IsQuantized(module)) {
     const std::string name = module.module + ".weight";
     const Shape shape = module.transposed
@@ -163,6 +183,11 @@ absl::Status WeightReader::ReadLinearRows(const LinearModule& module,
     return ReadQuantizedRows(*checkpoint_, module.module, *quantization_, begin,
                              out.rows(), out.data());
   }
+  if (HasSparse24Weight(*checkpoint_, module.module)) {
+    QEFF_ASSIGN_OR_RETURN(const Sparse24Tensor tensor,
+                          OpenSparse24Tensor(*checkpoint_, module.module));
+    return ReadSparse24Rows(tensor, begin, out.rows(), out.data());
+  }
   QEFF_ASSIGN_OR_RETURN(const TensorView view,
                         checkpoint_->Get(module.module + ".weight"));
   if (module.transposed) {
@@ -180,6 +205,7 @@ void WeightReader::ReleaseLinear(const LinearModule& module) const {
   for (const std::string& name : QuantizedNames(module)) {
     ReleaseTensor(name);
   }
+  ReleaseTensor(module.module + ".compressed");
 }
 
 void WeightReader::ReleaseTensor(const std::string& name) const {

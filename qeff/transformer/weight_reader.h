@@ -62,11 +62,12 @@ class WeightReader {
   void ReleaseTensor(const std::string& name) const;
 
  private:
-  // What the configuration says, and, with those that name no layers, what
-  // tensors there are.
   bool IsQuantized(const LinearModule& module) const;
 
   absl::StatusOr<std::vector<std::string>> CheckWeight(
+      const LinearModule& module) const;
+
+  absl::StatusOr<std::vector<std::string>> CheckSparseWeight(
       const LinearModule& module) const;
 
   // AutoGPTQ gave every layer a bias, of zeros where the model has none.
