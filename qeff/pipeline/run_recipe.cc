@@ -208,6 +208,12 @@ class StepRun {
     return name.empty() ? "" : absl::StrCat(folder_, "/", name);
   }
 
+  std::string metrics() const {
+    return step_.kind == StepKind::kDistill
+               ? absl::StrCat(folder_, "/metrics.jsonl")
+               : "";
+  }
+
   // The result of an earlier run, which has lost nothing since.
   absl::optional<Json> Find() const {
     const std::string path = absl::StrCat(folder_, "/", kResultFile);
@@ -232,6 +238,9 @@ class StepRun {
     };
     append(step_.flags);
     append(options_.common_flags);
+    if (!metrics().empty()) {
+      arguments.push_back(absl::StrCat("--metrics=", metrics()));
+    }
     return arguments;
   }
 
@@ -370,6 +379,7 @@ absl::StatusOr<RecipeResult> RunRecipe(absl::Span<const RecipeStep> steps,
       QEFF_RETURN_IF_ERROR(run.Run(result.model, &report), report.name);
     }
     report.output = run.output();
+    report.metrics = run.metrics();
     QEFF_RETURN_IF_ERROR(Measure(&report, steps[i].changes_model()),
                          report.name);
     if (steps[i].changes_model()) result.model = report.output;
@@ -380,7 +390,7 @@ absl::StatusOr<RecipeResult> RunRecipe(absl::Span<const RecipeStep> steps,
 }
 
 absl::Status CollectResult(const RecipeResult& result,
-                           const std::string& recipe_text, const Json& report,
+                           const std::map<std::string, std::string>& texts,
                            const std::string& output) {
   std::error_code error;
   if (fs::exists(fs::symlink_status(output, error))) {
@@ -404,10 +414,10 @@ absl::Status CollectResult(const RecipeResult& result,
       QEFF_RETURN_IF_ERROR(alone ? LinkTree(from, to / from.filename())
                                  : LinkTree(from.parent_path(), to));
     }
-    QEFF_RETURN_IF_ERROR(
-        WriteFileAtomically(temporary + "/recipe.textproto", recipe_text));
-    QEFF_RETURN_IF_ERROR(
-        WriteFileAtomically(temporary + "/report.json", WriteJson(report)));
+    for (const auto& [name, text] : texts) {
+      QEFF_RETURN_IF_ERROR(
+          WriteFileAtomically(absl::StrCat(temporary, "/", name), text));
+    }
     fs::rename(temporary, output, error);
     return error ? FileError(error, output, "rename") : absl::OkStatus();
   };

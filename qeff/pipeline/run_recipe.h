@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,7 @@ struct StepReport {
   double seconds = 0;
   int64_t peak_bytes = 0;  // resident; 0 where the system does not say
   std::string output;      // the model, file or folder that it made, or ""
+  std::string metrics;     // of a distillation: the file of --metrics
   uint64_t bytes = 0;      // of the weights, file or folder
   int64_t parameters = 0;  // of a model
   Json result;             // what the command returned
@@ -96,11 +98,11 @@ absl::StatusOr<RecipeResult> RunRecipe(absl::Span<const RecipeStep> steps,
                                        const RecipeRunOptions& options);
 
 // Makes the folder `output` of a result: model/, what was exported and compiled
-// under the steps' names, recipe.textproto and report.json. Files are linked
-// where they can be, otherwise copied. Errors: kAlreadyExists, kUnavailable;
-// nothing is left then.
+// under the steps' names, and `texts`, files by name. Files are linked where
+// they can be, otherwise copied. Errors: kAlreadyExists, kUnavailable; nothing
+// is left then.
 absl::Status CollectResult(const RecipeResult& result,
-                           const std::string& recipe_text, const Json& report,
+                           const std::map<std::string, std::string>& texts,
                            const std::string& output);
 
 }  // namespace qeff

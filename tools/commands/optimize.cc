@@ -13,6 +13,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "qeff/pipeline/recipe.h"
+#include "qeff/pipeline/report/report_html.h"
 #include "qeff/pipeline/run_recipe.h"
 #include "qeff/pipeline/search.h"
 #include "qeff/quant/budget.h"
@@ -44,7 +45,8 @@ class OptimizeCommand : public Command {
            "recipe that is found reproduces the model; report.json has all "
            "models that the search saw.\n\n"
            "OUTPUT gets model/, what was exported and compiled, the recipe and "
-           "report.json. Every step's own output stays in --work, under a hash "
+           "report.html with its numbers in report.json. Every step's own "
+           "output stays in --work, under a hash "
            "of what it depends on: a step that was run once is not run again, "
            "for this recipe or another.\n\n"
            "--plan prints the steps, and which of them are there, and runs "
@@ -138,9 +140,14 @@ class OptimizeCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(const RecipeResult result,
                           RunRecipe(steps, inputs_, options));
     QEFF_ASSIGN_OR_RETURN(
-        Json report, OptimizeReport(inputs_, text, result, prompts_, options));
+        Json report,
+        OptimizeReport(inputs_, text, result, prompts_, options, env.pool));
     if (!front.empty()) report["front"] = front;
-    QEFF_RETURN_IF_ERROR(CollectResult(result, text, report, output_));
+    QEFF_RETURN_IF_ERROR(CollectResult(result,
+                                       {{"recipe.textproto", text},
+                                        {"report.json", WriteJson(report)},
+                                        {"report.html", ReportHtml(report)}},
+                                       output_));
     Summarize(result, env);
     return report;
   }

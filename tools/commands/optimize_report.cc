@@ -3,17 +3,26 @@
 #include "tools/commands/optimize_report.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "qeff/base/qeff_base_model.h"
+#include "qeff/calibration/token_sampler.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/pipeline/compare_models.h"
+#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/count_parameters.h"
 #include "qeff/transformer/model_map.h"
+#include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 #include "tools/commands/machine.h"
+#include "tools/commands/text_tokens.h"
 #include "tools/version.h"
 
 namespace qeff {
 namespace {
 
 constexpr int kSampleTokens = 64;
+constexpr int64_t kActivationTokens = 256;
+constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 
 Json StepJson(const StepReport& step) {
   Json json{{"name", step.name},
@@ -55,42 +64,63 @@ Json MeasuredModel(const StepReport& model, const Json& measured) {
   return json;
 }
 
-// "q" of "model.layers.3.self_attn.q_proj".
-std::string RoleOf(const std::string& module) {
-  return module.substr(module.rfind('.') + 1);
+// Losses of the steps' linear layers on the calibration text, by name; of a
+// later step if there are several.
+Json LossesOf(const RecipeResult& result) {
+  Json losses = Json::object();
+  for (const StepReport& step : result.steps) {
+    for (const Json& layer : step.result.value("layers", Json::array())) {
+      if (!layer.contains("module") || !layer.contains("loss")) continue;
+      losses[layer["module"].get<std::string>()] = layer;
+    }
+  }
+  return losses;
 }
 
-// The number in "model.layers.3.self_attn.q_proj"; -1 without one.
-int64_t BlockOf(const std::string& module) {
-  for (size_t i = 0; i + 1 < module.size(); ++i) {
-    if (module[i] != '.' || module[i + 1] < '0' || module[i + 1] > '9')
-      continue;
-    int64_t block = 0;
-    for (size_t j = i + 1; j < module.size() && module[j] != '.'; ++j) {
-      block = block * 10 + (module[j] - '0');
+// Adds to each layer what its step said of it.
+void AddLosses(const Json& losses, Json* layers) {
+  for (Json& layer : *layers) {
+    const auto found = losses.find(layer["name"].get<std::string>());
+    if (found == losses.end()) continue;
+    for (const auto& [from, to] :
+         {std::make_pair("loss", "loss"),
+          std::make_pair("rounding_loss", "rounding_loss"),
+          std::make_pair("bits_per_weight", "bits")}) {
+      if (found->contains(from)) layer[to] = (*found)[from];
     }
-    return block;
   }
-  return -1;
 }
 
-void AddLayers(const StepReport& step, Json* layers) {
-  for (const Json& layer : step.result.value("layers", Json::array())) {
-    if (!layer.contains("module") || !layer.contains("loss")) continue;
-    const std::string module = layer["module"];
-    Json entry{{"step", step.name},
-               {"name", module},
-               {"role", RoleOf(module)},
-               {"block", BlockOf(module)},
-               {"loss", layer["loss"]}};
-    if (layer.contains("rounding_loss")) {
-      entry["rounding_loss"] = layer["rounding_loss"];
+// The metrics of a distillation, as points.
+absl::StatusOr<Json> LossCurve(const StepReport& step) {
+  QEFF_ASSIGN_OR_RETURN(const std::string text,
+                        ReadFileToString(step.metrics, kMaxMetricsBytes));
+  Json points = Json::array();
+  for (const absl::string_view line :
+       absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    QEFF_ASSIGN_OR_RETURN(const Json values, ParseJson(line, step.metrics));
+    Json point{{"step", values.value("step", int64_t{0})}};
+    if (values.contains("loss")) point["loss"] = values["loss"];
+    if (values.contains("held_out_loss")) {
+      point["held_out"] = values["held_out_loss"];
     }
-    if (layer.contains("bits_per_weight")) {
-      entry["bits"] = layer["bits_per_weight"];
-    }
-    layers->push_back(entry);
+    points.push_back(point);
   }
+  return Json{{"step", step.name}, {"points", points}};
+}
+
+// The beginning of the held-out text; nothing without one.
+absl::StatusOr<std::vector<int32_t>> SampleOf(const Transformer& model,
+                                              const std::string& text) {
+  if (text.empty()) return std::vector<int32_t>();
+  QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                        LoadTokenizer(model));
+  SampleOptions options;
+  options.tokens = options.sequence_length =
+      std::min<int64_t>(kActivationTokens, model.spec().max_positions);
+  QEFF_ASSIGN_OR_RETURN(const TokenSample sample,
+                        SampleTextTokens(text, *tokenizer, options));
+  return sample.sequences[0];
 }
 
 }  // namespace
@@ -99,12 +129,16 @@ absl::StatusOr<Json> OptimizeReport(const RecipeInputs& inputs,
                                     const std::string& recipe,
                                     const RecipeResult& result,
                                     const std::vector<std::string>& prompts,
-                                    const RecipeRunOptions& options) {
-  Json steps = Json::array(), models = Json::array(), layers = Json::array();
+                                    const RecipeRunOptions& options,
+                                    ThreadPool* pool) {
+  Json steps = Json::array(), models = Json::array(), curves = Json::array();
   QEFF_ASSIGN_OR_RETURN(StepReport current, InputReport(inputs.model));
   for (const StepReport& step : result.steps) {
     steps.push_back(StepJson(step));
-    AddLayers(step, &layers);
+    if (!step.metrics.empty()) {
+      QEFF_ASSIGN_OR_RETURN(const Json curve, LossCurve(step));
+      curves.push_back(curve);
+    }
     if (step.parameters != 0) current = step;
     if (step.command == "eval") {
       models.push_back(MeasuredModel(current, step.result));
@@ -123,14 +157,21 @@ absl::StatusOr<Json> OptimizeReport(const RecipeInputs& inputs,
     }
     samples.push_back(sample);
   }
-  return Json{
-      {"model", inputs.model},
-      {"recipe", recipe},
-      {"environment", {{"qeff", kQeffVersion}, {"cpu", ProcessorName()}}},
-      {"steps", steps},
-      {"models", models},
-      {"layers", layers},
-      {"samples", samples}};
+  QEFF_ASSIGN_OR_RETURN(const auto before, LoadTransformer(inputs.model));
+  QEFF_ASSIGN_OR_RETURN(const auto after, LoadTransformer(result.model));
+  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                        SampleOf(*before, inputs.text));
+  QEFF_ASSIGN_OR_RETURN(Json report,
+                        CompareModels(before, after, tokens, pool));
+  AddLosses(LossesOf(result), &report["layers"]);
+  report["model"] = inputs.model;
+  report["recipe"] = recipe;
+  report["environment"] = {{"qeff", kQeffVersion}, {"cpu", ProcessorName()}};
+  report["steps"] = steps;
+  report["models"] = models;
+  report["loss_curves"] = curves;
+  report["samples"] = samples;
+  return report;
 }
 
 }  // namespace qeff

@@ -9,19 +9,23 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "qeff/parallel/thread_pool.h"
 #include "qeff/pipeline/run_recipe.h"
 #include "qeff/util/json.h"
 
 namespace qeff {
 
-// Steps with times, sizes and results; the models that were measured; layers
-// with what they lost; `prompts` continued by the first and the last model
-// (with options.run); the recipe and the environment. Errors: those of `run`.
+// What qeff/pipeline/report draws: steps with times, sizes and results; the
+// models that were measured; layers, weights and (with a text) activations of
+// the first and the last model compared; losses of distillations; `prompts`
+// continued by both (with options.run); the recipe and the environment. Errors:
+// those of `run`, of CompareModels and of reading the files.
 absl::StatusOr<Json> OptimizeReport(const RecipeInputs& inputs,
                                     const std::string& recipe,
                                     const RecipeResult& result,
                                     const std::vector<std::string>& prompts,
-                                    const RecipeRunOptions& options);
+                                    const RecipeRunOptions& options,
+                                    ThreadPool* pool);
 
 }  // namespace qeff
 

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -114,7 +115,8 @@ TEST_F(OptimizeTest, RunsEachStepOnce) {
   EXPECT_THAT(Found(first.json), IsEmpty());
   EXPECT_THAT(ListTestFolder(output_),
               ElementsAre("compile_7", "export_6", "model", "recipe.textproto",
-                          "report.json"));
+                          "report.html", "report.json"));
+  EXPECT_THAT(ReadTestFile(output_ + "/report.html"), HasSubstr("quantize_4"));
   EXPECT_EQ(ReadTestFile(output_ + "/recipe.textproto"), recipe);
   // Before and after, measured.
   ASSERT_EQ(first.json["models"].size(), 2U);
@@ -124,7 +126,13 @@ TEST_F(OptimizeTest, RunsEachStepOnce) {
   EXPECT_GT(first.json["models"][1]["kl_mean"].get<double>(), 1e-3);
   EXPECT_LT(first.json["models"][1]["bytes"], first.json["models"][0]["bytes"]);
   EXPECT_EQ(first.json["samples"].size(), 2U);
-  EXPECT_EQ(first.json["layers"].size(), 28U);  // of prune and of quantize
+  ASSERT_EQ(first.json["layers"].size(), 14U);
+  EXPECT_GT(first.json["layers"][0]["relative_error"].get<double>(), 0);
+  EXPECT_GT(first.json["layers"][0]["loss"].get<double>(), 0);
+  EXPECT_EQ(first.json["weight_histograms"].size(), 7U);
+  EXPECT_EQ(first.json["activation_histograms"].size(), 7U);
+  ASSERT_EQ(first.json["loss_curves"].size(), 1U);
+  EXPECT_GE(first.json["loss_curves"][0]["points"].size(), 6U);
   EXPECT_EQ(
       RunQeff({"generate", "--package=" + output_ + "/compile_7/model.qpk",
                "--prompt=1", "--max_new_tokens=2"})
@@ -161,6 +169,53 @@ TEST_F(OptimizeTest, WhatIsWrongIsFoundBeforeAnythingRuns) {
   // A value that only the command's own table knows.
   expect(absl::StrCat(kQuantize, "step { compile { target: \"vax\" } }"), 2,
          "compile_2: ");
+}
+
+// Searches end with a model within the limit, and a recipe that makes it.
+TEST_F(OptimizeTest, FindsARecipe) {
+  const auto search = [&](const std::string& limit, const std::string& output) {
+    std::vector<std::string> arguments = Arguments("", output);
+    arguments.erase(arguments.begin() + 2);  // --recipe
+    for (const char* more :
+         {"--calibration_tokens=1024", "--distill_steps=2"}) {
+      arguments.push_back(more);
+    }
+    arguments.push_back(limit);
+    return RunQeff(arguments);
+  };
+  const CommandOutcome size = search("--target_size=130kB", output_);
+  ASSERT_EQ(size.code, 0) << size.err;
+  int chosen = 0;
+  double least = 1e30, of_chosen = 0;
+  for (const Json& seen : size.json["front"]) {
+    const double perplexity = seen["perplexity"];
+    if (seen["bytes"] <= 130000) least = std::min(least, perplexity);
+    if (!seen["chosen"]) continue;
+    ++chosen;
+    of_chosen = perplexity;
+    EXPECT_LE(seen["bytes"], 130000);
+  }
+  EXPECT_EQ(chosen, 1);
+  EXPECT_EQ(of_chosen, least);
+  EXPECT_GE(size.json["front"].size(), 3U);
+  // The recipe alone makes the same model.
+  const CommandOutcome again =
+      Optimize(ReadTestFile(output_ + "/recipe.textproto"), folder_ + "/again",
+               {"--restart"});
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(ReadTestFile(output_ + "/model/model.safetensors"),
+            ReadTestFile(folder_ + "/again/model/model.safetensors"));
+
+  const CommandOutcome increase =
+      search("--max_perplexity_increase=300%", folder_ + "/increase");
+  ASSERT_EQ(increase.code, 0) << increase.err;
+  const CommandOutcome impossible =
+      search("--target_bpw=0.5", folder_ + "/impossible");
+  EXPECT_EQ(impossible.code, 3);
+  EXPECT_THAT(impossible.err, HasSubstr("nothing is as small"));
+  EXPECT_EQ(search("--target_bpw=-1", output_ + "2").code, 2);
+  EXPECT_EQ(search("--target_size=big", output_ + "2").code, 2);
+  EXPECT_EQ(search("--time_limit=1m", output_ + "2").code, 2);
 }
 
 TEST_F(OptimizeTest, AnOutputThatExistsIsKept) {
