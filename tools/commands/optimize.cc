@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/algorithm/container.h"
@@ -12,11 +14,16 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "qeff/io/checkpoint.h"
+#include "qeff/kernels/limits/machine_limits.h"
+#include "qeff/kernels/sgemm/fma_peak.h"
+#include "qeff/pipeline/estimate.h"
 #include "qeff/pipeline/recipe.h"
 #include "qeff/pipeline/report/report_html.h"
 #include "qeff/pipeline/run_recipe.h"
 #include "qeff/pipeline/search.h"
 #include "qeff/quant/budget.h"
+#include "qeff/transformer/model_map.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
@@ -49,8 +56,8 @@ class OptimizeCommand : public Command {
            "output stays in --work, under a hash "
            "of what it depends on: a step that was run once is not run again, "
            "for this recipe or another.\n\n"
-           "--plan prints the steps, and which of them are there, and runs "
-           "nothing.";
+           "--plan prints the steps, which of them are there, and about what "
+           "the others will take, and runs nothing.";
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &inputs_.model, "DIR", "The model's folder.");
@@ -249,18 +256,46 @@ class OptimizeCommand : public Command {
                             const CommandEnv& env) const {
     QEFF_ASSIGN_OR_RETURN(const std::vector<StepReport> plan,
                           PlanRecipe(steps, inputs_, options));
+    QEFF_ASSIGN_OR_RETURN(const auto checkpoint,
+                          Checkpoint::Open(inputs_.model));
+    QEFF_ASSIGN_OR_RETURN(const ModelMap map, MapModel(*checkpoint));
+    EstimateOptions machine;
+    machine.peak_flops = PeakRate(*env.pool, RunFusedMultiplyAdds,
+                                  OperationsOfFusedMultiplyAdds());
+    machine.text_tokens = TokensOf(inputs_.text);
+    machine.calibration_tokens = TokensOf(inputs_.calibration);
+    QEFF_ASSIGN_OR_RETURN(const std::vector<StepEstimate> estimates,
+                          EstimateSteps(steps, *checkpoint, map, machine));
     Json json = Json::array();
-    for (const StepReport& step : plan) {
-      std::fprintf(env.out, "%-14s %s %s %s\n", step.name.c_str(),
-                   step.hash.c_str(),
-                   step.from_cache ? "done before" : "to do      ",
+    std::fprintf(env.out, "%-12s %10s %9s %10s\n", "step", "MB", "seconds",
+                 "memory MB");
+    for (size_t i = 0; i < plan.size(); ++i) {
+      const StepReport& step = plan[i];
+      const StepEstimate& estimate = estimates[i];
+      std::fprintf(env.out, "%-12s %10.2f %9s %10.0f  %s\n", step.name.c_str(),
+                   static_cast<double>(estimate.bytes) / 1e6,
+                   step.from_cache
+                       ? "done"
+                       : absl::StrFormat("%.1f", estimate.seconds).c_str(),
+                   static_cast<double>(estimate.memory_bytes) / 1e6,
                    absl::StrJoin(step.flags, " ").c_str());
       json.push_back({{"name", step.name},
                       {"hash", step.hash},
                       {"from_cache", step.from_cache},
-                      {"arguments", step.flags}});
+                      {"arguments", step.flags},
+                      {"bytes", estimate.bytes},
+                      {"seconds", estimate.seconds},
+                      {"memory_bytes", estimate.memory_bytes}});
     }
     return Json{{"steps", json}};
+  }
+
+  // Of a text, about.
+  static int64_t TokensOf(const std::string& path) {
+    constexpr int64_t kBytesPerToken = 3;
+    std::error_code error;
+    const auto bytes = std::filesystem::file_size(path, error);
+    return error ? 0 : static_cast<int64_t>(bytes) / kBytesPerToken;
   }
 
   void Summarize(const RecipeResult& result, const CommandEnv& env) const {

@@ -107,6 +107,9 @@ TEST_F(OptimizeTest, RunsEachStepOnce) {
   const CommandOutcome plan = Optimize(recipe, output_, {"--plan"});
   ASSERT_EQ(plan.code, 0) << plan.err;
   EXPECT_THAT(Found(plan.json), IsEmpty());
+  ASSERT_EQ(plan.json["steps"].size(), 7U);
+  EXPECT_GT(plan.json["steps"][3]["seconds"].get<double>(), 0);
+  EXPECT_LT(plan.json["steps"][3]["bytes"], plan.json["steps"][1]["bytes"]);
   EXPECT_FALSE(std::filesystem::exists(work_));
 
   const CommandOutcome first =
