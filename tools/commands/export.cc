@@ -21,6 +21,7 @@ class ExportCommand : public Command {
     formats_.push_back(MakeGgufFormat());
     formats_.push_back(MakeOnnxFormat());
     formats_.push_back(MakeFolderFormat());
+    formats_.push_back(MakeSparseFormat());
     description_ =
         "Reads any model folder that qeff reads, so that it also converts "
         "between formats.";

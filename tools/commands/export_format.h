@@ -43,6 +43,7 @@ class ExportFormat {
 std::unique_ptr<ExportFormat> MakeGgufFormat();
 std::unique_ptr<ExportFormat> MakeOnnxFormat();
 std::unique_ptr<ExportFormat> MakeFolderFormat();
+std::unique_ptr<ExportFormat> MakeSparseFormat();
 
 }  // namespace qeff
 

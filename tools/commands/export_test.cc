@@ -44,23 +44,30 @@ std::string Export(const std::string& model, const std::string& format) {
   return path;
 }
 
+std::string TextFile() {
+  const std::string path = MakeTestFolder() + "/text.txt";
+  std::string text;
+  for (int i = 0; i < 40; ++i) absl::StrAppend(&text, "Line ", i, " of text. ");
+  WriteTestFile(path, text);
+  return path;
+}
+
+Json Perplexity(const std::string& folder, const std::string& text,
+                const char* executor) {
+  return MustRun({"eval", "--model=" + folder, "--text=" + text,
+                  absl::StrCat("--executor=", executor)})
+      .json["perplexity"];
+}
+
 TEST(ExportFolder, EveryCommandTakesTheFolder) {
   const std::string model = NewPath();
   MustRun({"synth", "--shape=tiny-qwen2", "--output=" + model, "--dtype=f32"});
   const std::string quantized = Quantize(model, "int4_g32");
-  const std::string text = MakeTestFolder() + "/text.txt";
-  std::string line;
-  for (int i = 0; i < 40; ++i) absl::StrAppend(&line, "Line ", i, " of text. ");
-  WriteTestFile(text, line);
+  const std::string text = TextFile();
   const auto generate = [](const std::string& folder) {
     return MustRun({"generate", "--model=" + folder, "--prompt=Hello",
                     "--max_new_tokens=8"})
         .json["tokens"];
-  };
-  const auto eval = [&](const std::string& folder, const char* executor) {
-    return MustRun({"eval", "--model=" + folder, "--text=" + text,
-                    absl::StrCat("--executor=", executor)})
-        .json["perplexity"];
   };
   for (const std::string format : kFormats) {
     SCOPED_TRACE(format);
@@ -68,7 +75,8 @@ TEST(ExportFolder, EveryCommandTakesTheFolder) {
     EXPECT_EQ(generate(folder), generate(quantized));
     // The same numbers, so the same sums, to the last digit.
     for (const char* executor : {"host", "engine"}) {
-      EXPECT_EQ(eval(folder, executor), eval(quantized, executor));
+      EXPECT_EQ(Perplexity(folder, text, executor),
+                Perplexity(quantized, text, executor));
     }
     EXPECT_GT(MustRun({"inspect", "--model=" + folder}).json["tensors"].size(),
               10u);
@@ -78,11 +86,39 @@ TEST(ExportFolder, EveryCommandTakesTheFolder) {
       return ReadTestFile(path);
     };
     EXPECT_EQ(package(folder).size(), package(quantized).size());
+    // Groups of 32 with scales of F16 are blocks of ggml.
+    const std::string gguf = NewPath() + ".gguf";
+    MustRun({"export", "--model=" + folder, "--output=" + gguf, "--format=gguf",
+             "--lm_head=f32"});
+    EXPECT_EQ(Perplexity(gguf, text, "host"),
+              Perplexity(quantized, text, "host"));
+    MustRun({"export", "--model=" + folder, "--output=" + NewPath(),
+             "--format=onnx"});
     const CommandOutcome again =
         RunQeff({"quantize", "--model=" + folder, "--output=" + NewPath(),
                  "--scheme=int8"});
     EXPECT_EQ(again.code, 3);
     EXPECT_THAT(again.err, HasSubstr("quantized already (quant_method"));
+  }
+}
+
+TEST(ExportFolder, PrunedModelsWithoutTheirZeros) {
+  const std::string text = TextFile();
+  for (const std::string dtype : {"f32", "bf16"}) {
+    SCOPED_TRACE(dtype);
+    const std::string model = NewPath(), pruned = NewPath(), sparse = NewPath();
+    MustRun({"synth", "--shape=tiny", "--output=" + model, "--dtype=" + dtype});
+    MustRun({"prune", "--model=" + model, "--output=" + pruned,
+             "--method=magnitude", "--pattern=2:4"});
+    const CommandOutcome outcome =
+        MustRun({"export", "--model=" + pruned, "--output=" + sparse,
+                 "--format=sparse-24-bitmask"});
+    EXPECT_EQ(outcome.json["layers"], 14);
+    EXPECT_THAT(outcome.out, HasSubstr("lm_head is not 2:4"));
+    for (const char* executor : {"host", "engine"}) {
+      EXPECT_EQ(Perplexity(sparse, text, executor),
+                Perplexity(pruned, text, executor));
+    }
   }
 }
 
