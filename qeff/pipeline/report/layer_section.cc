@@ -27,8 +27,8 @@ struct Measure {
 
 constexpr Measure kMeasures[] = {
     {"relative_error", nullptr, "Relative error",
-     "Squared error of a layer's outputs, relative to that of no layer at "
-     "all."},
+     "How far a layer's weights have moved: the norm of their change, relative "
+     "to the weights before."},
     {"loss", "rounding_loss", "Loss",
      "Squared error of a layer's outputs, as the step measured it."},
     {"sensitivity", nullptr, "Sensitivity",
@@ -115,8 +115,10 @@ std::string LayerMarks(const ChartFrame& frame, const Layer& layer,
   }
   if (measure.compared == nullptr) {
     mark.style = "bar";
-    return DrawBar(frame, layer.block - 0.4, 0, layer.block + 0.4, layer.value,
-                   mark);
+    // Of few blocks no wider than a twelfth of the chart.
+    const double half = std::min(0.4, (frame.x.high - frame.x.low) / 24);
+    return DrawBar(frame, layer.block - half, 0, layer.block + half,
+                   layer.value, mark);
   }
   std::string marks;
   mark.radius = 3.5;
@@ -157,7 +159,8 @@ std::string MeasureCharts(const Json& layers, const std::string& step,
           step.empty()
               ? measure.name
               : absl::StrCat(step, ": ", absl::AsciiStrToLower(measure.name))),
-      "</h3>\n<p class=\"lead\">", measure.lead, " One scale for all roles.");
+      "</h3>\n<p class=\"lead\">", measure.lead,
+      roles.size() > 1 ? " One scale for all roles." : "");
   if (compared) {
     html += DrawLegend(
         {{"point", "this step"}, {"point searched", "rounded to nearest"}});
