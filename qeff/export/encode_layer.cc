@@ -42,6 +42,10 @@ std::vector<TensorInfo> CompressedTensors(const StoredLayer& layer) {
     tensors.push_back(
         {std::move(declared.name), declared.dtype, std::move(declared.shape)});
   }
+  if (matrix.column_groups != nullptr) {
+    tensors.push_back({ColumnGroupsTensorName(matrix.module), DType::kI32,
+                       Shape({matrix.cols})});
+  }
   return tensors;
 }
 
@@ -77,6 +81,20 @@ std::vector<uint8_t> ToBytes(absl::Span<const uint8_t> bytes) {
   return std::vector<uint8_t>(bytes.begin(), bytes.end());
 }
 
+std::vector<uint8_t> GroupIndex(const QuantizedMatrix& matrix) {
+  std::vector<int32_t> groups;
+  if (matrix.column_groups != nullptr) {
+    groups = *matrix.column_groups;
+  } else {
+    for (int64_t c = 0; c < matrix.cols; ++c) {
+      groups.push_back(static_cast<int32_t>(c / matrix.group_elems));
+    }
+  }
+  std::vector<uint8_t> bytes(groups.size() * sizeof(int32_t));
+  std::memcpy(bytes.data(), groups.data(), bytes.size());
+  return bytes;
+}
+
 std::vector<std::vector<uint8_t>> CompressedBytes(
     const QuantizedMatrix& matrix) {
   std::vector<std::vector<uint8_t>> bytes;
@@ -86,6 +104,7 @@ std::vector<std::vector<uint8_t>> CompressedBytes(
   const int64_t sides[2] = {matrix.rows, matrix.cols};
   bytes.emplace_back(sizeof(sides));
   std::memcpy(bytes.back().data(), sides, sizeof(sides));
+  if (matrix.column_groups != nullptr) bytes.push_back(GroupIndex(matrix));
   return bytes;
 }
 
@@ -140,20 +159,6 @@ std::vector<uint8_t> F16Scales(const QuantizedMatrix& matrix) {
       StoreScale(scale, DType::kF16, bytes.data() + 2 * (g * rows + r));
     }
   }
-  return bytes;
-}
-
-std::vector<uint8_t> GroupIndex(const QuantizedMatrix& matrix) {
-  std::vector<int32_t> groups;
-  if (matrix.column_groups != nullptr) {
-    groups = *matrix.column_groups;
-  } else {
-    for (int64_t c = 0; c < matrix.cols; ++c) {
-      groups.push_back(static_cast<int32_t>(c / matrix.group_elems));
-    }
-  }
-  std::vector<uint8_t> bytes(groups.size() * sizeof(int32_t));
-  std::memcpy(bytes.data(), groups.data(), bytes.size());
   return bytes;
 }
 

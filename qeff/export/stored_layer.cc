@@ -69,6 +69,22 @@ std::string WhyNotInputMajor(const StoredLayer& layer, QuantizedLayout layout) {
   return WhyNotF16Scales(matrix);
 }
 
+// compressed-tensors sorts columns by group and cuts groups of one size.
+std::string WhyNotEvenGroups(const QuantizedMatrix& matrix) {
+  if (matrix.column_groups == nullptr) return "";
+  std::vector<int64_t> sizes(static_cast<size_t>(matrix.groups));
+  for (const int32_t group : *matrix.column_groups) {
+    ++sizes[static_cast<size_t>(group)];
+  }
+  for (size_t g = 0; g < sizes.size(); ++g) {
+    if (sizes[g] == matrix.group_elems) continue;
+    return absl::StrCat("its columns are in activation order (g_idx), and ",
+                        sizes[g], " of them, not ", matrix.group_elems,
+                        ", in group ", g);
+  }
+  return "";
+}
+
 }  // namespace
 
 bool IsStoredQuantized(const Transformer& model, const LinearModule& module) {
@@ -106,16 +122,14 @@ absl::StatusOr<StoredLayer> ReadStoredLayer(const Transformer& model,
 std::string WhyNotHeld(const StoredLayer& layer, QuantizedLayout layout) {
   if (IsInputMajor(layout)) {
     const std::string why = WhyNotInputMajor(layer, layout);
-    if (!why.empty()) return why;
-    if (layout != QuantizedLayout::kAwq) return "";
-  } else {
-    const std::string why = WhyNotCompressedTensors(
-        layer.weights.ToScheme(), layer.matrix.cols, layer.module.transposed);
-    if (!why.empty()) return why;
+    const bool ordered = layer.matrix.column_groups != nullptr;
+    return why.empty() && ordered && layout == QuantizedLayout::kAwq
+               ? "its columns are in activation order (g_idx)"
+               : why;
   }
-  return layer.matrix.column_groups == nullptr
-             ? ""
-             : "its columns are in activation order (g_idx)";
+  const std::string why = WhyNotCompressedTensors(
+      layer.weights.ToScheme(), layer.matrix.cols, layer.module.transposed);
+  return why.empty() ? WhyNotEvenGroups(layer.matrix) : why;
 }
 
 absl::Status NotHeldError(const Transformer& model, const StoredLayer& layer,

@@ -42,8 +42,8 @@ absl::StatusOr<StoredLayer> ReadStoredLayer(const Transformer& model,
 // read; empty when it can. Of kGptq, kGptqV2 and kAwq: integers of 2, 3, 4 or 8
 // bits (kAwq: 4) without codes for inputs, sides that fill whole words, for
 // kAwq groups that divide the row, scales that are values of float16. Of
-// kCompressedTensors: WhyNotCompressedTensors. Columns in activation order:
-// kGptq and kGptqV2 only.
+// kCompressedTensors: WhyNotCompressedTensors. Columns in activation order: not
+// kAwq, and kCompressedTensors with groups of one size only.
 std::string WhyNotHeld(const StoredLayer& layer, QuantizedLayout layout);
 
 // kInvalidArgument that says so, and which of the layouts that export writes

@@ -101,22 +101,24 @@ class FolderWriter {
   }
 
   absl::Status AddToConfig(const StoredLayer& layer) {
-    activation_order_ =
-        activation_order_ || layer.matrix.column_groups != nullptr;
+    const bool ordered = layer.matrix.column_groups != nullptr;
     const std::string& name = layer.module.module;
     if (!IsInputMajor(layout_)) {
-      for (QuantizationConfig::Group& group : groups_) {
-        if (!SameStorage(group.weights, layer.weights)) continue;
-        group.targets.push_back(name);
+      for (size_t i = 0; i < groups_.size(); ++i) {
+        if (!SameStorage(groups_[i].weights, layer.weights) ||
+            ordered_[i] != ordered) {
+          continue;
+        }
+        groups_[i].targets.push_back(name);
         return absl::OkStatus();
       }
+    }
+    if (!IsInputMajor(layout_) || groups_.empty()) {
       groups_.push_back({{name}, layer.weights});
+      ordered_.push_back(ordered);
       return absl::OkStatus();
     }
-    if (groups_.empty()) {
-      groups_.push_back({{name}, layer.weights});
-      return absl::OkStatus();
-    }
+    ordered_[0] = ordered_[0] || ordered;
     WeightQuantization& all = groups_[0].weights;
     if (all.bits != layer.weights.bits ||
         all.strategy != layer.weights.strategy ||
@@ -140,7 +142,7 @@ class FolderWriter {
       GptqAwqConfig quantization;
       quantization.layout = layout_;
       quantization.weights = groups_[0].weights;
-      quantization.activation_order = activation_order_;
+      quantization.activation_order = ordered_[0];
       config["quantization_config"] = GptqAwqConfigToJson(quantization, kept_);
       return config;
     }
@@ -153,7 +155,12 @@ class FolderWriter {
     QEFF_ASSIGN_OR_RETURN(
         const QuantizationConfig quantization,
         QuantizationConfig::Create(layout_, std::move(groups_), kept_));
-    config["quantization_config"] = quantization.ToJson();
+    Json json = quantization.ToJson();
+    size_t i = 0;
+    for (auto& item : json["config_groups"].items()) {
+      if (ordered_[i++]) item.value()["weights"]["actorder"] = "group";
+    }
+    config["quantization_config"] = std::move(json);
     return config;
   }
 
@@ -196,7 +203,8 @@ class FolderWriter {
   std::vector<TensorInfo> layer_tensors_;
   // By modules; of GPTQ and AWQ the first, and its first module, count.
   std::vector<QuantizationConfig::Group> groups_;
-  bool activation_order_ = false;
+  // Whether columns are in activation order, as groups_.
+  std::vector<bool> ordered_;
   QuantizedFolderReport report_;
 };
 

@@ -268,7 +268,7 @@ TEST(WriteQuantizedFolder, RefusalsNameLayerAndOtherFormats) {
               HasSubstr("no quantized layers"));
 }
 
-TEST(WriteQuantizedFolder, ActivationOrderStaysInGptq) {
+TEST(WriteQuantizedFolder, ActivationOrder) {
   const std::string source =
       Export(QuantizedFolder(WideLlama(), OptionsFor("int4_g32", false)),
              QuantizedLayout::kGptq);
@@ -285,12 +285,27 @@ TEST(WriteQuantizedFolder, ActivationOrderStaysInGptq) {
   EXPECT_EQ(
       LoadFolder(v2)->checkpoint().config()["quantization_config"]["desc_act"],
       true);
-  for (const auto layout :
-       {QuantizedLayout::kAwq, QuantizedLayout::kCompressedTensors}) {
-    EXPECT_THAT(Refusal(ordered, layout),
-                testing::AllOf(HasSubstr(name), HasSubstr("activation order"),
-                               HasSubstr("as gptq, gptq_v2")));
-  }
+  EXPECT_THAT(
+      Refusal(ordered, QuantizedLayout::kAwq),
+      testing::AllOf(HasSubstr(name), HasSubstr("activation order"),
+                     HasSubstr("as compressed-tensors, gptq, gptq_v2")));
+  const std::string ct = Export(v2, QuantizedLayout::kCompressedTensors);
+  EXPECT_EQ(LinearValues(*LoadFolder(ct)), expected);
+  const Json config = LoadFolder(ct)->checkpoint().config();
+  const Json& config_groups = config["quantization_config"]["config_groups"];
+  EXPECT_EQ(config_groups["group_0"]["weights"]["actorder"], nullptr);
+  EXPECT_EQ(config_groups["group_1"]["weights"]["actorder"], "group");
+  EXPECT_EQ(config_groups["group_1"]["targets"], Json::array({name}));
+  EXPECT_TRUE(ReadTestFile(Export(ct, QuantizedLayout::kGptqV2) +
+                           "/model.safetensors") ==
+              ReadTestFile(v2 + "/model.safetensors"));
+  // Groups of other sizes.
+  groups[0] = 1;
+  std::memcpy(&bytes[0], groups.data(), bytes.size());
+  EXPECT_THAT(Refusal(FolderWith(source, {{name + ".g_idx", bytes}}),
+                      QuantizedLayout::kCompressedTensors),
+              testing::AllOf(HasSubstr("31 of them, not 32, in group 0"),
+                             HasSubstr("as gptq, gptq_v2")));
 }
 
 // AutoGPTQ gave every layer a bias.

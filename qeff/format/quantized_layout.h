@@ -56,8 +56,8 @@ std::string BlocksTensorName(absl::string_view module);
 std::string BytesTensorName(absl::string_view module);
 // With InputCodes::kStatic.
 std::string InputScaleTensorName(absl::string_view module);
-// Only read: the group of each column, I32 [cols], of compressed-tensors'
-// actorder = "group".
+// The group of each column, I32 [cols], of compressed-tensors' actorder =
+// "group", which only export writes.
 std::string ColumnGroupsTensorName(absl::string_view module);
 
 // The tensors of GPTQ and, but for the last, AWQ:
