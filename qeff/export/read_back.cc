@@ -37,7 +37,11 @@ absl::Status CompareLayer(const Transformer& model, const Transformer& written,
         a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
           return x == y || (std::isnan(x) && std::isnan(y));
         });
-    if (at == a.end() && other == b.end()) continue;
+    if (at == a.end() && other == b.end()) {
+      model.ReleaseBlock(module.block);
+      written.ReleaseBlock(module.block);
+      continue;
+    }
     return absl::InternalError(absl::StrCat(
         written.checkpoint().folder(), ": layer ", module.module, ": row ",
         row + (at - a.begin()) / cols, ": expected ", *at, ", read ", *other));
@@ -50,8 +54,6 @@ absl::Status Compare(const Transformer& model, const std::string& folder) {
   QEFF_ASSIGN_OR_RETURN(const auto written, Transformer::Load(checkpoint));
   for (const LinearModule& module : model.map().Linears()) {
     QEFF_RETURN_IF_ERROR(CompareLayer(model, *written, module));
-    model.ReleaseBlock(module.block);
-    written->ReleaseBlock(module.block);
   }
   return absl::OkStatus();
 }
