@@ -28,7 +28,7 @@ body {
     "Helvetica Neue", "Noto Sans", "DejaVu Sans", sans-serif;
 }
 p { margin: 0; }
-h1 { margin: 2px 0 28px; font-size: 26px; line-height: 1.25; font-weight: 600;
+h1 { margin: 2px 0; font-size: 26px; line-height: 1.25; font-weight: 600;
   letter-spacing: -.01em; overflow-wrap: anywhere; }
 h2 { margin: 64px 0 16px; padding-top: 16px; border-top: 1px solid var(--line);
   font-size: 20px; font-weight: 600; letter-spacing: -.005em; }
@@ -43,7 +43,7 @@ nav { margin-top: 24px; font-size: 14px; }
 nav a { display: inline-block; margin-right: 18px; padding: 2px 0;
   color: var(--soft); text-decoration: none; }
 nav a:hover { color: var(--accent); text-decoration: underline; }
-.cards { display: grid; gap: 12px;
+.cards { display: grid; gap: 12px; margin-top: 28px;
   grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
 .card { padding: 14px 16px; border-radius: 10px; background: var(--panel); }
 .card h3 { margin: 0; font-size: 13px; font-weight: 500; color: var(--soft); }
@@ -161,9 +161,9 @@ mark { padding: 1px 2px; border-radius: 3px; background: var(--tint);
 
 @media (max-width: 520px) {
   body { padding: 24px 16px 56px; }
-  h1 { margin-bottom: 20px; font-size: 22px; }
+  h1 { font-size: 22px; }
   h2 { margin-top: 44px; }
-  .cards { grid-template-columns: 1fr 1fr; }
+  .cards { grid-template-columns: 1fr 1fr; margin-top: 20px; }
   .card { padding: 12px 14px; }
   .card p { font-size: 21px; }
   th, td { padding-left: 16px; }

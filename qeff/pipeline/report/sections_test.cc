@@ -124,15 +124,16 @@ TEST(StepSectionTest, SaysWhatAStepMade) {
 
 TEST(SummaryTest, FromTheFirstModelToTheLast) {
   const std::string html = Summary(
-      {{"model", "dir/<m>"},
+      {{"model", "dir/<m>/"},
        {"models",
         {{{"bytes", 8e6}, {"perplexity", 10}},
          {{"bytes", 3e6}, {"perplexity", 11}},
          {{"bytes", 2e6}, {"perplexity", 10.5}, {"kl_mean", 0.25}}}},
        {"steps", {{{"seconds", 30}}, {{"seconds", 60}, {"peak_bytes", 1e9}}}}});
   for (const char* part :
-       {"dir/&lt;m&gt;", "2\u00A0MB", "from 8\u00A0MB (÷ 4)", "10.5",
-        "from 10 (+5\u00A0%)", "0.25", "1.5\u00A0min", "1\u00A0GB of memory"}) {
+       {"<h1>&lt;m&gt;</h1>", "dir/&lt;m&gt;/</p>", "2\u00A0MB",
+        "from 8\u00A0MB (÷\u00A04)", "10.5", "from 10 (+5\u00A0%)", "0.25",
+        "1.5\u00A0min", "1\u00A0GB of memory"}) {
     EXPECT_TRUE(StrContains(html, part)) << part;
   }
 }
@@ -141,7 +142,7 @@ TEST(SummaryTest, OfStepsWhereNothingWasEvaluated) {
   EXPECT_TRUE(StrContains(
       Summary(
           {{"steps", {{{"name", "a"}}, {{"bytes", 4e6}}, {{"bytes", 1e6}}}}}),
-      "from 4\u00A0MB (÷ 4)"));
+      "from 4\u00A0MB (÷\u00A04)"));
 }
 
 }  // namespace

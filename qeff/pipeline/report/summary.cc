@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/types/optional.h"
 #include "qeff/pipeline/report/html_text.h"
 #include "qeff/pipeline/report/number_text.h"
@@ -31,11 +32,12 @@ std::string ChangeCard(absl::string_view title, const Json& before,
     return Card(title, text(*last), "");
   }
   const bool smaller = absl::string_view(key) == "bytes" && *last > 0;
-  return Card(title, text(*last),
-              absl::StrCat("from ", text(*first), " (", smaller ? "÷ " : "",
-                           smaller ? NumberText(*first / *last, 3)
-                                   : ChangeText(*first, *last),
-                           ")"));
+  return Card(
+      title, text(*last),
+      absl::StrCat(
+          "from ", text(*first), " (", smaller ? "÷\u00A0" : "",
+          smaller ? NumberText(*first / *last, 3) : ChangeText(*first, *last),
+          ")"));
 }
 
 std::string Number(double value) { return NumberText(value); }
@@ -88,10 +90,15 @@ std::string CostCard(const Json& report) {
 
 std::string Summary(const Json& report) {
   const std::string model = StringAt(report, "model");
+  absl::string_view name = absl::StripSuffix(model, "/");
+  name.remove_prefix(name.rfind('/') + 1);  // all of it where there is none
   std::string html = "<header>\n<p class=\"brand\">qeff optimize</p>\n";
   absl::StrAppend(&html, "<h1>",
-                  EscapeHtml(model.empty() ? "Optimized model" : model),
+                  EscapeHtml(name.empty() ? "Optimized model" : name),
                   "</h1>\n");
+  if (name != model) {
+    absl::StrAppend(&html, "<p class=\"lead\">", EscapeHtml(model), "</p>\n");
+  }
   const std::string cards =
       absl::StrCat(QualityCards(report), CostCard(report));
   if (!cards.empty()) {
