@@ -130,7 +130,7 @@ class Bench {
       : settings_(settings),
         pool_(pool),
         model_(std::move(model)),
-        memory_(size_t{256} << 20),
+        memory_(MemoryToRead(size_t{256} << 20)),
         work_(WorkOf(*model_)) {}
 
   absl::StatusOr<Json> Run() {

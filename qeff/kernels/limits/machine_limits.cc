@@ -46,6 +46,12 @@ double PeakRate(ThreadPool& pool, void (*run_steps)(int64_t steps),
   return static_cast<double>(parts * kSteps * operations_of_step) / seconds;
 }
 
+AlignedArray<uint8_t> MemoryToRead(size_t bytes) {
+  AlignedArray<uint8_t> memory(bytes);
+  std::fill(memory.begin(), memory.end(), uint8_t{1});
+  return memory;
+}
+
 double ReadBandwidth(ThreadPool& pool, absl::Span<const uint8_t> memory) {
   constexpr int64_t kPartBytes = 1 << 18;
   const int64_t parts = static_cast<int64_t>(memory.size()) / kPartBytes;

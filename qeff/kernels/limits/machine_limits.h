@@ -11,12 +11,14 @@
 #ifndef QEFF_KERNELS_LIMITS_MACHINE_LIMITS_H_
 #define QEFF_KERNELS_LIMITS_MACHINE_LIMITS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/util/aligned.h"
 
 namespace qeff {
 
@@ -32,9 +34,14 @@ double Median(std::vector<double> values);
 double PeakRate(ThreadPool& pool, void (*run_steps)(int64_t steps),
                 int64_t operations_of_step);
 
+// Memory for ReadBandwidth, every page of it written: pages that are not are
+// one page of zeros, which caches hold. Throws std::bad_alloc.
+AlignedArray<uint8_t> MemoryToRead(size_t bytes);
+
 // Bytes a second of all threads at once that read `memory` in order, as
 // MatMulInt reads weights: the faster of with and without fetching pages ahead.
-// `memory` is 64-byte aligned and larger than the caches, 256 KiB or more.
+// `memory` is written before (MemoryToRead), 64-byte aligned and larger than
+// the caches, 256 KiB or more.
 double ReadBandwidth(ThreadPool& pool, absl::Span<const uint8_t> memory);
 
 }  // namespace qeff
