@@ -43,6 +43,7 @@ struct CommonFlags {
   std::string json;
 
   void Declare(FlagTable* flags) {
+    flags->BeginSection("Of every command");
     flags->Add("threads", &threads, "N",
                "Threads to compute with; 0 uses every processor.");
     flags->Add("json", &json, "FILE",
@@ -66,18 +67,48 @@ std::pair<Command*, size_t> FindCommand(
   return {nullptr, 0};
 }
 
+constexpr char kExitCodes[] =
+    "Exit codes: 0 success, 2 usage, 3 invalid input, 4 input/output,\n"
+    "5 out of a resource, 6 numerical failure, 130 and 143 interrupted.\n";
+
+// A command line as it is typed into a terminal of 80 columns.
+std::string CommandLine(absl::string_view arguments) {
+  std::string text = "  qeff";
+  size_t column = text.size();
+  for (absl::string_view word : absl::StrSplit(arguments, ' ')) {
+    if (column + 1 + word.size() > 78) {
+      text += " \\\n     ";
+      column = 5;
+    }
+    absl::StrAppend(&text, " ", word);
+    column += 1 + word.size();
+  }
+  return text + "\n";
+}
+
 std::string CommandHelp(Command* command) {
   FlagTable flags;
   CommonFlags common;
   command->DeclareFlags(&flags);
   common.Declare(&flags);
-  std::string help =
-      absl::StrCat("qeff ", command->name(), ": ", command->summary(), "\n\n");
+  std::string help = absl::StrCat("qeff ", command->name(), ": ",
+                                  command->summary(), "\n\nUsage:\n");
+  std::string usage(command->name());
+  for (const FlagInfo& flag : flags.List()) {
+    if (!flag.required) continue;
+    absl::StrAppend(&usage, " --", flag.name, "=", flag.placeholder);
+  }
+  absl::StrAppend(&help, CommandLine(usage + " [--flag=value ...]"), "\n");
   for (absl::string_view paragraph :
        absl::StrSplit(command->description(), "\n\n", absl::SkipEmpty())) {
     absl::StrAppend(&help, WrapText(paragraph, 0), "\n");
   }
-  absl::StrAppend(&help, "Flags:\n", flags.Help());
+  absl::StrAppend(&help, flags.Help(), "\nExamples:\n");
+  for (absl::string_view example :
+       absl::StrSplit(command->examples(), '\n', absl::SkipEmpty())) {
+    absl::StrAppend(&help, CommandLine(example));
+  }
+  absl::StrAppend(&help, "\n", kExitCodes);
   return help;
 }
 
@@ -85,13 +116,10 @@ std::string GeneralHelp(absl::Span<const std::unique_ptr<Command>> commands) {
   std::string help = absl::StrCat("qeff optimizes transformer models.\n\n",
                                   kUsage, "\nCommands:\n");
   for (const auto& command : commands) {
-    absl::StrAppend(&help, absl::StrFormat("  %-10s %s\n", command->name(),
+    absl::StrAppend(&help, absl::StrFormat("  %-15s %s\n", command->name(),
                                            command->summary()));
   }
-  absl::StrAppend(
-      &help,
-      "\nExit codes: 0 success, 2 usage, 3 invalid input, 4 input/output,\n"
-      "5 out of a resource, 6 numerical failure, 130 and 143 interrupted.\n");
+  absl::StrAppend(&help, "\n", kExitCodes);
   return help;
 }
 
@@ -253,6 +281,14 @@ absl::StatusOr<Json> RunForResult(
   const auto [command, words] = FindCommand(arguments, commands);
   QEFF_CHECK(command != nullptr);
   return RunCommandCatching(command, arguments.subspan(words), out, err, {});
+}
+
+std::vector<FlagInfo> FlagsOf(Command* command) {
+  FlagTable flags;
+  CommonFlags common;
+  command->DeclareFlags(&flags);
+  common.Declare(&flags);
+  return flags.List();
 }
 
 absl::Status CheckArguments(

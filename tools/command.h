@@ -47,6 +47,8 @@ class Command {
   virtual absl::string_view summary() const = 0;
   // Paragraphs separated by blank lines, for `qeff help COMMAND`.
   virtual absl::string_view description() const = 0;
+  // Command lines for the help, without the program's name, one a line.
+  virtual absl::string_view examples() const { return ""; }
   virtual void DeclareFlags(FlagTable* flags) = 0;
 
   // Does the work and returns what --json writes. Errors end the process with
@@ -67,6 +69,9 @@ int RunCommandLine(absl::Span<const std::string> arguments,
 absl::StatusOr<Json> RunForResult(
     absl::Span<const std::string> arguments,
     absl::Span<const std::unique_ptr<Command>> commands, FILE* out, FILE* err);
+
+// All flags of a command, those that every command has included.
+std::vector<FlagInfo> FlagsOf(Command* command);
 
 // Whether the flags of such a command line can be parsed.
 absl::Status CheckArguments(

@@ -23,6 +23,10 @@ class EchoCommand : public Command {
   absl::string_view name() const override { return "echo"; }
   absl::string_view summary() const override { return "Says it again."; }
   absl::string_view description() const override { return "Echoes."; }
+  absl::string_view examples() const override {
+    return "echo --text=a_word_that_is_long_enough_to_need_half_of_a_line "
+           "--threads=1 --json=result.json";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("text", &text_, "S", "What to say.");
   }
@@ -73,10 +77,36 @@ Outcome RunLine(std::vector<std::string> arguments, FILE* given = nullptr) {
 
 TEST(CommandLineTest, HelpAndVersion) {
   EXPECT_EQ(RunLine({"--version"}).out, "qeff 0.1.0\n");
-  EXPECT_THAT(RunLine({"help"}).out, HasSubstr("echo       Says it again."));
+  EXPECT_THAT(RunLine({"help"}).out,
+              HasSubstr("echo            Says it again."));
   EXPECT_THAT(RunLine({"help", "echo"}).out, HasSubstr("--text=S"));
   EXPECT_THAT(RunLine({"help", "echo"}).out, HasSubstr("--threads=N"));
   EXPECT_EQ(RunLine({"echo", "--help"}).code, 0);
+}
+
+TEST(CommandLineTest, HelpOfACommand) {
+  EXPECT_EQ(RunLine({"help", "echo"}).out,
+            "qeff echo: Says it again.\n\n"
+            "Usage:\n  qeff echo --text=S [--flag=value ...]\n\n"
+            "Echoes.\n\n"
+            "Required:\n  --text=S\n      What to say.\n\n"
+            "Of every command:\n"
+            "  --threads=N\n"
+            "      Threads to compute with; 0 uses every processor. Default: "
+            "0.\n"
+            "  --json=FILE\n"
+            "      Writes the result as one JSON object to FILE, replacing it; "
+            "- is stdout,\n"
+            "      and everything else then goes to stderr. Default: "
+            "none.\n\n"
+            "Examples:\n"
+            "  qeff echo --text=a_word_that_is_long_enough_to_need_half_of_a_"
+            "line \\\n"
+            "      --threads=1 --json=result.json\n\n"
+            "Exit codes: 0 success, 2 usage, 3 invalid input, 4 "
+            "input/output,\n"
+            "5 out of a resource, 6 numerical failure, 130 and 143 "
+            "interrupted.\n");
 }
 
 TEST(CommandLineTest, NamesOfTwoWords) {

@@ -29,9 +29,25 @@ namespace qeff {
 absl::Status UsageError(absl::string_view message);
 bool IsUsageError(const absl::Status& status);
 
+// What help and completion say of a flag.
+struct FlagInfo {
+  std::string name;
+  std::string section;
+  std::string placeholder;
+  std::string help;
+  std::string default_text;
+  std::vector<std::string> choices;  // none: any value that parses
+  bool is_bool = false;
+  bool required = false;
+};
+
 // The flags of one command, in the order of declaration. Not thread-safe.
 class FlagTable {
  public:
+  // Flags declared from here on stand under `title` in the help, beside those
+  // of an earlier section of that title. At first it is "Flags".
+  void BeginSection(absl::string_view title) { section_ = std::string(title); }
+
   // Declares --name, stored in *value, whose content now is the default.
   // `value` must outlive the table. `placeholder` stands for the value in the
   // help; of "DIR" and "FILE" an empty value is refused. Bools take none.
@@ -39,11 +55,9 @@ class FlagTable {
   void Add(absl::string_view name, T* value, absl::string_view placeholder,
            absl::string_view help) {
     Flag flag;
-    flag.name = std::string(name);
-    flag.placeholder = std::string(placeholder);
-    flag.help = std::string(help);
-    flag.is_bool = std::is_same<T, bool>::value;
-    flag.default_text = absl::UnparseFlag(*value);
+    flag.info = Describe(name, placeholder, help);
+    flag.info.default_text = absl::UnparseFlag(*value);
+    flag.info.is_bool = std::is_same<T, bool>::value;
     flag.parse = [value](absl::string_view text, std::string* error) {
       return absl::ParseFlag(text, value, error);
     };
@@ -73,27 +87,30 @@ class FlagTable {
   // Whether the last Parse saw --name.
   bool WasGiven(absl::string_view name) const;
 
-  // One paragraph a flag, with its default, for a terminal of 80 columns.
+  // One paragraph a flag, with its default, for a terminal of 80 columns: those
+  // that are required, then the sections.
   std::string Help() const;
+
+  // In the order of declaration.
+  std::vector<FlagInfo> List() const;
 
  private:
   struct Flag {
-    std::string name;
-    std::string placeholder;
-    std::string help;
-    std::string default_text;
-    bool is_bool = false;
-    bool required = false;
+    FlagInfo info;
     bool given = false;
     bool given_empty = false;
     std::function<bool(absl::string_view, std::string*)> parse;
     std::vector<std::string>* repeated = nullptr;  // instead of parse
   };
 
+  // With the section that is open; the rest is for the caller to fill in.
+  FlagInfo Describe(absl::string_view name, absl::string_view placeholder,
+                    absl::string_view help) const;
   Flag* Find(absl::string_view name);
   absl::Status Set(Flag* flag, absl::string_view value);
 
   std::vector<Flag> flags_;
+  std::string section_ = "Flags";
 };
 
 // Breaks `text` at spaces into lines of at most `width` columns, each with

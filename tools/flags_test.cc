@@ -10,6 +10,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class FlagTableTest : public ::testing::Test {
  protected:
@@ -88,9 +89,31 @@ TEST_F(FlagTableTest, UsageErrors) {
 TEST_F(FlagTableTest, HelpShowsDefaults) {
   const std::string help = flags_.Help();
   EXPECT_THAT(help, HasSubstr("--max_tokens=N\n      How many. Default: 5."));
-  EXPECT_THAT(help, HasSubstr("The model. Required."));
+  EXPECT_THAT(help, StartsWith("Required:\n  --model=DIR\n      The model.\n"));
   EXPECT_THAT(help, HasSubstr("Where to. Default: none."));
   EXPECT_THAT(help, HasSubstr("--protocol=window|llama.cpp"));
+}
+
+TEST_F(FlagTableTest, SectionsOfTheHelp) {
+  int n = 0;
+  flags_.BeginSection("More");
+  flags_.Add("rounds", &n, "N", "How often.");
+  flags_.BeginSection("Flags");
+  flags_.Add("last", &n, "N", "The last.");
+  const std::string help = flags_.Help();
+  EXPECT_LT(help.find("\nFlags:\n"), help.find("--last"));
+  EXPECT_LT(help.find("--last"), help.find("\nMore:\n  --rounds=N\n"));
+}
+
+TEST_F(FlagTableTest, Lists) {
+  const std::vector<FlagInfo> list = flags_.List();
+  ASSERT_EQ(list.size(), 5u);
+  EXPECT_EQ(list[0].name, "model");
+  EXPECT_EQ(list[0].placeholder, "DIR");
+  EXPECT_TRUE(list[0].required);
+  EXPECT_EQ(list[1].default_text, "5");
+  EXPECT_TRUE(list[2].is_bool);
+  EXPECT_THAT(list[4].choices, ElementsAre("window", "llama.cpp"));
 }
 
 TEST(WrapTextTest, Wraps) {

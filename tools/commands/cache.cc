@@ -47,6 +47,7 @@ class CacheListCommand : public CacheCommand {
     return "State, size and days since the last use of each folder. Those of "
            "QEfficient, which has the same root, are foreign.";
   }
+  absl::string_view examples() const override { return "cache ls\n"; }
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const std::vector<EntryInfo> entries, List());
     Json list = Json::array();
@@ -75,6 +76,9 @@ class CacheVerifyCommand : public CacheCommand {
   absl::string_view description() const override {
     return "Reads every complete export and compilation. One that is damaged "
            "is named, and made again by whoever needs it next.";
+  }
+  absl::string_view examples() const override {
+    return "cache verify --cache=/data/qeff_models\n";
   }
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const std::vector<EntryInfo> entries, List());
@@ -112,6 +116,9 @@ class CacheCollectCommand : public CacheCommand {
            "and with --older_than those that were not used for so long. What "
            "another process is making stays, and so does all that qeff has not "
            "made.";
+  }
+  absl::string_view examples() const override {
+    return "cache gc --older_than=30\n";
   }
   void DeclareFlags(FlagTable* flags) override {
     CacheCommand::DeclareFlags(flags);

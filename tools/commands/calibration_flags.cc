@@ -19,6 +19,7 @@ constexpr int64_t kDefaultSequenceLength = 2048;
 }  // namespace
 
 void CalibrationFlags::DeclareText(bool required, FlagTable* flags) {
+  flags->BeginSection("Calibration");
   constexpr char kText[] = "UTF-8 text that is like what the model will read.";
   if (required) {
     flags->AddRequired("calibration", &text_, "FILE", kText);
@@ -32,15 +33,18 @@ void CalibrationFlags::DeclareText(bool required, FlagTable* flags) {
              "of the model, at most 2048.");
   flags->Add("seed", &sample_.seed, "N",
              "Which pieces are drawn, and what else is random.");
+  flags->BeginSection("Flags");
 }
 
 void CalibrationFlags::DeclareRun(FlagTable* flags) {
+  flags->BeginSection("Long runs");
   flags->Add("memory_limit", &memory_limit_, "BYTES",
              "Resident memory to stay within; what does not fit lies in files "
              "beside the output. 0 is no limit.");
   flags->Add("resume", &resume_, "",
              "Goes on with what an interrupted run left in OUTPUT.partial.");
   flags->Add("restart", &restart_, "", "Discards it and begins anew.");
+  flags->BeginSection("Flags");
 }
 
 absl::Status CalibrationFlags::CheckRun() const {

@@ -30,6 +30,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(MakeImportCommand());
   commands.push_back(MakeSynthCommand());
   commands.push_back(MakeDoctorCommand());
+  commands.push_back(MakeCompletionCommand());
   return commands;
 }
 

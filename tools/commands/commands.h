@@ -31,6 +31,7 @@ std::unique_ptr<Command> MakeExportCommand();
 std::unique_ptr<Command> MakeImportCommand();
 std::unique_ptr<Command> MakeSynthCommand();
 std::unique_ptr<Command> MakeDoctorCommand();
+std::unique_ptr<Command> MakeCompletionCommand();
 // cache ls, cache verify, cache gc.
 std::vector<std::unique_ptr<Command>> MakeCacheCommands();
 

@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/io/io_testutil.h"
@@ -45,6 +48,17 @@ std::string TextFile() {
   }
   WriteTestFile(path, text);
   return path;
+}
+
+std::string HelpOf(const std::vector<std::string>& arguments) {
+  char* text = nullptr;
+  size_t size = 0;
+  FILE* out = open_memstream(&text, &size);
+  EXPECT_EQ(RunCommandLine(arguments, AllCommands(), out, stderr), 0);
+  std::fclose(out);
+  const std::string help(text, size);
+  std::free(text);
+  return help;
 }
 
 class EveryFamilyTest : public ::testing::TestWithParam<const char*> {};
@@ -123,14 +137,49 @@ class CommandsTest : public ::testing::Test {
 std::string* CommandsTest::model_;
 std::string* CommandsTest::text_;
 
-TEST_F(CommandsTest, HelpNamesEveryFlagWithItsDefault) {
+TEST_F(CommandsTest, HelpNamesEveryFlag) {
   for (const auto& command : AllCommands()) {
-    FlagTable flags;
-    command->DeclareFlags(&flags);
-    if (command->name() != "doctor") {
-      EXPECT_THAT(flags.Help(), HasSubstr("--")) << command->name();
+    std::vector<std::string> arguments = {"help"};
+    for (absl::string_view word : absl::StrSplit(command->name(), ' ')) {
+      arguments.emplace_back(word);
     }
-    EXPECT_GT(command->description().size(), 20u);
+    const std::string help = HelpOf(arguments);
+    for (const FlagInfo& flag : FlagsOf(command.get())) {
+      EXPECT_THAT(help, HasSubstr("\n  --" + flag.name)) << command->name();
+    }
+    EXPECT_THAT(help, HasSubstr("\nExit codes: 0 success")) << command->name();
+    for (absl::string_view line : absl::StrSplit(help, '\n')) {
+      EXPECT_LE(line.size(), 80u) << line;
+    }
+  }
+}
+
+// An example's words; those in quotes are one.
+std::vector<std::string> WordsOf(absl::string_view line) {
+  std::vector<std::string> words(1);
+  bool quoted = false;
+  for (const char c : line) {
+    if (c == '"') {
+      quoted = !quoted;
+    } else if (c == ' ' && !quoted) {
+      words.emplace_back();
+    } else {
+      words.back() += c;
+    }
+  }
+  return words;
+}
+
+TEST_F(CommandsTest, ExamplesOfTheHelpCanBeParsed) {
+  for (const auto& command : AllCommands()) {
+    const std::vector<std::string> lines =
+        absl::StrSplit(command->examples(), '\n', absl::SkipEmpty());
+    EXPECT_FALSE(lines.empty()) << command->name();
+    for (const std::string& line : lines) {
+      EXPECT_THAT(line, StartsWith(std::string(command->name())));
+      const absl::Status status = CheckArguments(WordsOf(line), AllCommands());
+      EXPECT_TRUE(status.ok()) << line << ": " << status;
+    }
   }
 }
 

@@ -43,6 +43,12 @@ class CompileCommand : public Command {
            "and layout, and runs the SDK's compiler over it. What is there "
            "already is not made again.";
   }
+  absl::string_view examples() const override {
+    return "compile --model=small --output=small.qeff --target=x86-64 "
+           "--kv_cache=int8\n"
+           "compile --model=mpt --target=aic100 --prefill_seq_len=32 "
+           "--ctx_len=128 --num_cores=14\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
                        "The model's folder, or a GGUF file.");
@@ -53,6 +59,7 @@ class CompileCommand : public Command {
     flags->AddChoice("target", &target_,
                      {"generic", "x86-64", "aarch64", "aic100", "aic200"},
                      "The machines that it is for.");
+    flags->BeginSection("The engine");
     flags->Add("context_length", &engine_.context_length, "N",
                "Tokens of a sequence, prompt included; 0 is as many as the "
                "model was made for.");

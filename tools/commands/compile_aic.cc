@@ -77,6 +77,7 @@ std::vector<std::string> AicTarget::flag_names() {
 
 void AicTarget::Declare(FlagTable* flags) {
   AicShapes& shapes = settings_.shapes;
+  flags->BeginSection("Qualcomm Cloud AI");
   flags->Add("prefill_seq_len", &shapes.prefill_seq_len, "N",
              "aic: tokens of a prompt that go through together.");
   flags->Add("ctx_len", &shapes.ctx_len, "N",

@@ -103,6 +103,12 @@ class DistillCommand : public Command {
            "as it will be quantized.\n\n"
            "Both need the same tokens. Runs are resumed as those of train.";
   }
+  absl::string_view examples() const override {
+    return "distill --teacher=llama --student_init=prune:layers=4 "
+           "--data=book.txt --loss=kl:1,ce:0.1 --output=student\n"
+           "distill --teacher=llama --student=sparse --data=book.txt "
+           "--scheme=int4_g32 --output=small\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("teacher", &teacher_, "DIR", "The teacher's folder.");
     flags->Add("teacher_cache", &cache_, "DIR",

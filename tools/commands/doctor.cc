@@ -21,7 +21,6 @@
 #include "qeff/kernels/matmul_bf16/matmul_bf16_peak.h"
 #include "qeff/kernels/matmul_int/matmul_int_peak.h"
 #include "qeff/kernels/sgemm/fma_peak.h"
-#include "qeff/util/aligned.h"
 #include "qeff/util/status.h"
 #include "tools/commands/cache_root.h"
 #include "tools/commands/commands.h"
@@ -32,7 +31,8 @@
 namespace qeff {
 namespace {
 
-constexpr int kRounds = 9;  // of each measurement; the median counts
+// Of each measurement; the best counts, which other work disturbed least.
+constexpr int kRounds = 9;
 
 // More than caches hold, and little of what is there.
 size_t BytesToRead(const MemoryState& memory) {
@@ -43,10 +43,10 @@ size_t BytesToRead(const MemoryState& memory) {
 }
 
 template <typename Measure>
-double MedianOf(const Measure& measure) {
-  std::vector<double> values;
-  for (int i = 0; i < kRounds; ++i) values.push_back(measure());
-  return Median(std::move(values));
+double BestOf(const Measure& measure) {
+  double best = 0;
+  for (int i = 0; i < kRounds; ++i) best = std::max(best, measure());
+  return best;
 }
 
 std::string IcuVersion() {
@@ -105,9 +105,13 @@ class DoctorCommand : public Command {
            "its memory, the versions of libraries and where the cache is. Then "
            "it measures, with --threads, what bounds every kernel: reading "
            "memory, and arithmetic on registers of the types that kernels "
-           "compute with. Of nine rounds the median; other work on the machine "
+           "compute with. Of nine rounds the best; other work on the machine "
            "makes it less. Takes about a second.\n\n"
            "Ends with warnings of what slows qeff down here.";
+  }
+  absl::string_view examples() const override {
+    return "doctor\n"
+           "doctor --threads=1 --json=doctor.json\n";
   }
   void DeclareFlags(FlagTable*) override {}
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
@@ -141,12 +145,12 @@ class DoctorCommand : public Command {
 
   static Json Measured(const CommandEnv& env) {
     ThreadPool& pool = *env.pool;
-    const AlignedArray<uint8_t> memory(BytesToRead(Memory()));
+    const AlignedArray<uint8_t> memory = MemoryToRead(BytesToRead(Memory()));
     const auto peak = [&pool](void (*run)(int64_t), int64_t operations) {
-      return MedianOf([&] { return PeakRate(pool, run, operations); });
+      return BestOf([&] { return PeakRate(pool, run, operations); });
     };
     return Json{{"read_bytes_per_second",
-                 MedianOf([&] { return ReadBandwidth(pool, memory.span()); })},
+                 BestOf([&] { return ReadBandwidth(pool, memory.span()); })},
                 {"float32_operations_per_second",
                  peak(RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds())},
                 {"bf16_operations_per_second",

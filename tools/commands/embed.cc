@@ -23,6 +23,10 @@ class EmbedCommand : public Command {
            "the final norm into one vector, printed as numbers separated by "
            "commas.";
   }
+  absl::string_view examples() const override {
+    return "embed --model=llama --text=\"Call me Ishmael.\" --pooling=last "
+           "--json=-\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
                        "The model's folder, or a GGUF file.");

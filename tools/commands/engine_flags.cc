@@ -23,6 +23,7 @@ constexpr int64_t kCalibrationLength = 512;
 }  // namespace
 
 void EngineFlags::Declare(FlagTable* flags) {
+  flags->BeginSection("The engine");
   flags->AddChoice("activations", &activations_, {"fast", "f32"},
                    "What inputs of linear layers are rounded to on the engine. "
                    "fast: 8 bits with integer weights, bf16 with bf16 weights, "

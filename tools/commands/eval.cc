@@ -75,6 +75,10 @@ class EvalCommand : public Command {
            "32, to nearest), mxint8_kv the cached keys and values. All else is "
            "float32, where the card has float16.";
   }
+  absl::string_view examples() const override {
+    return "eval --model=small --reference=llama --text=held_out.txt\n"
+           "eval --package=llama.qeff --text=held_out.txt --kv_cache=int8\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     DeclareModelOrPackage(&model_, &package_, flags);
     flags->AddRequired("text", &text_, "FILE", "UTF-8 text to score.");

@@ -35,6 +35,11 @@ class ExportCommand : public Command {
     return "Writes a model in a format of another runtime.";
   }
   absl::string_view description() const override { return description_; }
+  absl::string_view examples() const override {
+    return "export --model=llama --format=gguf --scheme=q4_k "
+           "--output=llama.gguf\n"
+           "export --model=llama --format=onnx --output=llama_onnx\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
                        "The model's folder, or a GGUF file.");

@@ -51,6 +51,7 @@ class GgufFormat : public ExportFormat {
     return {"scheme", "lm_head", "requantize"};
   }
   void DeclareFlags(FlagTable* flags) override {
+    flags->BeginSection("GGUF");
     flags->AddChoice("scheme", &scheme_, TypeNames(),
                      "gguf: type of the layers that are not quantized yet.");
     flags->AddChoice("lm_head", &lm_head_, TypeNames(),

@@ -27,6 +27,7 @@ class OnnxFormat : public ExportFormat {
             "compute_context_lengths"};
   }
   void DeclareFlags(FlagTable* flags) override {
+    flags->BeginSection("ONNX");
     flags->AddChoice("variant", &variant_, {"portable", "aic"},
                      "onnx: for ONNX Runtime and others, or for Cloud AI's "
                      "compiler; they differ in constants only.");

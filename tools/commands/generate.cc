@@ -121,6 +121,12 @@ class GenerateCommand : public Command {
            "part of the proposals was accepted, and how many tokens a pass "
            "gave.";
   }
+  absl::string_view examples() const override {
+    return "generate --model=llama --prompt=\"Once upon a time\" "
+           "--max_new_tokens=100\n"
+           "generate --package=llama.qeff --prompt_file=prompts.txt "
+           "--temperature=0.8 --top_p=0.95 --seed=7\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     SamplerOptions& sampling = config_.sampling;
     DeclareModelOrPackage(&model_, &package_, flags);
@@ -130,6 +136,7 @@ class GenerateCommand : public Command {
                "Instead of --prompt: prompts, one a line.");
     flags->Add("max_new_tokens", &config_.max_new_tokens, "N",
                "Tokens to make at most, of each prompt.");
+    flags->BeginSection("Choosing tokens");
     flags->Add("temperature", &sampling.temperature, "X",
                "Divides the logits; 0 always takes the most probable token.");
     flags->Add("top_k", &sampling.top_k, "K",
@@ -142,8 +149,10 @@ class GenerateCommand : public Command {
                "Seed of the random choice, the same for each prompt.");
     flags->Add("repetition_penalty", &sampling.repetition_penalty, "X",
                "Divides the logits of tokens that occurred; 1 is off.");
+    flags->BeginSection("Flags");
     flags->Add("stop", &stop_, "STRING",
                "Ends before this text would be printed.");
+    flags->BeginSection("The engine");
     flags->Add("context_length", &engine_.context_length, "N",
                "Tokens of a sequence, prompt included; 0 is what the package "
                "says, or what prompts and new tokens of a model need.");
@@ -153,6 +162,7 @@ class GenerateCommand : public Command {
     flags->Add("prefill_chunk", &engine_.prefill_chunk, "N",
                "Tokens that go through a layer together; 0 is what the package "
                "says, or 32 for a model.");
+    flags->BeginSection("Speculative decoding");
     flags->Add("draft", &draft_, "DIR",
                "The folder, or GGUF file, of a smaller model that proposes "
                "tokens.");

@@ -16,11 +16,14 @@ class ImportCommand : public Command {
     return "Turns a GGUF file into a model folder.";
   }
   absl::string_view description() const override {
-    return "Reads models of the architectures llama, qwen2, qwen3, gpt2 and mpt "
-           "with their tokenizer. Matrices may be F32, F16, BF16, Q8_0, Q4_0, "
-           "Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and MXFP4; the folder has the "
-           "values that they decode to, exactly, as F32 unless they are F16 or "
-           "BF16.";
+    return "Reads models of the architectures llama, qwen2, qwen3, gpt2 and "
+           "mpt with their tokenizer. Matrices may be F32, F16, BF16, Q8_0, "
+           "Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and MXFP4; the folder has "
+           "the values that they decode to, exactly, as F32 unless they are "
+           "F16 or BF16.";
+  }
+  absl::string_view examples() const override {
+    return "import --model=llama.gguf --output=llama\n";
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "FILE", "The GGUF file.");

@@ -28,6 +28,10 @@ class InspectCommand : public Command {
            "left out of the statistics. Tensors of integers (packed codes) "
            "have no statistics.";
   }
+  absl::string_view examples() const override {
+    return "inspect --model=llama\n"
+           "inspect --model=model.gguf --json=tensors.json\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
                        "The model's folder, or a GGUF file.");

@@ -22,6 +22,10 @@ class LogitsCommand : public Command {
     return "Runs the model over the tokens and writes the float32 tensor "
            "`logits` of [tokens, vocab] to a safetensors file.";
   }
+  absl::string_view examples() const override {
+    return "logits --model=llama --tokens=1,306,29915 "
+           "--output=logits.safetensors\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
                        "The model's folder, or a GGUF file.");

@@ -59,6 +59,12 @@ class OptimizeCommand : public Command {
            "--plan prints the steps, which of them are there, and about what "
            "the others will take, and runs nothing.";
   }
+  absl::string_view examples() const override {
+    return "optimize --model=llama --recipe=recipe.textproto "
+           "--calibration=text.txt --text=held_out.txt --output=optimized\n"
+           "optimize --model=llama --recipe=recipe.textproto "
+           "--calibration=text.txt --output=optimized --plan\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &inputs_.model, "DIR", "The model's folder.");
     flags->Add("recipe", &recipe_, "FILE", "The steps.");

@@ -79,6 +79,12 @@ class PruneCommand : public Command {
            "the disk; a run that was ended, by whatever, goes on with --resume "
            "and writes the same bytes.";
   }
+  absl::string_view examples() const override {
+    return "prune --model=llama --output=sparse --method=sparsegpt "
+           "--pattern=2:4 --calibration=text.txt\n"
+           "prune --model=llama --output=shallow --method=structured "
+           "--parameters=0.8 --calibration=text.txt --compensate\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
     flags->AddRequired("output", &output_, "DIR",

@@ -80,6 +80,7 @@ Json ReportJson(const StructuredReport& report) {
 }  // namespace
 
 void PruneStructuredFlags::Declare(FlagTable* flags) {
+  flags->BeginSection("Structured pruning");
   flags->Add("ffn_size", &sizes_.ffn_size, "N",
              "structured: neurons that each feed-forward keeps; 0: all.");
   flags->Add("heads", &sizes_.heads, "N",

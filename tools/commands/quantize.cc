@@ -62,6 +62,11 @@ class QuantizeCommand : public Command {
            "is on the disk; a run that was ended, by whatever, goes on with "
            "--resume and writes the same bytes.";
   }
+  absl::string_view examples() const override {
+    return "quantize --model=llama --output=small --scheme=int4_g128\n"
+           "quantize --model=llama --output=small --scheme=int4_g32 "
+           "--algorithm=gptq --calibration=text.txt\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
     flags->AddRequired("output", &output_, "DIR",

@@ -55,6 +55,10 @@ class SensitivityCommand : public Command {
            "the calibration are measured on, as many as half a GiB of hidden "
            "states has room for.";
   }
+  absl::string_view examples() const override {
+    return "sensitivity --model=llama --calibration=text.txt "
+           "--scheme=int4_g128,int8\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR", "The model's folder.");
     calibration_.DeclareText(/*required=*/true, flags);

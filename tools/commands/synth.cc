@@ -27,6 +27,9 @@ class SynthCommand : public Command {
            "byte-level tokenizer for it. Its text and its perplexity mean "
            "nothing. The same flags give the same bytes.";
   }
+  absl::string_view examples() const override {
+    return "synth --shape=tiny --output=random\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired(
         "shape", &shape_, "NAME",

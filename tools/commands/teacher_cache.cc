@@ -57,6 +57,10 @@ class TeacherCacheCommand : public Command {
            "again.\n\n"
            "A run that was ended goes on with --resume.";
   }
+  absl::string_view examples() const override {
+    return "teacher_cache --teacher=llama --data=book.txt --output=cache "
+           "--top_k=64\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("teacher", &teacher_, "DIR", "The teacher's folder.");
     flags->AddRepeated("data", &data_, "FILE", "UTF-8 text. May be repeated.");

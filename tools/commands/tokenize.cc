@@ -26,6 +26,10 @@ class TokenizeCommand : public Command {
            "--decode the text is a list of ids, and what they stand for is "
            "printed. A folder that holds only tokenizer files will do.";
   }
+  absl::string_view examples() const override {
+    return "tokenize --model=llama --text=\"Call me Ishmael.\"\n"
+           "tokenize --model=llama --decode --text=1,306,29915\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
                        "Folder with tokenizer.json or tokenizer.model, or a "

@@ -24,6 +24,10 @@ class TokenizerTrainCommand : public Command {
            "the pieces that are most frequent. The same text gives the same "
            "tokenizer.";
   }
+  absl::string_view examples() const override {
+    return "tokenizer_train --data=book.txt --vocab_size=4096 "
+           "--output=tokenizer\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRepeated("data", &data_, "FILE", "UTF-8 text. May be repeated.");
     flags->Add("vocab_size", &vocab_size_, "N", "Number of tokens.");

@@ -29,6 +29,11 @@ class TrainCommand : public Command {
            "step whose loss or gradient is not finite is left out; after five "
            "in a row the run ends.";
   }
+  absl::string_view examples() const override {
+    return "train --config=shape.json --tokenizer=tokenizer --data=book.txt "
+           "--text=held_out.txt --steps=600 --output=llama\n"
+           "train --model=llama --data=book.txt --lora_rank=8 --output=tuned\n";
+  }
   void DeclareFlags(FlagTable* flags) override {
     flags->Add("model", &model_, "DIR", "The model to train on.");
     flags->Add("config", &config_, "DIR",

@@ -94,6 +94,7 @@ class Reporter {
 void TrainingFlags::Declare(FlagTable* flags) {
   flags->AddRequired("output", &output_, "DIR",
                      "The folder to write; must not exist.");
+  flags->BeginSection("Texts");
   flags->AddRepeated("data", &data_, "FILE",
                      "UTF-8 text to learn from. May be repeated.");
   flags->AddRepeated("text", &text_, "FILE",
@@ -102,6 +103,7 @@ void TrainingFlags::Declare(FlagTable* flags) {
   flags->AddChoice("documents", &documents_, {"files", "blank_lines"},
                    "What is a document, over whose ends attention does not "
                    "look: a file, or what stands between empty lines.");
+  flags->BeginSection("Steps");
   flags->Add("steps", &run_.steps, "N", "Steps of the optimizer.");
   flags->Add("batch_size", &step_.batch_size, "N", "Sequences of a step.");
   flags->Add(
@@ -110,6 +112,7 @@ void TrainingFlags::Declare(FlagTable* flags) {
       "makes 4096 tokens.");
   flags->Add("sequence_length", &step_.sequence_length, "N",
              "Tokens of a sequence.");
+  flags->BeginSection("The optimizer");
   flags->Add("learning_rate", &step_.schedule.peak, "X",
              "The largest of the schedule.");
   flags->AddChoice("schedule", &schedule_,
@@ -124,9 +127,11 @@ void TrainingFlags::Declare(FlagTable* flags) {
              "Of matrices, times the learning rate.");
   flags->Add("clip_norm", &step_.clip_norm, "X",
              "Largest norm of the gradient; 0 is any.");
+  flags->BeginSection("Steps");
   flags->Add(
       "recompute", &step_.recompute, "",
       "Keeps the inputs of blocks only: less memory, a third more work.");
+  flags->BeginSection("Weights");
   flags->Add("bf16_weights", &weights_.bf16_weights, "",
              "Runs with weights rounded to BF16, and changes float32 ones.");
   flags->Add("scheme", &scheme_, "SCHEME",
@@ -141,6 +146,7 @@ void TrainingFlags::Declare(FlagTable* flags) {
              "Their factor is this divided by the rank.");
   flags->AddChoice("dtype", &dtype_, {"bf16", "f16", "f32"},
                    "Type of the weights that are written.");
+  flags->BeginSection("Long runs");
   flags->Add("eval_every", &run_.eval_every, "N",
              "Steps between measurements of --text.");
   flags->Add("eval_tokens", &held_out_tokens_, "N",
