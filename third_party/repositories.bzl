@@ -126,3 +126,7 @@ def qeff_dependencies():
                 "@qeff//third_party/%s:%s.BUILD" % (folder, folder): "BUILD",
             },
         )
+
+    # What the rules of @qeff//tools:qeff.bzl run, unless the workspace has
+    # registered another before.
+    native.register_toolchains("@qeff//tools:qeff_toolchain")
