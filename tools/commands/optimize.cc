@@ -115,7 +115,6 @@ class OptimizeCommand : public Command {
       QEFF_ASSIGN_OR_RETURN(steps, ParseRecipe(text, recipe_, inputs_.texts()));
       MeasureTheInput(&steps);
     }
-    const std::vector<std::unique_ptr<Command>> commands = AllCommands();
     RecipeRunOptions options;
     options.work = work_.empty() ? output_ + ".work" : work_;
     options.unfinished = resume_    ? PartialWork::kResume
@@ -124,11 +123,12 @@ class OptimizeCommand : public Command {
     options.version = kQeffVersion;
     options.common_flags = {
         absl::StrCat("--threads=", env.pool->num_threads())};
-    options.run = [&](const std::vector<std::string>& arguments) {
-      return RunForResult(arguments, commands, env.out, stderr);
+    options.run = [&env](const std::vector<std::string>& arguments) {
+      // A command holds the values of its flags: each step has its own.
+      return RunForResult(arguments, AllCommands(), env.out, stderr);
     };
-    options.check = [&](const std::vector<std::string>& arguments) {
-      return CheckArguments(arguments, commands);
+    options.check = [](const std::vector<std::string>& arguments) {
+      return CheckArguments(arguments, AllCommands());
     };
     options.on_begin = [&](const StepReport& step) {
       std::fprintf(env.out, "== %s %s\n", step.name.c_str(),

@@ -221,6 +221,17 @@ TEST_F(OptimizeTest, FindsARecipe) {
   EXPECT_EQ(search("--time_limit=1m", output_ + "2").code, 2);
 }
 
+// What one step was given is not what the next one gets.
+TEST_F(OptimizeTest, StepsHaveFlagsOfTheirOwn) {
+  const CommandOutcome outcome = Optimize(
+      "step { evaluate { max_tokens: 100 } }\nstep { evaluate {} }", output_);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json& steps = outcome.json["steps"];
+  ASSERT_EQ(steps.size(), 2U);
+  EXPECT_EQ(steps[0]["result"]["tokens"], 100);
+  EXPECT_GT(steps[1]["result"]["tokens"], 1000);
+}
+
 TEST_F(OptimizeTest, AnOutputThatExistsIsKept) {
   WriteTestFile(output_, "precious");
   const CommandOutcome outcome = Optimize(kQuantize, output_);
