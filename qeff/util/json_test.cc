@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/util/mutate_testutil.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -87,6 +88,17 @@ TEST(JsonTest, ReaderNamesKeyExpectedAndFound) {
   EXPECT_EQ(*(*reader.ObjectOr("o"))->Int("k", 0, 1), 1);
   EXPECT_FALSE(reader.ObjectOr("n").ok());
   EXPECT_FALSE(JsonObjectReader::Create(Json::array(), "c").ok());
+}
+
+TEST(ParseJsonTest, SurvivesDamage) {
+  const std::string text =
+      R"({"a": [1, -2.5e3, {"b\u00e9": "\ud83d\ude00"}], "c": true,
+          "d": null, "e": [[[[]]]], "f": 12345678901234567890})";
+  EXPECT_GT(ReadDamaged(text, 20000, "c.json: ",
+                        [](const std::string& damaged) {
+                          return ParseJson(damaged, "c.json").status();
+                        }),
+            1000);
 }
 
 TEST(JsonForMessageTest, ShowsWhatIsShort) {
