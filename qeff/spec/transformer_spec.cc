@@ -3,6 +3,7 @@
 #include "qeff/spec/transformer_spec.h"
 
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "qeff/util/check.h"
@@ -20,10 +21,13 @@ absl::Status CheckSize(const char* field, int64_t value) {
                            value);
 }
 
+// Everything is computed in float32: what is 0 or infinite there is no value.
 absl::Status CheckPositive(const char* field, double value) {
-  if (std::isfinite(value) && value > 0) return absl::OkStatus();
-  return InvalidInputError(field, ": expected a finite number above 0, found ",
-                           value);
+  constexpr double kMin = std::numeric_limits<float>::min();
+  constexpr double kMax = std::numeric_limits<float>::max();
+  if (value >= kMin && value <= kMax) return absl::OkStatus();
+  return InvalidInputError(field, ": expected a number from ", kMin, " to ",
+                           kMax, ", found ", value);
 }
 
 absl::Status CheckSizes(const TransformerSpec& spec) {
@@ -80,9 +84,8 @@ absl::Status ValidateSpec(const TransformerSpec& spec) {
   QEFF_RETURN_IF_ERROR(CheckSizes(spec));
   QEFF_RETURN_IF_ERROR(CheckPositive("norm_epsilon", spec.norm_epsilon));
   QEFF_RETURN_IF_ERROR(CheckPositive("attention_scale", spec.attention_scale));
-  if (!std::isfinite(spec.clip_qkv) || spec.clip_qkv < 0) {
-    return InvalidInputError("clip_qkv: expected 0 or more, found ",
-                             spec.clip_qkv);
+  if (spec.clip_qkv != 0) {
+    QEFF_RETURN_IF_ERROR(CheckPositive("clip_qkv", spec.clip_qkv));
   }
   if (spec.position == PositionKind::kRope) {
     QEFF_RETURN_IF_ERROR(CheckRope(spec));

@@ -54,6 +54,11 @@ TEST(TransformerSpecTest, NamesTheFieldThatIsWrong) {
       {[](auto& s) { s.bos_token_id = 512; }, "bos_token_id"},
       {[](auto& s) { s.eos_token_ids = {-5}; }, "eos_token_id"},
       {[](auto& s) { s.attention_scale = 0; }, "attention_scale"},
+      {[](auto& s) { s.attention_scale = 1e300; }, "attention_scale"},
+      {[](auto& s) { s.clip_qkv = -1; }, "clip_qkv"},
+      {[&](auto& s) { s.clip_qkv = nan; }, "clip_qkv"},
+      // 0 in float32.
+      {[](auto& s) { s.clip_qkv = 1e-300; }, "clip_qkv"},
   };
   for (const auto& c : cases) {
     TransformerSpec spec = Valid();
