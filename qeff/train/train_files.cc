@@ -54,15 +54,11 @@ absl::StatusOr<std::unique_ptr<TrainFiles>> TrainFiles::Open(
       new TrainFiles(folder, kept, std::move(journal)));
   if (!files->journal_->steps().empty()) {
     files->last_ = files->journal_->steps().back();
-    const Json& last = files->last_;
-    if (!last.is_object() || !last.contains("step") ||
-        !last["step"].is_number_integer() || !last.contains("checksum") ||
-        !last["checksum"].is_string()) {
-      return InvalidInputError(folder,
-                               "/journal: last line: expected a saved "
-                               "state, found ",
-                               JsonForMessage(last));
-    }
+    QEFF_ASSIGN_OR_RETURN(
+        const JsonObjectReader last,
+        JsonObjectReader::Create(files->last_, folder + "/journal: last line"));
+    QEFF_RETURN_IF_ERROR(last.Int("step", 0, kMaxTrainSteps).status());
+    QEFF_RETURN_IF_ERROR(last.String("checksum").status());
   }
   // What a run left that was killed between a file and its line.
   files->RemoveOld();

@@ -27,6 +27,9 @@ namespace qeff {
 
 using NamedFloats = std::vector<std::pair<std::string, absl::Span<float>>>;
 
+// What a saved state may say that it is after.
+inline constexpr int64_t kMaxTrainSteps = int64_t{1} << 53;
+
 // Whether `folder` holds a saved state that a run may go on from.
 bool HasTrainState(const std::string& folder);
 
@@ -34,7 +37,8 @@ bool HasTrainState(const std::string& folder);
 class TrainFiles {
  public:
   // In `folder`, which exists, for the run that `description` describes. Keeps
-  // the last `kept` (>= 1) states. Errors: those of Journal::Open.
+  // the last `kept` (>= 1) states. Errors: those of Journal::Open;
+  // kInvalidArgument for a last line that describes no state.
   static absl::StatusOr<std::unique_ptr<TrainFiles>> Open(
       const std::string& folder, const Json& description, int64_t kept);
 

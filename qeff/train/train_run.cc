@@ -121,13 +121,20 @@ class Run {
     }
     QEFF_ASSIGN_OR_RETURN(const Json last, ParseJson(text, "the last state"));
     if (last.is_null()) return absl::OkStatus();
-    // Written by Save.
-    step_ = last["step"].get<int64_t>();
-    work_.step->set_applied_steps(last.value("applied", int64_t{0}));
-    result_.skipped = last.value("skipped", int64_t{0});
-    result_.held_out_before = last.value("held_out_before", -1.0);
-    result_.held_out_after = last.value("held_out", -1.0);
-    result_.loss = last.value("loss", 0.0);
+    QEFF_ASSIGN_OR_RETURN(
+        const JsonObjectReader saved,
+        JsonObjectReader::Create(last, folder_ + "/journal: last line"));
+    QEFF_ASSIGN_OR_RETURN(step_, saved.Int("step", 0, kMaxTrainSteps));
+    QEFF_ASSIGN_OR_RETURN(const int64_t applied,
+                          saved.IntOr("applied", 0, 0, step_));
+    work_.step->set_applied_steps(applied);
+    QEFF_ASSIGN_OR_RETURN(result_.skipped, saved.IntOr("skipped", 0, 0, step_));
+    // A number that is not finite was written as null.
+    QEFF_ASSIGN_OR_RETURN(result_.held_out_before,
+                          saved.NumberOr("held_out_before", -1.0));
+    QEFF_ASSIGN_OR_RETURN(result_.held_out_after,
+                          saved.NumberOr("held_out", -1.0));
+    QEFF_ASSIGN_OR_RETURN(result_.loss, saved.NumberOr("loss", 0.0));
     result_.first_step = step_;
     saved_step_ = step_;
     return absl::OkStatus();

@@ -28,6 +28,7 @@
 #include "qeff/train/train_step.h"
 #include "qeff/transformer/known_shapes.h"
 #include "qeff/transformer/model_map.h"
+#include "qeff/util/mutate_testutil.h"
 #include "qeff/util/random.h"
 
 namespace qeff {
@@ -438,6 +439,28 @@ TEST(TrainRunTest, RefusesAnotherRunsAndDamagedStates) {
   WriteTestFile(folder + "/state-00000005.safetensors",
                 state.substr(0, state.size() / 2));
   EXPECT_FALSE(RunIn(folder).status.ok());
+}
+
+TEST(TrainRunTest, TheLastLineOfTheJournalMaySayAnything) {
+  const std::string folder = MakeTestFolder(), path = folder + "/journal";
+  RunIn(folder, 5);
+  const std::string journal = ReadTestFile(path);
+  const size_t last = journal.rfind('\n', journal.size() - 2) + 1;
+  const std::string state = folder + "/state-00000005.safetensors";
+  const std::string kept = ReadTestFile(state);
+  const auto run = [&](const std::string& line) {
+    WriteTestFile(path, absl::StrCat(journal.substr(0, last), line, "\n"));
+    const absl::Status status = RunIn(folder, 0).status;
+    WriteTestFile(state, kept);
+    return status.code() == absl::StatusCode::kCancelled ? absl::OkStatus()
+                                                         : status;
+  };
+  const Json line = *ParseJson(journal.substr(last), "line");
+  EXPECT_GT(ReadVariants(line, folder, run), 20);
+  // A mean of losses that are not finite is written as null.
+  Json undefined = line;
+  undefined["loss"] = nullptr;
+  EXPECT_TRUE(run(undefined.dump()).ok());
 }
 
 TEST(TrainRunTest, MetricsAreThoseOfAWholeRunAfterAResume) {
