@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/util/mapped_file.h"
+#include "qeff/util/mutate_testutil.h"
 
 namespace qeff {
 namespace {
@@ -89,6 +90,22 @@ TEST(JournalTest, Damaged) {
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Journal::Open("/no/such/journal", kRun).status().code(),
             absl::StatusCode::kUnavailable);
+}
+
+TEST(JournalTest, SurvivesDamage) {
+  const std::string path = NewPath();
+  {
+    auto journal = Journal::Open(path, kRun);
+    ASSERT_TRUE((*journal)->Append({{"block", 0}, {"state", {1, "x"}}}).ok());
+    ASSERT_TRUE((*journal)->Append({{"block", 1}}).ok());
+  }
+  // A new journal is written to the device, which takes its time.
+  EXPECT_GT(ReadDamaged(*ReadFileToString(path, 1000), 1000, path,
+                        [&](const std::string& text) {
+                          WriteText(path, text);
+                          return Journal::Open(path, kRun).status();
+                        }),
+            100);
 }
 
 }  // namespace

@@ -106,8 +106,10 @@ class Writer {
     int64_t done = 0;
     if (!journal_->steps().empty()) {
       const Json& last = journal_->steps().back();
-      done = last.is_object() ? last.value("sequences", int64_t{0}) : 0;
-      if (done < 0 || done > info_.sequences) done = 0;
+      QEFF_ASSIGN_OR_RETURN(
+          const JsonObjectReader reader,
+          JsonObjectReader::Create(last, folder_->path() + "/journal"));
+      QEFF_ASSIGN_OR_RETURN(done, reader.Int("sequences", 0, info_.sequences));
     }
     const int64_t at_a_time =
         std::max<int64_t>(kRows / info_.sequence_length, 1);
@@ -232,7 +234,10 @@ class CachedTeacher : public Teacher {
         ReadRow(sequence * length + r, i * length + r);
       }
     }
-    return CheckSparseTeacher(*Sparse(0, count * length), info_.vocab_size);
+    QEFF_RETURN_IF_ERROR(
+        CheckSparseTeacher(*Sparse(0, count * length), info_.vocab_size),
+        checkpoint_->folder());
+    return absl::OkStatus();
   }
 
   absl::StatusOr<MatrixView<const float>> Logits(int64_t, int64_t) override {

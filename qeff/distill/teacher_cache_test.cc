@@ -18,6 +18,7 @@
 #include "qeff/train/token_shard_writer.h"
 #include "qeff/transformer/gradient_testutil.h"
 #include "qeff/transformer/reference_testutil.h"
+#include "qeff/util/mutate_testutil.h"
 
 namespace qeff {
 namespace {
@@ -211,6 +212,60 @@ TEST(TeacherCacheTest, RefusesDamagedFolders) {
   TokenBatch batch;
   ASSERT_TRUE(world.Sampler(false)->Get(0, &batch).ok());
   EXPECT_EQ((*cached)->Run(batch).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(TeacherCacheTest, SurvivesDamage) {
+  World world;
+  ASSERT_TRUE(world.Write(4, "cache").ok());
+  const std::string folder = world.folder + "/cache";
+  TokenBatch batch;
+  const auto sampler = world.Sampler(false);
+  for (int64_t i = 0; i < sampler->num_sequences(); ++i) {
+    ASSERT_TRUE(sampler->Get(i, &batch).ok());
+  }
+  const auto read = [&](const std::string& file, const std::string& bytes) {
+    WriteTestFile(file, bytes);
+    auto cached = OpenTeacherCache(folder, "t");
+    if (!cached.ok()) return cached.status();
+    return (*cached)->Run(batch);
+  };
+  const std::string config = folder + "/config.json";
+  const std::string text = ReadTestFile(config);
+  const auto read_config = [&](const std::string& bytes) {
+    return read(config, bytes);
+  };
+  EXPECT_GT(ReadVariants(*ParseJson(text, "config"), folder, read_config), 5);
+  ReadDamaged(text, 500, folder, read_config);
+  WriteTestFile(config, text);
+  const std::string tensors = folder + "/model.safetensors";
+  EXPECT_GT(ReadDamaged(
+                ReadTestFile(tensors), 2000, folder,
+                [&](const std::string& bytes) { return read(tensors, bytes); }),
+            100);
+}
+
+// A line that says that more or something else is done.
+TEST(TeacherCacheTest, SurvivesADamagedJournal) {
+  World world(3000);
+  int asked = 0;
+  TeacherCacheOptions options;
+  options.check = [&]() -> absl::Status {
+    return asked++ < 2 ? absl::OkStatus() : absl::CancelledError("stop");
+  };
+  ASSERT_EQ(world.Write(4, "part", options).code(),
+            absl::StatusCode::kCancelled);
+  options.unfinished = PartialWork::kResume;
+  options.check = [] { return absl::CancelledError("stop"); };
+  const std::string path = world.folder + "/part.partial/journal";
+  const std::string journal = ReadTestFile(path);
+  const size_t last = journal.rfind('\n', journal.size() - 2) + 1;
+  const Json line = *ParseJson(journal.substr(last), "line");
+  ReadVariants(line, path, [&](const std::string& text) {
+    WriteTestFile(path, absl::StrCat(journal.substr(0, last), text, "\n"));
+    const absl::Status status = world.Write(4, "part", options);
+    return status.code() == absl::StatusCode::kCancelled ? absl::OkStatus()
+                                                         : status;
+  });
 }
 
 }  // namespace
