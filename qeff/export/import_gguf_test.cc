@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <string>
@@ -21,6 +22,7 @@
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/reference_testutil.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/mutate_testutil.h"
 
 namespace qeff {
 namespace {
@@ -264,6 +266,30 @@ TEST_F(ImportGgufTest, FlippedBitsAreNoTrouble) {
     (void)Tokenizer::FromFolder(output);
   }
   EXPECT_GT(refused, 500);
+}
+
+TEST_F(ImportGgufTest, DamageIsNoTrouble) {
+  WriteGguf(MakeTestModel("llama"), GgmlType::kF32);
+  const std::string bytes = ReadTestFile(path_);
+  constexpr size_t kHeader = 1400;
+  const std::string output_folder = MakeTestFolder();
+  int64_t number = 0;
+  ReadDamaged(bytes.substr(0, kHeader), 1500, "", [&](const std::string& head) {
+    WriteTestFile(path_, head + bytes.substr(kHeader));
+    const std::string output = output_folder + "/" + std::to_string(++number);
+    const auto imported = ImportGguf(path_, output);
+    if (!imported.ok()) {
+      EXPECT_THAT(ListTestFolder(output_folder), ElementsAre());
+      EXPECT_THAT(std::string(imported.status().message()), HasSubstr(path_));
+      return imported.status();
+    }
+    const auto checkpoint = Checkpoint::Open(output);
+    if (!checkpoint.ok()) return checkpoint.status();
+    (void)Transformer::Load(*checkpoint);
+    (void)Tokenizer::FromFolder(output);
+    std::filesystem::remove_all(output);
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace

@@ -9,7 +9,9 @@
 #include "absl/strings/substitute.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/io/checkpoint_index.h"
 #include "qeff/io/io_testutil.h"
+#include "qeff/util/mutate_testutil.h"
 
 namespace qeff {
 namespace {
@@ -301,6 +303,27 @@ TEST_F(CheckpointTest, FindsTheFileOfMappedBytes) {
   EXPECT_EQ(range->offset_bytes + z.bytes.size(), file.size());
   const uint8_t elsewhere[4] = {};
   EXPECT_FALSE((*checkpoint)->Find(elsewhere).has_value());
+}
+
+TEST(CheckpointIndexTest, SurvivesDamage) {
+  const std::string text =
+      R"({"metadata": {"total_size": 12345}, "weight_map": {
+          "a.weight": "model-00001-of-00002.safetensors",
+          "b.weight": "model-00002-of-00002.safetensors",
+          "b.bias": "model-00002-of-00002.safetensors"}})";
+  const auto read = [](const std::string& damaged) -> absl::Status {
+    const auto index = ParseCheckpointIndex(damaged, "index.json");
+    if (!index.ok()) return index.status();
+    for (const auto& location : index->tensors) {
+      EXPECT_LT(location.shard, index->shards.size());
+    }
+    for (const std::string& shard : index->shards) {
+      EXPECT_EQ(shard.find('/'), std::string::npos);
+    }
+    return absl::OkStatus();
+  };
+  EXPECT_GT(ReadDamaged(text, 20000, "index.json", read), 100);
+  EXPECT_GT(ReadVariants(*ParseJson(text, "index"), "index.json", read), 20);
 }
 
 }  // namespace

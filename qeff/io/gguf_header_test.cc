@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/util/mutate_testutil.h"
 #include "qeff/util/output_file.h"
 
 namespace qeff {
@@ -335,6 +336,23 @@ TEST(GgufHeaderTest, SurvivesTruncationsAndFlips) {
   // Flips within values and names change what is read, not its form.
   EXPECT_LT(accepted, static_cast<int>(8 * header.size()));
   EXPECT_GT(accepted, 0);
+}
+
+// Faults that a flipped bit does not make: lengths and counts of any size.
+TEST(GgufHeaderTest, SurvivesDamage) {
+  const std::string file = FullHeader().Data(32 + 160 + 36).bytes();
+  EXPECT_GT(ReadDamaged(file, 50000, "",
+                        [](const std::string& damaged) -> absl::Status {
+                          const auto header = Parse(damaged);
+                          if (!header.ok()) return header.status();
+                          for (const GgufTensorInfo& tensor : header->tensors) {
+                            EXPECT_LE(tensor.begin_bytes, damaged.size());
+                            EXPECT_LE(tensor.size_bytes,
+                                      damaged.size() - tensor.begin_bytes);
+                          }
+                          return absl::OkStatus();
+                        }),
+            100);
 }
 
 }  // namespace

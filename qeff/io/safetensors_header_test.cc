@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/io/io_testutil.h"
+#include "qeff/util/mutate_testutil.h"
 #include "qeff/util/output_file.h"
 
 namespace qeff {
@@ -379,6 +380,23 @@ TEST(SafetensorsHeaderTest, SurvivesEveryFlippedBit) {
     }
     EXPECT_EQ(header->data_begin_bytes + end, flipped.size()) << bit;
   }
+}
+
+TEST(SafetensorsHeaderTest, SurvivesDamage) {
+  EXPECT_GT(ReadDamaged(SmallFile(), 50000, "f",
+                        [](const std::string& damaged) -> absl::Status {
+                          const auto header =
+                              ParseSafetensorsHeader(AsBytes(damaged), "f");
+                          if (!header.ok()) return header.status();
+                          for (const auto& entry : header->entries) {
+                            EXPECT_LE(entry.begin_bytes, entry.end_bytes);
+                            EXPECT_LE(
+                                header->data_begin_bytes + entry.end_bytes,
+                                damaged.size());
+                          }
+                          return absl::OkStatus();
+                        }),
+            100);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/util/mutate_testutil.h"
 
 namespace qeff {
 namespace {
@@ -132,6 +133,27 @@ TEST(RecipeTest, TextComesBack) {
   const std::vector<RecipeStep> direct = StepsOf(recipe);
   ASSERT_EQ(steps->size(), direct.size());
   EXPECT_EQ((*steps)[0].flags, direct[0].flags);
+}
+
+TEST(RecipeTest, SurvivesDamage) {
+  const std::string text =
+      "# a comment\nstep { prune { method: \"sparsegpt\" pattern: \"2:4\"\n"
+      "  compensate: false } }\n"
+      "step { distill { loss: \"kl:1,ce:0.5\" steps: 500 learning_rate: 3e-4 }"
+      " }\nstep { quantize { scheme: \"int4_g32\" algorithm: \"gptq\" seed: 7 "
+      "} }\nstep { evaluate {} }\nstep { export { format: \"gguf\" } }\n"
+      "step { compile { target: \"x86-64\" } }\n";
+  EXPECT_GT(ReadDamaged(text, 10000, "r.textproto:",
+                        [](const std::string& damaged) -> absl::Status {
+                          const auto steps =
+                              ParseRecipe(damaged, "r.textproto", kAll);
+                          return steps.status();
+                        }),
+            500);
+  // Nested without end.
+  std::string deep = "step { prune { ";
+  for (int i = 0; i < 100000; ++i) deep += "x { ";
+  EXPECT_FALSE(ParseRecipe(deep, "r.textproto", kAll).ok());
 }
 
 }  // namespace
