@@ -19,9 +19,8 @@
 namespace qeff {
 
 // An object with
-//   layers                 [{name, role, block, relative_error}]: of every
-//   linear
-//                          layer of the blocks that has the same shape in both,
+//   layers                 [{name, role, block, relative_error}] of the blocks'
+//                          linear layers that have the same shape in both:
 //                          ||after - before|| / ||before||
 //   weight_histograms      [{role, low, high, before, after}]: counts of about
 //                          100,000 weights of a role in equal bins

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -182,6 +183,29 @@ absl::Status Measure(StepReport* report, bool is_model) {
   return absl::OkStatus();
 }
 
+// What says that a step is complete, and what it made: with a checksum, so that
+// damage is noticed before anything in it is used.
+Json RecordOf(const StepReport& report, uint64_t output_bytes) {
+  Json record{{"result", report.result},
+              {"seconds", report.seconds},
+              {"peak_bytes", report.peak_bytes},
+              {"output_bytes", output_bytes}};
+  record["checksum"] = Sha256Hex(record.dump());
+  return record;
+}
+
+// Whether `record`, read from a file, is what RecordOf made of an output of
+// `output_bytes`.
+bool IsRecordOf(Json record, uint64_t output_bytes) {
+  if (!record.is_object()) return false;
+  const auto checksum = record.find("checksum");
+  if (checksum == record.end() || !checksum->is_string()) return false;
+  const std::string stored = *checksum;
+  record.erase("checksum");
+  return stored == Sha256Hex(record.dump()) &&
+         record["output_bytes"] == output_bytes;
+}
+
 // One process at a time.
 absl::StatusOr<FileDescriptor> LockFolder(const std::string& folder) {
   FileDescriptor fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -214,17 +238,15 @@ class StepRun {
                : "";
   }
 
-  // The result of an earlier run, which has lost nothing since.
+  // The record of an earlier run whose output is all there; nullopt for one
+  // that is unfinished or damaged.
   absl::optional<Json> Find() const {
-    const std::string path = absl::StrCat(folder_, "/", kResultFile);
-    std::error_code ignored;
-    if (!fs::exists(path, ignored)) return absl::nullopt;
-    if (!output().empty() && !fs::exists(output(), ignored)) {
+    auto record =
+        ReadJsonFile(absl::StrCat(folder_, "/", kResultFile), kMaxResultBytes);
+    if (!record.ok() || !IsRecordOf(*record, OutputBytes())) {
       return absl::nullopt;
     }
-    auto result = ReadJsonFile(path, kMaxResultBytes);
-    if (!result.ok()) return absl::nullopt;
-    return *std::move(result);
+    return *std::move(record);
   }
 
   // But for --resume.
@@ -256,14 +278,15 @@ class StepRun {
     QEFF_ASSIGN_OR_RETURN(report->result, options_.run(arguments));
     report->seconds = absl::ToDoubleSeconds(absl::Now() - begin);
     report->peak_bytes = PeakMemoryBytes();
-    return WriteFileAtomically(
-        absl::StrCat(folder_, "/", kResultFile),
-        WriteJson(Json{{"result", report->result},
-                       {"seconds", report->seconds},
-                       {"peak_bytes", report->peak_bytes}}));
+    return WriteFileAtomically(absl::StrCat(folder_, "/", kResultFile),
+                               WriteJson(RecordOf(*report, OutputBytes())));
   }
 
  private:
+  uint64_t OutputBytes() const {
+    return output().empty() ? 0 : BytesOf(output());
+  }
+
   // Makes the folder, or what is in it ready.
   absl::Status Prepare() {
     std::error_code error;
@@ -311,13 +334,24 @@ StepReport ReportOf(const RecipeStep& step, size_t number, std::string hash) {
   return report;
 }
 
+absl::Status Sync(const fs::path& path) {
+  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid() || fsync(fd.get()) != 0) {
+    return OutputError(path.string(), "sync", errno);
+  }
+  return absl::OkStatus();
+}
+
+// Of a symbolic link what it points to is meant: a link to a link that is
+// relative would lead elsewhere.
 absl::Status LinkOrCopy(const fs::path& from, const fs::path& to) {
+  if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), AT_SYMLINK_FOLLOW) ==
+      0) {
+    return absl::OkStatus();
+  }
   std::error_code error;
-  fs::create_hard_link(from, to, error);
-  if (!error) return absl::OkStatus();
-  error.clear();
   fs::copy_file(from, to, error);
-  return error ? FileError(error, to.string(), "copy") : absl::OkStatus();
+  return error ? FileError(error, to.string(), "copy") : Sync(to);
 }
 
 absl::Status LinkTree(const fs::path& from, const fs::path& to) {
@@ -329,7 +363,7 @@ absl::Status LinkTree(const fs::path& from, const fs::path& to) {
        it.increment(error)) {
     QEFF_RETURN_IF_ERROR(LinkTree(it->path(), to / it->path().filename()));
   }
-  return error ? FileError(error, from.string(), "read") : absl::OkStatus();
+  return error ? FileError(error, from.string(), "read") : Sync(to);
 }
 
 }  // namespace
@@ -368,11 +402,11 @@ absl::StatusOr<RecipeResult> RunRecipe(absl::Span<const RecipeStep> steps,
     StepReport report = plan[i];
     StepRun run(steps[i], inputs, options,
                 absl::StrCat(options.work, "/", report.hash));
-    if (const absl::optional<Json> found = run.Find()) {
+    if (absl::optional<Json> found = run.Find()) {
       report.from_cache = true;
-      report.result = found->value("result", Json());
-      report.seconds = found->value("seconds", 0.0);
-      report.peak_bytes = found->value("peak_bytes", int64_t{0});
+      report.result = (*found)["result"];
+      report.seconds = (*found)["seconds"];
+      report.peak_bytes = (*found)["peak_bytes"];
     } else {
       report.from_cache = false;
       if (options.on_begin) options.on_begin(report);
@@ -418,8 +452,10 @@ absl::Status CollectResult(const RecipeResult& result,
       QEFF_RETURN_IF_ERROR(
           WriteFileAtomically(absl::StrCat(temporary, "/", name), text));
     }
+    QEFF_RETURN_IF_ERROR(Sync(temporary));
     fs::rename(temporary, output, error);
-    return error ? FileError(error, output, "rename") : absl::OkStatus();
+    if (error) return FileError(error, output, "rename");
+    return Sync(fs::absolute(output).parent_path());
   };
   const absl::Status status = fill();
   if (!status.ok()) fs::remove_all(temporary, error);

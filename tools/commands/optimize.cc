@@ -108,6 +108,7 @@ class OptimizeCommand : public Command {
       return UsageError("--resume and --restart exclude each other");
     }
     QEFF_RETURN_IF_ERROR(CheckTarget());
+    while (output_.size() > 1 && output_.back() == '/') output_.pop_back();
     std::string text;
     std::vector<RecipeStep> steps;
     if (!recipe_.empty()) {

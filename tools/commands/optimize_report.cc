@@ -26,7 +26,7 @@ constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 
 Json StepJson(const StepReport& step) {
   Json json{{"name", step.name},
-            {"kind", step.command},
+            {"kind", step.command == "eval" ? "evaluate" : step.command},
             {"arguments", step.flags},
             {"hash", step.hash},
             {"from_cache", step.from_cache},

@@ -232,6 +232,54 @@ TEST_F(OptimizeTest, StepsHaveFlagsOfTheirOwn) {
   EXPECT_GT(steps[1]["result"]["tokens"], 1000);
 }
 
+// Damage in what an earlier run left is no result.
+TEST_F(OptimizeTest, DamagedRecordsAreMadeAgain) {
+  const std::string recipe = "step { quantize { scheme: \"int8\" } }";
+  ASSERT_EQ(Optimize(recipe, output_).code, 0);
+  const std::string step = work_ + "/" + ListTestFolder(work_)[0];
+  const std::string record = ReadTestFile(step + "/result.json");
+  const std::string weights =
+      ReadTestFile(output_ + "/model/model.safetensors");
+  std::string flipped = record;
+  flipped[record.find("\"seconds\": ") + 12] ^= 1;
+  int round = 0;
+  for (const std::string& damaged :
+       {std::string(), std::string("[]"), std::string("{\"result\": 3}"),
+        record.substr(0, record.size() / 2), flipped}) {
+    SCOPED_TRACE(damaged);
+    WriteTestFile(step + "/result.json", damaged);
+    const std::string output = absl::StrCat(output_, ++round);
+    const CommandOutcome refused = Optimize(recipe, output);
+    EXPECT_EQ(refused.code, 3) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("--restart"));
+    const CommandOutcome again = Optimize(recipe, output, {"--restart"});
+    ASSERT_EQ(again.code, 0) << again.err;
+    EXPECT_THAT(Found(again.json), IsEmpty());
+    EXPECT_EQ(ReadTestFile(output + "/model/model.safetensors"), weights);
+  }
+  // A model that has lost something is made again, too.
+  ASSERT_EQ(truncate((step + "/model/config.json").c_str(), 3), 0);
+  EXPECT_EQ(Optimize(recipe, output_ + "x").code, 3);
+}
+
+// Hugging Face's cache is made of links.
+TEST_F(OptimizeTest, LinkedModelsAndOutputsWithASlash) {
+  const std::string linked = folder_ + "/snapshot";
+  std::filesystem::create_directory(linked);
+  for (const std::string& name : ListTestFolder(model_)) {
+    std::filesystem::create_symlink("../model/" + name, linked + "/" + name);
+  }
+  std::vector<std::string> arguments =
+      Arguments("step { evaluate { max_tokens: 50 } }", output_ + "//");
+  arguments[1] = "--model=" + linked;
+  const CommandOutcome outcome = RunQeff(arguments);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  std::filesystem::remove_all(linked);
+  EXPECT_EQ(ReadTestFile(output_ + "/model/model.safetensors"),
+            ReadTestFile(model_ + "/model.safetensors"));
+  EXPECT_EQ(RunQeff({"inspect", "--model=" + output_ + "/model"}).code, 0);
+}
+
 TEST_F(OptimizeTest, AnOutputThatExistsIsKept) {
   WriteTestFile(output_, "precious");
   const CommandOutcome outcome = Optimize(kQuantize, output_);
