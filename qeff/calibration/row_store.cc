@@ -16,6 +16,7 @@
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
 #include "qeff/util/checksum.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -71,8 +72,7 @@ absl::StatusOr<RowStore> RowStore::InFile(const std::string& path, int64_t rows,
                         OpenFile(path, O_RDWR | O_CREAT | O_EXCL));
   (void)unlink(path.c_str());
   const uint64_t bytes = (CheckedU64(rows) * cols * sizeof(float)).value();
-  QEFF_RETURN_IF_ERROR(
-      CheckFreeSpace(path.substr(0, path.rfind('/') + 1), bytes));
+  QEFF_RETURN_IF_ERROR(CheckFreeSpace(ParentFolder(path), bytes));
   QEFF_RETURN_IF_ERROR(file.Resize(bytes));
   return RowStore(rows, cols, std::make_unique<OutputFile>(std::move(file)));
 }

@@ -16,20 +16,7 @@
 #include "qeff/util/status.h"
 
 namespace qeff {
-namespace {
-
-std::string ParentFolder(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-absl::Span<const uint8_t> FloatBytes(const std::vector<float>& values) {
-  return {reinterpret_cast<const uint8_t*>(values.data()),
-          values.size() * sizeof(float)};
-}
-
-}  // namespace
+namespace {}  // namespace
 
 absl::StatusOr<std::unique_ptr<PackageWriter>> PackageWriter::Create(
     const DeviceModel& plan, const TokenizerTables* tokenizer,
@@ -71,7 +58,7 @@ absl::Status PackageWriter::PutVectors(const DeviceModel& plan) {
     if (v->empty() || !status.ok()) return;
     QEFF_CHECK(header_.tensors[next].id == id);
     added_[next] = 1;
-    status = Put(FloatBytes(*v), &header_.tensors[next].data);
+    status = Put(AsBytes(absl::MakeConstSpan(*v)), &header_.tensors[next].data);
     ++next;
   });
   return status;

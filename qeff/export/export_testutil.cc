@@ -11,6 +11,7 @@
 #include "qeff/io/io_testutil.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/quantize_checkpoint.h"
+#include "qeff/transformer/host_forward.h"
 
 namespace qeff {
 
@@ -39,6 +40,26 @@ std::string QuantizedFolder(const TestModel& model,
       QuantizeCheckpoint(*checkpoint, *plan, folder, *pool);
   EXPECT_TRUE(status.ok()) << status;
   return folder;
+}
+
+std::vector<float> HostLogits(const std::string& folder) {
+  const auto pool = *CreateThreadPool(1);
+  const auto forward = HostForward::Create(LoadFolder(folder), pool.get());
+  EXPECT_TRUE(forward.ok()) << forward.status();
+  const auto result = (*forward)->LogitsOf(TestTokens(12));
+  EXPECT_TRUE(result.ok()) << result.status();
+  return std::vector<float>(result->span().begin(), result->span().end());
+}
+
+TokenizerTables SomeTokenizer() {
+  TokenizerTables tables;
+  tables.tokens.push_back("a");
+  tables.kinds.push_back(TokenKind::kNormal);
+  tables.byte_level = true;
+  PreTokenizerOp op;
+  op.kind = PreTokenizerOp::Kind::kPattern;
+  tables.pre_tokenizer = {op};
+  return tables;
 }
 
 std::vector<std::vector<float>> LinearValues(const Transformer& model) {

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/tensor/dtype.h"
+#include "qeff/tokenizer/tables.h"
 #include "qeff/transformer/reference_testutil.h"
 #include "qeff/transformer/transformer.h"
 
@@ -29,6 +30,12 @@ std::shared_ptr<const Transformer> LoadFolder(const std::string& folder);
 std::string QuantizedFolder(const TestModel& model,
                             const QuantizeOptions& options,
                             DType dtype = DType::kF32);
+
+// Logits of the model in `folder` on the host, of one short sequence.
+std::vector<float> HostLogits(const std::string& folder);
+
+// A tokenizer of one token, for files that want one.
+TokenizerTables SomeTokenizer();
 
 // The weights of all linear layers.
 std::vector<std::vector<float>> LinearValues(const Transformer& model);

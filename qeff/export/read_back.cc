@@ -42,7 +42,7 @@ absl::Status CompareLayer(const Transformer& model, const Transformer& written,
       written.ReleaseBlock(module.block);
       continue;
     }
-    return absl::InternalError(absl::StrCat(
+    return absl::UnavailableError(absl::StrCat(
         written.checkpoint().folder(), ": layer ", module.module, ": row ",
         row + (at - a.begin()) / cols, ": expected ", *at, ", read ", *other));
   }

@@ -14,8 +14,8 @@ namespace qeff {
 
 // Opens `folder` as a model and compares every weight of its linear layers with
 // that of `model`: equal, or both NaN. When one is not, or the folder cannot be
-// read, the folder is removed. Errors: kInternal naming layer and row; those of
-// Checkpoint::Open and Transformer::Load.
+// read, the folder is removed. Errors: kUnavailable naming layer and row; those
+// of Checkpoint::Open and Transformer::Load.
 absl::Status ReadBack(const Transformer& model, const std::string& folder);
 
 }  // namespace qeff

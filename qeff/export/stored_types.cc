@@ -3,6 +3,7 @@
 #include "qeff/export/stored_types.h"
 
 #include "qeff/export/ggml_repack.h"
+#include "qeff/export/stored_layer.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/io/quantization_config.h"
 #include "qeff/io/quantized_tensor.h"
@@ -13,12 +14,8 @@ namespace qeff {
 
 absl::StatusOr<StoredTypes> FindStoredTypes(const Transformer& model) {
   StoredTypes stored;
-  if (!model.quantization().has_value()) return stored;
   for (const LinearModule& module : model.map().Linears()) {
-    if (!IsQuantizedLayer(model.checkpoint(), module.module,
-                          *model.quantization())) {
-      continue;
-    }
+    if (!IsStoredQuantized(model, module)) continue;
     const auto weights = model.quantization()->Find(module.module);
     QEFF_ASSIGN_OR_RETURN(const QuantizedMatrix matrix,
                           ReadQuantizedMatrix(model.checkpoint(), module.module,

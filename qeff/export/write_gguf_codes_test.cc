@@ -10,6 +10,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/export/export_testutil.h"
 #include "qeff/export/head_rows.h"
 #include "qeff/export/write_gguf_model.h"
 #include "qeff/io/gguf_file.h"
@@ -23,17 +24,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-TokenizerTables SomeTokenizer() {
-  TokenizerTables tables;
-  tables.tokens.push_back("a");
-  tables.kinds.push_back(TokenKind::kNormal);
-  tables.byte_level = true;
-  PreTokenizerOp op;
-  op.kind = PreTokenizerOp::Kind::kPattern;
-  tables.pre_tokenizer = {op};
-  return tables;
-}
 
 // Rows of 192, which are whole blocks of 32.
 TestModel MakeModel(const std::string& family) {

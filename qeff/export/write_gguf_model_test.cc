@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/export/export_testutil.h"
 #include "qeff/io/gguf_header.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/transformer/reference_testutil.h"
@@ -24,17 +25,6 @@ using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-TokenizerTables SomeTokenizer() {
-  TokenizerTables tables;
-  tables.tokens.push_back("a");
-  tables.kinds.push_back(TokenKind::kNormal);
-  tables.byte_level = true;
-  PreTokenizerOp op;
-  op.kind = PreTokenizerOp::Kind::kPattern;
-  tables.pre_tokenizer = {op};
-  return tables;
-}
 
 GgufModelTypes AllOf(GgmlType type) { return {type, type, type}; }
 

@@ -176,16 +176,8 @@ TEST(WriteQuantizedFolder, EveryFamily) {
 TEST(WriteQuantizedFolder, LogitsAreTheSame) {
   const std::string source =
       QuantizedFolder(WideLlama(), OptionsFor("int4_g32", false));
-  const auto logits = [](const std::string& folder) {
-    const auto pool = *CreateThreadPool(1);
-    const auto forward = HostForward::Create(LoadFolder(folder), pool.get());
-    EXPECT_TRUE(forward.ok()) << forward.status();
-    const auto result = (*forward)->LogitsOf(TestTokens(12));
-    EXPECT_TRUE(result.ok()) << result.status();
-    return std::vector<float>(result->span().begin(), result->span().end());
-  };
   for (const QuantizedLayout layout : kLayouts) {
-    EXPECT_EQ(logits(Export(source, layout)), logits(source));
+    EXPECT_EQ(HostLogits(Export(source, layout)), HostLogits(source));
   }
 }
 

@@ -73,13 +73,6 @@ CheckedU64 SizeBytes(const GgufTensorInfo& tensor) {
   return CheckedU64(elems.value() / traits->block_elems) * traits->block_bytes;
 }
 
-// The folder that the file `path` lies in.
-std::string ParentFolder(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 absl::StatusOr<Plan> PlanFile(const GgufMetadata& metadata,
                               const std::vector<GgufTensorInfo>& tensors) {
   Plan plan;

@@ -103,9 +103,9 @@ struct TransformerSpec {
 };
 
 // Checks that the fields fit together: sizes from 1 to 2^31 - 1 (head_dim even
-// with rope), num_kv_heads dividing num_heads, finite positive epsilon, theta,
-// factors and scale, special tokens inside the vocabulary. Errors are
-// kInvalidArgument and name the field and its value.
+// with rope), num_kv_heads dividing num_heads, epsilon, theta, factors, scale
+// and limits positive normal numbers of float32, special tokens inside the
+// vocabulary. Errors are kInvalidArgument and name the field and its value.
 absl::Status ValidateSpec(const TransformerSpec& spec);
 
 // Angular frequencies of the head_dim/2 rotated pairs, in radians a position,

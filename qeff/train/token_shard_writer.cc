@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "qeff/util/mapped_file.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -20,12 +21,6 @@ using internal_token_shard::kPieceBytes;
 namespace {
 
 constexpr size_t kStartsInMemory = size_t{1} << 20;
-
-template <typename T>
-absl::Span<const uint8_t> BytesOf(const T* values, size_t count) {
-  return absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(values),
-                             count * sizeof(T));
-}
 
 }  // namespace
 
@@ -67,7 +62,7 @@ absl::Status TokenShardWriter::Append(absl::Span<const int32_t> ids) {
   header_.documents += 1;
   header_.tokens += ids.size();
   if (header_.bytes_per_id() == 4) {
-    return Put(BytesOf(ids.data(), ids.size()));
+    return Put(AsBytes(ids));
   }
   std::array<uint16_t, 4096> narrow;
   while (!ids.empty()) {
@@ -75,7 +70,8 @@ absl::Status TokenShardWriter::Append(absl::Span<const int32_t> ids) {
     for (size_t i = 0; i < count; ++i) {
       narrow[i] = static_cast<uint16_t>(ids[i]);
     }
-    QEFF_RETURN_IF_ERROR(Put(BytesOf(narrow.data(), count)));
+    QEFF_RETURN_IF_ERROR(
+        Put(AsBytes(absl::MakeConstSpan(narrow.data(), count))));
     ids.remove_prefix(count);
   }
   return absl::OkStatus();
@@ -104,7 +100,7 @@ absl::Status TokenShardWriter::SpillStarts() {
     QEFF_ASSIGN_OR_RETURN(spilled_starts_,
                           AtomicFile::Create(absl::StrCat(path_, ".starts")));
   }
-  const auto bytes = BytesOf(starts_.data(), starts_.size());
+  const auto bytes = AsBytes(absl::MakeConstSpan(starts_));
   QEFF_RETURN_IF_ERROR(spilled_starts_->Write(spilled_bytes_, bytes));
   spilled_bytes_ += bytes.size();
   starts_.clear();
@@ -121,7 +117,7 @@ absl::Status TokenShardWriter::PutStarts() {
       spilled->Release(part);
     }
   }
-  return Put(BytesOf(starts_.data(), starts_.size()));
+  return Put(AsBytes(absl::MakeConstSpan(starts_)));
 }
 
 absl::Status TokenShardWriter::Commit() {

@@ -14,21 +14,20 @@
 #include "qeff/io/safetensors_writer.h"
 #include "qeff/util/checksum.h"
 #include "qeff/util/mapped_file.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
 
-absl::Span<const uint8_t> BytesOf(absl::Span<const float> values) {
-  return absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(values.data()),
-                             values.size() * sizeof(float));
-}
-
 // Of all values, as text: JSON has no 64-bit integers that all readers keep.
 std::string ChecksumOf(const NamedFloats& state) {
   std::string sums;
   for (const auto& part : state) {
-    absl::StrAppend(&sums, absl::Hex(Checksum64(BytesOf(part.second))), " ");
+    absl::StrAppend(
+        &sums,
+        absl::Hex(Checksum64(AsBytes(absl::Span<const float>(part.second)))),
+        " ");
   }
   return absl::StrCat(absl::Hex(
       Checksum64(absl::MakeConstSpan(
@@ -106,7 +105,7 @@ absl::Status TrainFiles::Save(const Json& progress, const NamedFloats& state) {
     tensor.name = part.first;
     tensor.tensor.dtype = DType::kF32;
     tensor.tensor.shape = Shape({static_cast<int64_t>(part.second.size())});
-    tensor.tensor.bytes = BytesOf(part.second);
+    tensor.tensor.bytes = AsBytes(absl::Span<const float>(part.second));
     tensors.push_back(std::move(tensor));
   }
   QEFF_RETURN_IF_ERROR(WriteSafetensorsFile(PathOf(step), tensors));

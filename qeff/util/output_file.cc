@@ -51,6 +51,12 @@ absl::Span<const uint8_t> AsBytes(absl::string_view text) {
       reinterpret_cast<const uint8_t*>(text.data()), text.size());
 }
 
+std::string ParentFolder(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
 FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
   if (this != &other) {
     Close();

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -23,8 +24,17 @@ namespace qeff {
 absl::Status OutputError(absl::string_view path, absl::string_view operation,
                          int error_number);
 
-// Bytes of `text`, as writers take them.
+// Bytes of `text`, and of numbers, as writers take them.
 absl::Span<const uint8_t> AsBytes(absl::string_view text);
+template <typename Number>
+absl::Span<const uint8_t> AsBytes(absl::Span<const Number> numbers) {
+  static_assert(std::is_arithmetic<Number>::value, "has bytes of its own");
+  return {reinterpret_cast<const uint8_t*>(numbers.data()),
+          numbers.size() * sizeof(Number)};
+}
+
+// The folder that the file `path` lies in: "." of a name, "/" of "/name".
+std::string ParentFolder(const std::string& path);
 
 // An open file descriptor that is closed at the end. Thread-compatible.
 class FileDescriptor {

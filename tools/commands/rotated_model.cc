@@ -16,6 +16,7 @@
 #include "absl/types/optional.h"
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/quant/rotate.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/interrupt.h"
@@ -31,12 +32,6 @@ std::string WithoutSlashes(std::string path) {
 bool Exists(const std::string& path) {
   struct stat info;
   return lstat(path.c_str(), &info) == 0;
-}
-
-std::string Parent(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
 }
 
 void Remove(const std::string& path) {
@@ -126,8 +121,8 @@ absl::StatusOr<std::unique_ptr<RotatedModel>> RotatedModel::Make(
                static_cast<double>(plan.Bytes()) / 1e6);
   std::fflush(env.out);
   if (!complete) {
-    QEFF_RETURN_IF_ERROR(
-        CheckFreeSpace(Parent(result->path_), plan.Bytes() + output_bytes));
+    QEFF_RETURN_IF_ERROR(CheckFreeSpace(ParentFolder(result->path_),
+                                        plan.Bytes() + output_bytes));
     QEFF_RETURN_IF_ERROR(Rotate(model, plan, result->path_, env));
     QEFF_RETURN_IF_ERROR(result->Lock());
   }

@@ -24,11 +24,6 @@ constexpr char kReplayScript[] = "qaic-compile.sh";
 // What a compiler says of names in specializations.json, if it wants them flat.
 constexpr char kWantsFlatForm[] = "type must be string, but is object";
 
-std::string FolderOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? "." : path.substr(0, slash);
-}
-
 // The last part of a text of any length.
 class Tail {
  public:
@@ -101,7 +96,8 @@ absl::StatusOr<AicCompileResult> CompileAic(const AicGraph& graph,
   QEFF_ASSIGN_OR_RETURN(const AicBundle bundle,
                         MakeAicBundle(graph, options.settings));
   AicCompileResult result = {};
-  result.folder = absl::StrCat(FolderOf(graph.onnx_path), "/qpc-", bundle.hash);
+  result.folder =
+      absl::StrCat(ParentFolder(graph.onnx_path), "/qpc-", bundle.hash);
   if (LookAtEntry(result.folder) == EntryState::kComplete) {
     result.compiled = EntryHas(result.folder, kProgramFile);
     result.from_cache = result.compiled || !options.run_compiler;

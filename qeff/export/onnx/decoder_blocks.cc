@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "qeff/export/onnx/onnx_functions.h"
 #include "qeff/transformer/rope.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -19,11 +20,6 @@ using Value = OnnxGraph::Value;
 
 // What stands where a key must not be seen: float16 has it, too.
 constexpr float kMasked = -65504.0F;
-
-absl::Span<const uint8_t> BytesOf(absl::Span<const float> values) {
-  return {reinterpret_cast<const uint8_t*>(values.data()),
-          values.size() * sizeof(float)};
-}
 
 const LinearModule* Find(const BlockNames& names, LinearRole role) {
   for (const LinearModule& module : names.linears) {
@@ -76,7 +72,7 @@ void DecoderBlocks::SetPositions(const Value& positions,
     const Value slope = graph_.Internal(
         "alibi_slopes", DType::kF32,
         {spec_.num_kv_heads, spec_.num_heads / spec_.num_kv_heads, 1, 1},
-        BytesOf(values));
+        AsBytes(absl::MakeConstSpan(values)));
     bias_ = graph_.Node("Mul", {by_head, slope}, "/alibi");
   }
   if (spec_.position == PositionKind::kRope) {

@@ -29,16 +29,10 @@ namespace {
 // The version of the file format that has local functions and opset 17.
 constexpr int64_t kIrVersion = 8;
 
-std::string FolderOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 // Whether a graph at `path` may refer to the files of `checkpoint`.
 bool MayRefer(const Checkpoint& checkpoint, const std::string& path) {
   struct stat here, there;
-  if (stat(FolderOf(path).c_str(), &here) != 0 ||
+  if (stat(ParentFolder(path).c_str(), &here) != 0 ||
       stat(checkpoint.folder().c_str(), &there) != 0 ||
       here.st_dev != there.st_dev || here.st_ino != there.st_ino) {
     return false;
@@ -91,7 +85,7 @@ absl::Status ReadBack(const std::string& temporary, const std::string& path,
   const absl::Span<const uint8_t> bytes = file->bytes();
   if (absl::string_view(reinterpret_cast<const char*>(bytes.data()),
                         bytes.size()) != content) {
-    return absl::DataLossError(
+    return absl::UnavailableError(
         absl::StrCat(path, ": what is read back is not what was written"));
   }
   return absl::OkStatus();
@@ -128,8 +122,8 @@ absl::StatusOr<OnnxReport> Export(const Transformer& model,
   report.graph_bytes = content.size();
   report.data_bytes = data.size_bytes();
 
-  QEFF_RETURN_IF_ERROR(
-      CheckFreeSpace(FolderOf(path), report.graph_bytes + report.data_bytes));
+  QEFF_RETURN_IF_ERROR(CheckFreeSpace(ParentFolder(path),
+                                      report.graph_bytes + report.data_bytes));
   QEFF_ASSIGN_OR_RETURN(const auto graph_file, AtomicFile::Create(path));
   QEFF_RETURN_IF_ERROR(graph_file->Write(0, AsBytes(content)));
   QEFF_RETURN_IF_ERROR(ReadBack(graph_file->temporary_path(), path, content));

@@ -44,8 +44,8 @@ struct OnnxReport {
 // compared before the files get their names, `path` last: it is complete or
 // absent, and one that was there before is gone after an error of that moment.
 //
-// Errors: those of Build*, kUnavailable of writing, kDataLoss when what is read
-// back is something else. Memory does not grow with the model.
+// Errors: those of Build*, kUnavailable of writing, and when what is read back
+// is something else. Memory does not grow with the model.
 absl::StatusOr<OnnxReport> ExportCausalLmOnnx(const Transformer& model,
                                               const CausalLmOptions& options,
                                               const std::string& path);

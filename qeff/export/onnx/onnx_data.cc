@@ -81,7 +81,7 @@ absl::Status OnnxData::ReadBack(const std::string& temporary,
           if (begin + bytes.size() > all.size() ||
               std::memcmp(all.data() + begin, bytes.data(), bytes.size()) !=
                   0) {
-            return absl::DataLossError(
+            return absl::UnavailableError(
                 absl::StrCat(path, ": what is read back at ", begin,
                              " is not what was written"));
           }

@@ -52,7 +52,7 @@ class OnnxData {
   absl::Status Write(AtomicFile* file) const;
 
   // Compares the file at `temporary` with what Write wrote. Errors, which call
-  // it `path`: kDataLoss where it differs.
+  // it `path`: kUnavailable where it differs.
   absl::Status ReadBack(const std::string& temporary,
                         const std::string& path) const;
 

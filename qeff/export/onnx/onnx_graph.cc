@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "qeff/util/check.h"
+#include "qeff/util/output_file.h"
 
 namespace qeff {
 namespace {
@@ -32,12 +33,6 @@ onnx::AttributeProto* AddAttribute(absl::string_view name,
   attribute->set_name(std::string(name));
   attribute->set_type(type);
   return attribute;
-}
-
-template <class T>
-absl::Span<const uint8_t> BytesOf(absl::Span<const T> values) {
-  return {reinterpret_cast<const uint8_t*>(values.data()),
-          values.size() * sizeof(T)};
 }
 
 }  // namespace
@@ -155,7 +150,7 @@ OnnxGraph::Value OnnxGraph::Int(int64_t value) {
       constants_.emplace(absl::StrCat("int ", value), Value());
   if (added) {
     it->second = Internal(absl::StrCat("int_", value), DType::kI64, {},
-                          BytesOf(absl::MakeConstSpan(&value, 1)));
+                          AsBytes(absl::MakeConstSpan(&value, 1)));
   }
   return it->second;
 }
@@ -167,7 +162,7 @@ OnnxGraph::Value OnnxGraph::Ints(absl::Span<const int64_t> values) {
   if (added) {
     it->second =
         Internal(key, DType::kI64, {static_cast<int64_t>(values.size())},
-                 BytesOf(values));
+                 AsBytes(values));
   }
   return it->second;
 }
@@ -180,7 +175,7 @@ OnnxGraph::Value OnnxGraph::Float(float value) {
   if (added) {
     it->second =
         Internal(absl::StrCat("float_", absl::Hex(bits, absl::kZeroPad8)),
-                 DType::kF32, {}, BytesOf(absl::MakeConstSpan(&value, 1)));
+                 DType::kF32, {}, AsBytes(absl::MakeConstSpan(&value, 1)));
   }
   return it->second;
 }

@@ -12,6 +12,7 @@
 #include "qeff/io/integer_codes.h"
 #include "qeff/io/quantized_tensor.h"
 #include "qeff/kernels/convert/convert.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -38,11 +39,6 @@ std::vector<float> FloatScales(const QuantizedMatrix& matrix) {
   ConvertToFloat(matrix.codes.scale_dtype, matrix.codes.scales,
                  absl::MakeSpan(scales));
   return scales;
-}
-
-absl::Span<const uint8_t> BytesOf(const std::vector<float>& values) {
-  return {reinterpret_cast<const uint8_t*>(values.data()),
-          values.size() * sizeof(float)};
 }
 
 // One value a block, of those of the groups: [rows, cols / block].
@@ -171,8 +167,8 @@ Value OnnxLinears::MatMulNBits(
                        data_->Add(matrix.codes.packed, owner));
   const Value scales = graph_->External(
       matrix.module + ".scales", DType::kF32, {matrix.rows * blocks},
-      data_->AddCopy(
-          BytesOf(OfBlocks<float>(matrix, block_elems, FloatScales(matrix)))));
+      data_->AddCopy(AsBytes(absl::MakeConstSpan(
+          OfBlocks<float>(matrix, block_elems, FloatScales(matrix))))));
   Value zeros;
   if (!matrix.symmetric()) {
     const std::vector<uint8_t> packed =
@@ -204,9 +200,9 @@ Value OnnxLinears::DequantizedRows(
   const Value codes = graph_->External(
       matrix.module + ".codes", is_signed ? DType::kI8 : DType::kU8,
       {matrix.rows, matrix.cols}, data_->Add(matrix.stored_rows(), owner));
-  const Value scales =
-      graph_->External(matrix.module + ".scales", DType::kF32, {matrix.rows},
-                       data_->AddCopy(BytesOf(FloatScales(matrix))));
+  const Value scales = graph_->External(
+      matrix.module + ".scales", DType::kF32, {matrix.rows},
+      data_->AddCopy(AsBytes(absl::MakeConstSpan(FloatScales(matrix)))));
   std::vector<uint8_t> zeros(matrix.codes.zeros.begin(),
                              matrix.codes.zeros.end());
   if (zeros.empty()) {
@@ -262,7 +258,7 @@ absl::StatusOr<Value> OnnxLinears::Quantized(const LinearModule& module,
                 QEFF_RETURN_IF_ERROR(DequantizeRows(*owner, r, 1, row.data()));
                 QEFF_RETURN_IF_ERROR(
                     sink(static_cast<uint64_t>(r) * row.size() * sizeof(float),
-                         BytesOf(row)));
+                         AsBytes(absl::MakeConstSpan(row))));
               }
               return absl::OkStatus();
             }));
