@@ -19,7 +19,8 @@ fail() {
 }
 
 # train PROCESSES NAME FLAGS...: writes the model NAME; with 0 processes without
-# mpirun.
+# mpirun, by ${run_mpi} otherwise.
+run_mpi=mpi_run
 train() {
   local processes="$1" name="$2"
   local flags=(train --model=model --data="${TEXT}" --text="${TEXT}"
@@ -30,7 +31,7 @@ train() {
   if [[ ${processes} -eq 0 ]]; then
     "${QEFF}" "${flags[@]}"
   else
-    mpi_run "${processes}" "${QEFF_MPI}" "${flags[@]}"
+    "${run_mpi}" "${processes}" "${QEFF_MPI}" "${flags[@]}"
   fi >said 2>&1
 }
 
@@ -110,6 +111,35 @@ for processes in 2 4; do
   [[ $(grep -c '^step 50 ' said) -eq 1 && $(grep -c '^wrote ' said) -eq 1 ]] ||
     fail "not said once"
 done
+
+# Two machines, with one process each: the bytes of two on one.
+run_mpi=mpi_run_machines
+train 2 machines
+same machines
+cmp of2/model.safetensors machines/model.safetensors
+run_mpi=mpi_run
+
+# A student that writes its own text, each process its share of it.
+# distill PROCESSES NAME
+distill() {
+  local flags=(distill --teacher=model --student=tiny --on_policy=1
+    --data="${TEXT}" --output="$2" --metrics="$2.metrics" --steps=4
+    --batch_size=4 --sequence_length=64 --dtype=f32 --threads=1)
+  if [[ $1 -eq 0 ]]; then
+    "${QEFF}" "${flags[@]}"
+  else
+    mpi_run "$1" "${QEFF_MPI}" "${flags[@]}"
+  fi >said 2>&1 || fail "$2"
+}
+distill 0 wrote_alone
+distill 2 wrote_in_two
+distill 2 wrote_again
+cmp wrote_in_two/model.safetensors wrote_again/model.safetensors
+paste -d' ' <(losses wrote_alone) <(losses wrote_in_two) | awk '
+  { error = $2 / $4 - 1; if (error < 0) error = -error }
+  NF != 4 || $1 != $3 || error > 1e-5 { bad = 1 }
+  { print }
+  END { exit bad || NR != 4 }' || fail "another text than alone"
 
 # A process is killed: mpirun ends the others. The rest is for the same number,
 # to the same bytes, ...

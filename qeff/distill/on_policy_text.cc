@@ -3,17 +3,22 @@
 #include "qeff/distill/on_policy_text.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <system_error>
 #include <utility>
 
+#include "absl/types/span.h"
 #include "qeff/compile/compile_in_memory.h"
 #include "qeff/device/batch_generate.h"
 #include "qeff/device/engine.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/train/agreement.h"
 #include "qeff/train/write_model.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/check.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/random.h"
 #include "qeff/util/status.h"
 
@@ -40,6 +45,17 @@ void Append(const std::vector<int32_t>& prompt,
   batch->generated = true;
 }
 
+// Replaces `tokens` by those of process `root`.
+absl::Status BroadcastTokens(int root, std::vector<int32_t>* tokens,
+                             GradientReducer* reducer) {
+  const auto bytes = AsBytes(absl::MakeConstSpan(*tokens));
+  std::string text(bytes.begin(), bytes.end());
+  QEFF_RETURN_IF_ERROR(BroadcastText(root, &text, reducer));
+  tokens->resize(text.size() / sizeof(int32_t));
+  std::memcpy(tokens->data(), text.data(), tokens->size() * sizeof(int32_t));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 bool OnPolicyText::Writes(int64_t step) const {
@@ -51,15 +67,49 @@ absl::Status OnPolicyText::BeginStep(int64_t step,
                                      const ModelWeights& weights) {
   written_.clear();
   if (!Writes(step)) return absl::OkStatus();
-  const absl::Status status = Generate(step, weights);
+  first_ = step * options_.batch_size;
+  const size_t all = static_cast<size_t>(options_.batch_size);
+  const size_t ranks =
+      reducer_ == nullptr ? 1 : static_cast<size_t>(reducer_->size());
+  const size_t rank =
+      reducer_ == nullptr ? 0 : static_cast<size_t>(reducer_->rank());
+  QEFF_CHECK(all % ranks == 0);
+  const size_t share = all / ranks;
+  QEFF_ASSIGN_OR_RETURN(const std::vector<Tokens> prompts, Prompts());
+  std::vector<Tokens> written(all);
   std::error_code ignored;
   std::filesystem::remove_all(scratch_, ignored);
-  return status;
+  const absl::Status status =
+      Generate(weights, prompts, rank * share, (rank + 1) * share, &written);
+  std::filesystem::remove_all(scratch_, ignored);
+  QEFF_RETURN_IF_ERROR(Agree(status, reducer_));
+  for (size_t i = 0; i < all; ++i) {
+    QEFF_RETURN_IF_ERROR(
+        BroadcastTokens(static_cast<int>(i / share), &written[i], reducer_));
+    written_.emplace_back();
+    Append(prompts[i], written[i], &written_.back());
+  }
+  return absl::OkStatus();
 }
 
-absl::Status OnPolicyText::Generate(int64_t step, const ModelWeights& weights) {
-  std::error_code ignored;
-  std::filesystem::remove_all(scratch_, ignored);
+absl::StatusOr<std::vector<OnPolicyText::Tokens>> OnPolicyText::Prompts()
+    const {
+  const int64_t most = std::max<int64_t>(
+      std::min(options_.prompt_tokens, options_.sequence_length / 8), 1);
+  std::vector<Tokens> prompts;
+  for (int64_t i = 0; i < options_.batch_size; ++i) {
+    TokenBatch sequence;
+    QEFF_RETURN_IF_ERROR(text_.Get(first_ + i, &sequence));
+    const int64_t length = std::min(most, sequence.lengths.front());
+    prompts.emplace_back(sequence.ids.begin(), sequence.ids.begin() + length);
+  }
+  return prompts;
+}
+
+absl::Status OnPolicyText::Generate(const ModelWeights& weights,
+                                    const std::vector<Tokens>& prompts,
+                                    size_t begin, size_t end,
+                                    std::vector<Tokens>* written) const {
   QEFF_RETURN_IF_ERROR(
       WriteModel(map_, weights, DType::kBF16, config_, {}, scratch_));
   QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> checkpoint,
@@ -72,39 +122,29 @@ absl::Status OnPolicyText::Generate(int64_t step, const ModelWeights& weights) {
                         CompileInMemory(*transformer, compile, &pool_));
   EngineOptions engine_options;
   engine_options.context_length = options_.sequence_length + 1;
-  engine_options.batch_size = std::min(kSlots, options_.batch_size);
+  engine_options.batch_size =
+      std::min(kSlots, static_cast<int64_t>(end - begin));
   QEFF_ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,
       Engine::Create(std::move(model), &pool_, engine_options));
 
-  first_ = step * options_.batch_size;
-  std::vector<std::vector<int32_t>> prompts;
-  std::vector<BatchRequest> requests(static_cast<size_t>(options_.batch_size));
+  std::vector<BatchRequest> requests(end - begin);
   const Random seeds(options_.seed, kSampling);
-  const int64_t most = std::max<int64_t>(
-      std::min(options_.prompt_tokens, options_.sequence_length / 8), 1);
-  for (int64_t i = 0; i < options_.batch_size; ++i) {
-    TokenBatch sequence;
-    QEFF_RETURN_IF_ERROR(text_.Get(first_ + i, &sequence));
-    const int64_t length = std::min(most, sequence.lengths.front());
-    prompts.emplace_back(sequence.ids.begin(), sequence.ids.begin() + length);
-  }
   for (size_t i = 0; i < requests.size(); ++i) {
+    const Tokens& prompt = prompts[begin + i];
     BatchRequest& request = requests[i];
-    request.prompt = prompts[i];
+    request.prompt = prompt;
     request.options.max_new_tokens =
-        options_.sequence_length + 1 - static_cast<int64_t>(prompts[i].size());
+        options_.sequence_length + 1 - static_cast<int64_t>(prompt.size());
     request.options.eos_token_ids = map_.spec.eos_token_ids;
     request.sampling.temperature = 1;
-    request.sampling.seed =
-        seeds.At(static_cast<uint64_t>(first_) + static_cast<uint64_t>(i));
+    request.sampling.seed = seeds.At(static_cast<uint64_t>(first_) + begin + i);
     request.vocab_size = options_.vocab_size;
   }
   const auto results = GenerateBatch(requests, engine.get());
   for (size_t i = 0; i < requests.size(); ++i) {
     QEFF_RETURN_IF_ERROR(results[i].status(), "on-policy text");
-    written_.emplace_back();
-    Append(prompts[i], results[i]->tokens, &written_.back());
+    (*written)[begin + i] = results[i]->tokens;
   }
   return absl::OkStatus();
 }

@@ -13,9 +13,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/train/batch_source.h"
+#include "qeff/train/gradient_reducer.h"
 #include "qeff/train/model_weights.h"
 #include "qeff/train/token_batch.h"
 #include "qeff/transformer/model_map.h"
@@ -37,23 +39,29 @@ struct OnPolicyOptions {
 // Sequences of `text`, but in some steps, chosen at random, continuations of
 // their beginnings by the student, drawn from its distribution by the device
 // engine. Prompts have no labels, and the batches say that they were generated.
-// The same for the same weights, seed and steps, whatever ran before.
+// The same for the same weights, seed and steps, whatever ran before. Of
+// several processes each has its share of the sequences written, and gets the
+// others'.
 class OnPolicyText : public BatchSource {
  public:
-  // `map` and `config` are the student's. Borrows all. The student lies in the
-  // new folder `scratch` while it writes.
+  // `map` and `config` are the student's. Borrows all; `reducer` may be null
+  // for one process, and otherwise has ranks that divide batch_size. The
+  // student lies in the new folder `scratch`, of this process alone, while it
+  // writes.
   OnPolicyText(BatchSource* text, const ModelMap* map, const Json* config,
                const OnPolicyOptions& options, const std::string& scratch,
-               ThreadPool* pool)
+               GradientReducer* reducer, ThreadPool* pool)
       : text_(*text),
         map_(*map),
         config_(*config),
         options_(options),
         scratch_(scratch),
+        reducer_(reducer),
         pool_(*pool) {}
 
   // Lets the student write, in its steps. Errors: those of writing the folder,
-  // of CompileInMemory, Engine::Create and GenerateBatch.
+  // of CompileInMemory, Engine::Create, GenerateBatch and the reducer; the same
+  // for all processes.
   absl::Status BeginStep(int64_t step, const ModelWeights& weights) override;
 
   absl::Status Get(int64_t index, TokenBatch* batch) override;
@@ -62,13 +70,21 @@ class OnPolicyText : public BatchSource {
   bool Writes(int64_t step) const;
 
  private:
-  absl::Status Generate(int64_t step, const ModelWeights& weights);
+  using Tokens = std::vector<int32_t>;
+
+  // What the sequences of a step begin with.
+  absl::StatusOr<std::vector<Tokens>> Prompts() const;
+  // Continues prompts [begin, end).
+  absl::Status Generate(const ModelWeights& weights,
+                        const std::vector<Tokens>& prompts, size_t begin,
+                        size_t end, std::vector<Tokens>* written) const;
 
   BatchSource& text_;
   const ModelMap& map_;
   const Json& config_;
   const OnPolicyOptions options_;
   const std::string scratch_;
+  GradientReducer* const reducer_;
   ThreadPool& pool_;
   int64_t first_ = 0;                // index of written_[0]
   std::vector<TokenBatch> written_;  // a sequence each

@@ -3,6 +3,7 @@
 #include "qeff/distill/teacher_cache.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
+#include "qeff/util/checksum.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -21,7 +24,9 @@ namespace {
 
 constexpr char kKind[] = "qeff_teacher_cache";
 constexpr char kIds[] = "ids", kLogs[] = "log_probabilities",
-               kRest[] = "log_rest";
+               kRest[] = "log_rest", kChecksums[] = "checksums";
+// Changes with what a cache holds.
+constexpr int kVersion = 2;
 // Rows that run at a time, and sequences between lines of the journal.
 constexpr int64_t kRows = 1024;
 constexpr int64_t kJournalSequences = 64;
@@ -41,7 +46,24 @@ std::vector<TensorInfo> TensorsOf(const TeacherCacheInfo& info) {
   const int64_t rows = info.sequences * info.sequence_length;
   return {{kIds, DType::kU8, Shape({rows, IdBytes(info)})},
           {kLogs, DType::kF16, Shape({rows, info.top_k})},
-          {kRest, DType::kF16, Shape({rows})}};
+          {kRest, DType::kF16, Shape({rows})},
+          {kChecksums, DType::kU8,
+           Shape({info.sequences, int64_t{sizeof(uint64_t)}})}};
+}
+
+// Of what the three tensors hold of a sequence.
+uint64_t ChecksumOf(absl::Span<const uint8_t> ids,
+                    absl::Span<const uint8_t> logs,
+                    absl::Span<const uint8_t> rest) {
+  const std::array<uint64_t, 3> sums = {Checksum64(ids), Checksum64(logs),
+                                        Checksum64(rest)};
+  return Checksum64(AsBytes(absl::MakeConstSpan(sums)));
+}
+
+std::vector<uint16_t> ToF16(absl::Span<const float> values) {
+  std::vector<uint16_t> bits(values.size());
+  std::transform(values.begin(), values.end(), bits.begin(), FloatToF16);
+  return bits;
 }
 
 // `ids` one after another, each of `bits` bits.
@@ -98,7 +120,7 @@ class Writer {
  private:
   absl::Status Work() {
     Json description = info_.ToJson();
-    description["version"] = 1;
+    description["version"] = kVersion;
     QEFF_ASSIGN_OR_RETURN(
         journal_, Journal::Open(folder_->path() + "/journal", description));
     QEFF_ASSIGN_OR_RETURN(
@@ -126,7 +148,7 @@ class Writer {
       journaled = done;
     }
     // What an earlier run has written counts as well.
-    for (const char* name : {kIds, kLogs, kRest}) {
+    for (const char* name : {kIds, kLogs, kRest, kChecksums}) {
       QEFF_RETURN_IF_ERROR(writer_->MarkWritten(name));
     }
     return writer_->Commit(info_.ToJson(), {});
@@ -153,22 +175,28 @@ class Writer {
       PackIds(absl::MakeConstSpan(ids.row(r), static_cast<size_t>(info_.top_k)),
               BitsOf(info_.vocab_size), packed.data() + r * id_bytes);
     }
-    const uint64_t row = static_cast<uint64_t>(first * info_.sequence_length);
-    QEFF_RETURN_IF_ERROR(
-        writer_->Write(kIds, row * static_cast<uint64_t>(id_bytes), packed));
-    QEFF_RETURN_IF_ERROR(
-        WriteF16(kLogs, row * static_cast<uint64_t>(info_.top_k), logs.span()));
-    return WriteF16(kRest, row, rest);
-  }
-
-  absl::Status WriteF16(const char* name, uint64_t first,
-                        absl::Span<const float> values) {
-    std::vector<uint16_t> bits(values.size());
-    std::transform(values.begin(), values.end(), bits.begin(), FloatToF16);
-    return writer_->Write(
-        name, first * sizeof(uint16_t),
-        absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(bits.data()),
-                            bits.size() * sizeof(uint16_t)));
+    const std::vector<uint16_t> log_bits = ToF16(logs.span()),
+                                rest_bits = ToF16(rest);
+    const auto ids_bytes = absl::MakeConstSpan(packed),
+               log_bytes = AsBytes(absl::MakeConstSpan(log_bits)),
+               rest_bytes = AsBytes(absl::MakeConstSpan(rest_bits));
+    std::vector<uint64_t> checksums;
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      const auto of = [&](absl::Span<const uint8_t> bytes) {
+        const size_t size = bytes.size() / static_cast<size_t>(count);
+        return bytes.subspan(i * size, size);
+      };
+      checksums.push_back(
+          ChecksumOf(of(ids_bytes), of(log_bytes), of(rest_bytes)));
+    }
+    const auto write = [&](const char* name, absl::Span<const uint8_t> bytes) {
+      const uint64_t size = bytes.size() / static_cast<size_t>(count);
+      return writer_->Write(name, static_cast<uint64_t>(first) * size, bytes);
+    };
+    QEFF_RETURN_IF_ERROR(write(kIds, ids_bytes));
+    QEFF_RETURN_IF_ERROR(write(kLogs, log_bytes));
+    QEFF_RETURN_IF_ERROR(write(kRest, rest_bytes));
+    return write(kChecksums, AsBytes(absl::MakeConstSpan(checksums)));
   }
 
   const TeacherCacheInfo& info_;
@@ -185,12 +213,13 @@ class CachedTeacher : public Teacher {
  public:
   CachedTeacher(std::shared_ptr<const Checkpoint> checkpoint,
                 const TeacherCacheInfo& info, TensorView ids, TensorView logs,
-                TensorView rest)
+                TensorView rest, TensorView checksums)
       : checkpoint_(std::move(checkpoint)),
         info_(info),
         ids_(ids),
         logs_(logs),
-        rest_(rest) {}
+        rest_(rest),
+        checksums_(checksums) {}
 
   absl::Status CheckText(const TokenShard& text, int64_t sequence_length,
                          absl::optional<int32_t> bos) const override {
@@ -230,6 +259,7 @@ class CachedTeacher : public Teacher {
                                  info_.sequences, " sequences, not number ",
                                  sequence);
       }
+      QEFF_RETURN_IF_ERROR(CheckSequence(sequence));
       for (int64_t r = 0; r < length; ++r) {
         ReadRow(sequence * length + r, i * length + r);
       }
@@ -265,6 +295,21 @@ class CachedTeacher : public Teacher {
     return {};
   }
 
+  absl::Status CheckSequence(int64_t sequence) const {
+    const auto of = [&](const TensorView& tensor) {
+      const size_t size =
+          tensor.bytes.size() / static_cast<size_t>(info_.sequences);
+      return tensor.bytes.subspan(static_cast<size_t>(sequence) * size, size);
+    };
+    const uint64_t found = ChecksumOf(of(ids_), of(logs_), of(rest_));
+    uint64_t expected;
+    std::memcpy(&expected, of(checksums_).data(), sizeof(expected));
+    if (found == expected) return absl::OkStatus();
+    return InvalidInputError(checkpoint_->folder(), ": sequence ", sequence,
+                             ": checksum: expected ", absl::Hex(expected),
+                             ", found ", absl::Hex(found));
+  }
+
   void ReadRow(int64_t from, int64_t to) {
     const int64_t id_bytes = IdBytes(info_);
     UnpackIds(
@@ -284,7 +329,7 @@ class CachedTeacher : public Teacher {
 
   const std::shared_ptr<const Checkpoint> checkpoint_;
   const TeacherCacheInfo info_;
-  const TensorView ids_, logs_, rest_;
+  const TensorView ids_, logs_, rest_, checksums_;
   // Of the batch.
   Matrix<int32_t> row_ids_;
   Matrix<float> row_logs_;
@@ -377,7 +422,7 @@ absl::StatusOr<std::unique_ptr<Teacher>> OpenTeacherCache(
     views.push_back(view);
   }
   return std::unique_ptr<Teacher>(std::make_unique<CachedTeacher>(
-      std::move(checkpoint), info, views[0], views[1], views[2]));
+      std::move(checkpoint), info, views[0], views[1], views[2], views[3]));
 }
 
 }  // namespace qeff

@@ -12,6 +12,9 @@
 //                           that hold vocab_size - 1
 //   log_probabilities  F16  [N, top_k]
 //   log_rest           F16  [N]: of all other tokens together
+//   checksums          U8   [sequences, 8]: of what the three hold of a
+//                           sequence: XXH64 of their three XXH64, all
+//                           little-endian
 // F16 holds ln p to 2^-11 of itself, so that a divergence of a row is off by
 // 2^-11 sum p |ln p|, the entropy's 2048th part.
 
@@ -70,7 +73,8 @@ absl::Status WriteTeacherCache(const TeacherCacheInfo& info, Teacher* teacher,
 // batches that say which sequences they are of (TokenBatch::sequences). Errors:
 // kInvalidArgument for a folder that is no cache, whose tensors do not fit what
 // it says, or that is of another teacher; those of Checkpoint::Open. Of Run
-// later: kInvalidArgument for ids that are not ascending and below vocab_size.
+// later: kInvalidArgument for a sequence that has another checksum, or ids that
+// are not ascending and below vocab_size.
 absl::StatusOr<std::unique_ptr<Teacher>> OpenTeacherCache(
     const std::string& folder, const std::string& teacher_fingerprint);
 

@@ -3,6 +3,7 @@
 #include "qeff/distill/teacher_cache.h"
 
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -197,21 +198,35 @@ TEST(TeacherCacheTest, RefusesDamagedFolders) {
         << change.first;
   }
   WriteTestFile(folder + "/config.json", config);
-  // Ids that are not ascending.
-  std::string tensors = ReadTestFile(folder + "/model.safetensors");
-  const auto checkpoint = *Checkpoint::Open(folder);
-  const TensorView ids = *checkpoint->Get("ids");
-  const size_t at = tensors.find(
-      std::string(reinterpret_cast<const char*>(ids.bytes.data()), 24));
-  ASSERT_NE(at, std::string::npos);
-  std::fill(tensors.begin() + static_cast<ptrdiff_t>(at),
-            tensors.begin() + static_cast<ptrdiff_t>(at) + 24, '\0');
-  WriteTestFile(folder + "/model.safetensors", tensors);
-  const auto cached = OpenTeacherCache(folder, "t");
-  ASSERT_TRUE(cached.ok()) << cached.status();
+}
+
+// A bit anywhere in what is said of a sequence.
+TEST(TeacherCacheTest, FindsEveryFlippedBit) {
+  World world;
+  ASSERT_TRUE(world.Write(4, "cache").ok());
+  const std::string folder = world.folder + "/cache";
+  const std::string path = folder + "/model.safetensors";
+  const std::string tensors = ReadTestFile(path);
+  uint64_t header = 0;
+  std::memcpy(&header, tensors.data(), sizeof(header));
   TokenBatch batch;
-  ASSERT_TRUE(world.Sampler(false)->Get(0, &batch).ok());
-  EXPECT_EQ((*cached)->Run(batch).code(), absl::StatusCode::kInvalidArgument);
+  const auto sampler = world.Sampler(false);
+  for (int64_t i = 0; i < sampler->num_sequences(); ++i) {
+    ASSERT_TRUE(sampler->Get(i, &batch).ok());
+  }
+  int flipped = 0;
+  for (size_t at = sizeof(header) + header; at < tensors.size(); ++at) {
+    std::string changed = tensors;
+    changed[at] = static_cast<char>(changed[at] ^ (1 << (at % 8)));
+    WriteTestFile(path, changed);
+    const auto cached = OpenTeacherCache(folder, "t");
+    ASSERT_TRUE(cached.ok()) << cached.status();
+    const absl::Status status = (*cached)->Run(batch);
+    ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << at;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("checksum: expected"));
+    ++flipped;
+  }
+  EXPECT_GT(flipped, 100);
 }
 
 TEST(TeacherCacheTest, SurvivesDamage) {
@@ -238,10 +253,11 @@ TEST(TeacherCacheTest, SurvivesDamage) {
   ReadDamaged(text, 500, folder, read_config);
   WriteTestFile(config, text);
   const std::string tensors = folder + "/model.safetensors";
-  EXPECT_GT(ReadDamaged(
+  // Most of what is damaged is what the teacher said, and has a checksum.
+  EXPECT_LT(ReadDamaged(
                 ReadTestFile(tensors), 2000, folder,
                 [&](const std::string& bytes) { return read(tensors, bytes); }),
-            100);
+            50);
 }
 
 // A line that says that more or something else is done.

@@ -141,7 +141,7 @@ class Training {
     on_policy.vocab_size = text->vocab_size();
     on_policy.seed = options_.seed;
     OnPolicyText own_text(sampler.get(), &student_.map, &student_.config,
-                          on_policy, Scratch("student"), pool_);
+                          on_policy, Scratch("student"), reducer_, pool_);
     QEFF_ASSIGN_OR_RETURN(
         const auto step,
         TrainStep::Create(spec, step_options, weights_.get(), objective.get(),

@@ -312,7 +312,7 @@ TEST(OnPolicyTextTest, ContinuesBeginningsOfTheText) {
   options.sequence_length = 64;
   options.vocab_size = 259;
   OnPolicyText source(text.get(), &student.map, &student.config, options,
-                      world.folder + "/scratch", world.pool.get());
+                      world.folder + "/scratch", nullptr, world.pool.get());
   int64_t written = 0;
   for (int64_t step = 0; step < 20; ++step) {
     ASSERT_TRUE(source.BeginStep(step, student.weights).ok());

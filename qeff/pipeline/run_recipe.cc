@@ -18,7 +18,7 @@
 #include "absl/time/time.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/model_fingerprint.h"
-#include "qeff/pipeline/peak_memory.h"
+#include "qeff/util/peak_memory.h"
 #include "qeff/transformer/count_parameters.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/util/atomic_file.h"

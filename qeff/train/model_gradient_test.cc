@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 #include "qeff/transformer/gradient_testutil.h"
 #include "qeff/transformer/reference_testutil.h"
+#include "qeff/util/peak_memory.h"
 #include "qeff/util/random.h"
 
 namespace qeff {
@@ -274,6 +275,40 @@ TEST(ModelGradientTest, LossesInTheMiddleReachTheWeightsBefore) {
       EXPECT_NEAR(actual, expected, 0.01 * std::abs(expected) + 0.2) << name;
     }
   }
+}
+
+// What is resident while a gradient is computed, beyond what was before.
+int64_t MemoryOf(const TransformerSpec& spec, const ModelWeights& weights,
+                 const TokenBatch& batch, bool recompute) {
+  const auto pool = *CreateThreadPool(1);
+  ModelWeights gradient = ZerosLike(weights);
+  const Matrix<float> zeros(static_cast<int64_t>(batch.ids.size()),
+                            spec.vocab_size);
+  ResetPeakMemory();
+  const int64_t before = PeakMemoryBytes();
+  ModelGradientOptions options;
+  options.recompute = recompute;
+  ModelGradient model(spec, batch.lengths[0], options, pool.get());
+  LinearLoss loss(zeros.view());
+  model.Run(weights, batch, loss, gradient);
+  return PeakMemoryBytes() - before;
+}
+
+TEST(ModelGradientTest, RecomputingKeepsTheInputsOfBlocksOnly) {
+  TransformerSpec spec = Load(MakeTestModel("llama"))->spec();
+  spec.num_layers = 24;
+  const ModelWeights weights = InitialWeights(spec, /*seed=*/1);
+  TokenBatch batch;
+  for (int segment = 0; segment < 256; ++segment) {
+    const std::vector<int32_t> ids = TestTokens(16);
+    batch.lengths.push_back(16);
+    batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
+  }
+  const int64_t less = MemoryOf(spec, weights, batch, true);
+  const int64_t all = MemoryOf(spec, weights, batch, false);
+  if (all == 0) GTEST_SKIP() << "this system does not say";
+  // The inputs of blocks and those of what is computed in one of them.
+  EXPECT_GT(all, 4 * less);
 }
 
 TEST(ModelGradientTest, NamesTheFirstBadOutput) {

@@ -3,8 +3,8 @@
 // The most memory that this process has had resident since it was last asked
 // to count anew.
 
-#ifndef QEFF_PIPELINE_PEAK_MEMORY_H_
-#define QEFF_PIPELINE_PEAK_MEMORY_H_
+#ifndef QEFF_UTIL_PEAK_MEMORY_H_
+#define QEFF_UTIL_PEAK_MEMORY_H_
 
 #include <cstdint>
 
@@ -19,4 +19,4 @@ int64_t PeakMemoryBytes();
 
 }  // namespace qeff
 
-#endif  // QEFF_PIPELINE_PEAK_MEMORY_H_
+#endif  // QEFF_UTIL_PEAK_MEMORY_H_

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "qeff/pipeline/peak_memory.h"
+#include "qeff/util/peak_memory.h"
 
 #include <cstdio>
 #include <memory>
