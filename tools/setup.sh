@@ -10,6 +10,7 @@
 #                              PyTorch, Node.js, npm packages, llama.cpp, Chromium
 #   tools/setup.sh --device    also the compiler, libraries and emulator for
 #                              the device runtime on aarch64
+#   tools/setup.sh --fuzz      also clang, for tools/fuzz.sh
 #   tools/setup.sh --peers     also Node.js and npm packages, for benchmarks/peers
 set -euo pipefail
 
@@ -33,6 +34,8 @@ readonly DEVICE_PACKAGES=(
   libhwy-dev:arm64 libgtest-dev:arm64 libgmock-dev:arm64
   qemu-user
 )
+# libFuzzer and the sanitizers' libraries; symbols and coverage in reports.
+readonly FUZZ_PACKAGES=(clang libclang-rt-dev llvm)
 readonly INTEROP_PACKAGES=(
   python3-torch libopenblas0-pthread python3-onnx chromium
 )
@@ -144,6 +147,8 @@ main() {
     install_npm_packages
   elif [[ "${1:-}" == "--device" ]]; then
     install_device_packages
+  elif [[ "${1:-}" == "--fuzz" ]]; then
+    install_packages "${FUZZ_PACKAGES[@]}"
   elif [[ "${1:-}" == "--peers" ]]; then
     install_node
     install_npm_packages

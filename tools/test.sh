@@ -7,7 +7,8 @@
 #
 #   tools/test.sh               every test, optimized
 #   tools/test.sh --sanitizers  then also what tools/README.md lists, under
-#                               AddressSanitizer, UBSan and ThreadSanitizer
+#                               AddressSanitizer, UBSan and ThreadSanitizer,
+#                               and the fuzz targets for 20 seconds each
 #
 # Tests over real models need a folder of them: QEFF_SHARED_DATA, by default
 # ../shared/data beside this repository. Without it they are skipped.
@@ -27,7 +28,7 @@ readonly ADDRESS_TARGETS=(
   //qeff/export:import_gguf_test //qeff/export:write_quantized_folder_test
   //qeff/export:write_sparse_24_folder_test //qeff/export/onnx:export_onnx_test
   //qeff/export/aic:read_graph_test //qeff/export/aic:cache_entry_test
-  //qeff/pipeline/...
+  //qeff/pipeline/... //qeff/fuzz/...
 )
 # A walk over a model takes minutes here; its threads are in these parts.
 readonly THREAD_TARGETS=(
@@ -137,6 +138,19 @@ count_run() {
   fi
 }
 
+# Fuzz targets, each of which is a test case.
+run_fuzz_targets() {
+  local log targets good
+  log=$(mktemp)
+  tools/fuzz.sh --no-ledger | tee "${log}" || true
+  targets=$(find qeff/fuzz -name '*_fuzz.cc' | wc -l)
+  good=$(grep -c 'no finding$' "${log}" || true)
+  rm -f "${log}"
+  # One that did not run, because another failed, has not passed either.
+  passed=$((passed + good))
+  failed=$((failed + targets - good))
+}
+
 tools/setup.sh --interop
 tools/setup.sh --device
 run_tests -- //...
@@ -145,6 +159,7 @@ if [[ "${1:-}" == "--sanitizers" ]]; then
     -- "${ADDRESS_TARGETS[@]}"
   run_tests --config=tsan --test_tag_filters=-external,-no_sanitizer \
     -- "${THREAD_TARGETS[@]}"
+  run_fuzz_targets
 fi
 
 count_run run_device_tests

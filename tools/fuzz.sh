@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs the fuzz targets of qeff/fuzz under libFuzzer, AddressSanitizer and
+# UBSan, two at a time, and stops at a finding with what reproduces it. What
+# they find new is kept in ~/.cache/qeff/fuzz (XDG_CACHE_HOME), executions are
+# added to qeff/fuzz/ledger.tsv.
+#
+#   tools/fuzz.sh                    every target for 20 seconds
+#   tools/fuzz.sh --seconds=3600 --target=gguf
+#   tools/fuzz.sh --no-ledger        leaves the ledger as it is
+#   tools/fuzz.sh --minimize         the committed corpora anew: the seeds and
+#                                    the least that covers as much as all that
+#                                    was found
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly CORPUS=qeff/fuzz/corpus
+readonly LEDGER=qeff/fuzz/ledger.tsv
+FOUND="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/qeff/fuzz"
+readonly FOUND
+readonly MAX_CORPUS_BYTES=$((300 << 10))
+
+# Bytes of an input: what the largest seed has and some more. Short ones run
+# faster, and what a reader may do wrong seldom needs long ones.
+max_len() {
+  case "$1" in
+    *) echo 512 ;;
+  esac
+}
+
+# binary TARGET: its path.
+binary() {
+  echo "${fuzz_bin}/qeff/fuzz/$1_fuzz"
+}
+
+# Adds executions and findings of a target to the ledger.
+add_to_ledger() {
+  local target="$1" executions="$2" findings="$3"
+  awk -F '\t' -v OFS='\t' -v target="${target}" -v executions="${executions}" \
+    -v findings="${findings}" -v today="$(date -u +%F)" '
+    $1 == target {
+      print $1, $2 + executions, today, $4 + findings
+      seen = 1
+      next
+    }
+    { print }
+    END { if (!seen) print target, executions, today, findings }' \
+    "${LEDGER}" >"${LEDGER}.new"
+  mv "${LEDGER}.new" "${LEDGER}"
+}
+
+# Runs one target. Fails, with the end of its log, at a finding.
+run_target() {
+  local target="$1" status=0 executions
+  local found="${FOUND}/${target}"
+  local log="${found}/log"
+  mkdir -p "${found}/corpus"
+  "$(binary "${target}")" -max_total_time="${seconds}" -timeout=10 \
+    -max_len="$(max_len "${target}")" -rss_limit_mb=1024 -malloc_limit_mb=128 \
+    -print_final_stats=1 -artifact_prefix="${found}/" \
+    "${found}/corpus" "${CORPUS}/${target}" >"${log}" 2>&1 || status=$?
+  executions=$(awk '/^stat::number_of_executed_units:/ { print $2 }' "${log}")
+  if [[ "${ledger}" == yes ]]; then
+    (
+      flock 9
+      add_to_ledger "${target}" "${executions:-0}" $((status != 0))
+    ) 9>"${FOUND}/lock"
+  fi
+  if [[ ${status} -ne 0 ]]; then
+    tail -n 60 "${log}" >&2
+    echo "fuzz: ${target} failed; again with" >&2
+    echo "  $(binary "${target}")" \
+      "$(sed -n 's/.*Test unit written to //p' "${log}" | tail -n 1)" >&2
+    return 255  # xargs starts no other
+  fi
+  echo "fuzz: ${target}: ${executions} executions, no finding"
+}
+
+# Replaces the corpus of a target but for its seeds.
+minimize_target() {
+  local target="$1" old="${CORPUS}/$1" new bytes
+  new=$(mktemp -d)
+  cp "${old}"/seed-* "${new}"
+  # Edges alone, not how often they are taken: tens of files, not thousands.
+  "$(binary "${target}")" -merge=1 -use_counters=0 \
+    -max_len="$(max_len "${target}")" \
+    "${new}" "${old}" "${FOUND}/${target}/corpus" >"${FOUND}/${target}/log" 2>&1
+  bytes=$(cat "${new}"/* | wc -c)
+  if [[ ${bytes} -gt ${MAX_CORPUS_BYTES} ]]; then
+    echo "fuzz: ${target}: corpus of ${bytes} bytes, expected at most" \
+      "${MAX_CORPUS_BYTES}; see ${new}" >&2
+    return 255
+  fi
+  rm -f "${old:?}"/*
+  cp "${new}"/* "${old}"
+  rm -rf "${new}"
+  echo "fuzz: ${target}: $(find "${old}" -type f | wc -l) files, ${bytes} bytes"
+}
+
+seconds=20
+ledger=yes
+action=run_target
+targets=()
+for argument in "$@"; do
+  case "${argument}" in
+    --seconds=*) seconds="${argument#*=}" ;;
+    --target=*) targets+=("${argument#*=}") ;;
+    --no-ledger) ledger=no ;;
+    --minimize) action=minimize_target ;;
+    *)
+      echo "fuzz: unknown argument: ${argument}" >&2
+      exit 2
+      ;;
+  esac
+done
+if [[ ${#targets[@]} -eq 0 ]]; then
+  for source in qeff/fuzz/*_fuzz.cc; do
+    targets+=("$(basename "${source}" _fuzz.cc)")
+  done
+fi
+
+tools/setup.sh --fuzz
+labels=("${targets[@]/#/\/\/qeff\/fuzz:}")
+bazel build --config=fuzz --noshow_progress "${labels[@]/%/_fuzz}"
+fuzz_bin=$(bazel info --config=fuzz --noshow_progress bazel-bin 2>/dev/null)
+
+export fuzz_bin seconds ledger CORPUS LEDGER FOUND MAX_CORPUS_BYTES
+export -f max_len binary add_to_ledger run_target minimize_target
+mkdir -p "${FOUND}"
+printf '%s\n' "${targets[@]}" |
+  xargs -P 2 -I TARGET bash -euo pipefail -c "${action} TARGET"
