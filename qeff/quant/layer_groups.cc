@@ -76,6 +76,11 @@ absl::Status FindChoices(absl::Span<const QuantScheme> schemes,
 
 }  // namespace
 
+const char* InputsName(LayerGroup::Inputs inputs) {
+  constexpr const char* kNames[] = {"qkv", "o", "gate_up", "down"};
+  return kNames[static_cast<size_t>(inputs)];
+}
+
 int64_t LayerGroup::Weights() const {
   int64_t weights = 0;
   for (const PlannedTensor* tensor : tensors) {

@@ -42,6 +42,9 @@ struct LayerGroup {
   int64_t Weights() const;
 };
 
+// As people and JSON call them: "qkv", "o", "gate_up", "down".
+const char* InputsName(LayerGroup::Inputs inputs);
+
 // The layers of the blocks that `plan` quantizes, in the order of the blocks;
 // lm_head is not among them. `measured` of each is the choice nearest to
 // `bits_per_weight`. With `compressed_tensors` only schemes that this layout

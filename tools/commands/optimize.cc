@@ -97,7 +97,7 @@ class OptimizeCommand : public Command {
                "Held-out UTF-8 text: models are measured on it.");
     flags->AddRepeated("prompt", &prompts_, "STRING",
                        "Continued by the model before and after, for the "
-                       "report.");
+                       "report; the first words of --text if none is given.");
     flags->Add("plan", &plan_, "", "Prints what would be done, and stops.");
     flags->Add("resume", &resume_, "",
                "Goes on with a step that an interrupted run left unfinished.");

@@ -2,19 +2,31 @@
 
 #include "tools/commands/optimize_report.h"
 
+#include <algorithm>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/calibration/token_sampler.h"
+#include "qeff/format/quant_scheme.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/kernels/limits/dispatched_target.h"
 #include "qeff/pipeline/compare_models.h"
+#include "qeff/pipeline/layer_sensitivity.h"
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/count_parameters.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
+#include "qeff/util/text_file.h"
 #include "tools/commands/machine.h"
 #include "tools/commands/text_tokens.h"
+#include "tools/interrupt.h"
 #include "tools/version.h"
 
 namespace qeff {
@@ -22,6 +34,9 @@ namespace {
 
 constexpr int kSampleTokens = 64;
 constexpr int64_t kActivationTokens = 256;
+constexpr int64_t kSequenceLength = 256;
+constexpr int kPromptWords = 8;
+constexpr size_t kPromptBytes = 80;
 constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 
 Json StepJson(const StepReport& step) {
@@ -109,18 +124,71 @@ absl::StatusOr<Json> LossCurve(const StepReport& step) {
   return Json{{"step", step.name}, {"points", points}};
 }
 
-// The beginning of the held-out text; nothing without one.
-absl::StatusOr<std::vector<int32_t>> SampleOf(const Transformer& model,
-                                              const std::string& text) {
-  if (text.empty()) return std::vector<int32_t>();
+// Pieces of a text, in sequences of at most kSequenceLength.
+absl::StatusOr<TokenSample> SampleOf(const Transformer& model,
+                                     const std::string& text, int64_t tokens) {
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                         LoadTokenizer(model));
   SampleOptions options;
-  options.tokens = options.sequence_length =
-      std::min<int64_t>(kActivationTokens, model.spec().max_positions);
+  options.tokens = tokens;
+  options.sequence_length =
+      std::min<int64_t>(kSequenceLength, model.spec().max_positions);
+  return SampleTextTokens(text, *tokenizer, options);
+}
+
+// What the recipe rounds to, or the default of `qeff sensitivity`.
+QuantScheme SchemeOf(const RecipeResult& result) {
+  QuantScheme scheme = ParseQuantScheme("int4_g128").value();
+  for (const StepReport& step : result.steps) {
+    if (step.parameters == 0) continue;  // made no model
+    for (absl::string_view flag : step.flags) {
+      if (!absl::ConsumePrefix(&flag, "--scheme=")) continue;
+      const auto parsed = ParseQuantScheme(flag);  // not a budget's list
+      if (parsed.ok()) scheme = *parsed;
+    }
+  }
+  return scheme;
+}
+
+// Of the model that was given, where there is text; nothing of a model that
+// was quantized before or has weights that are not finite.
+absl::StatusOr<Json> Sensitivities(
+    const std::shared_ptr<const Transformer>& model, const RecipeInputs& inputs,
+    const RecipeResult& result, ThreadPool* pool) {
+  const std::string& text =
+      inputs.calibration.empty() ? inputs.text : inputs.calibration;
+  if (text.empty() || model->quantization().has_value()) return Json::array();
   QEFF_ASSIGN_OR_RETURN(const TokenSample sample,
-                        SampleTextTokens(text, *tokenizer, options));
-  return sample.sequences[0];
+                        SampleOf(*model, text, LayerSensitivityTokens(*model)));
+  const InterruptScope interrupt;
+  auto measured = LayerSensitivities(
+      model, SchemeOf(result), sample, [&] { return interrupt.Check(); }, pool);
+  if (absl::IsDataLoss(measured.status())) return Json::array();
+  return measured;
+}
+
+// The first words of the held-out text; empty where it begins with none.
+absl::StatusOr<std::string> PromptOf(const std::string& path) {
+  QEFF_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
+  absl::string_view prompt = absl::StripLeadingAsciiWhitespace(text);
+  prompt = prompt.substr(0, prompt.find_first_of("\r\n"));
+  size_t end = 0;
+  for (int word = 0; word < kPromptWords && end < prompt.size(); ++word) {
+    end = std::min(prompt.find(' ', end + 1), prompt.size());
+  }
+  // Not every language has spaces.
+  end = std::min(end, kPromptBytes);
+  while (end < prompt.size() && end > 0 && (prompt[end] & 0xC0) == 0x80) --end;
+  return std::string(prompt.substr(0, end));
+}
+
+Json Environment(const ThreadPool& pool) {
+  return {{"qeff", kQeffVersion},
+          {"cpu", ProcessorName()},
+          {"kernels", DispatchedTargetName()},
+          {"threads", pool.num_threads()},
+          {"processors", NumAvailableProcessors()},
+          {"memory_bytes", Memory().total_bytes}};
 }
 
 }  // namespace
@@ -128,9 +196,13 @@ absl::StatusOr<std::vector<int32_t>> SampleOf(const Transformer& model,
 absl::StatusOr<Json> OptimizeReport(const RecipeInputs& inputs,
                                     const std::string& recipe,
                                     const RecipeResult& result,
-                                    const std::vector<std::string>& prompts,
+                                    std::vector<std::string> prompts,
                                     const RecipeRunOptions& options,
                                     ThreadPool* pool) {
+  if (prompts.empty() && !inputs.text.empty()) {
+    QEFF_ASSIGN_OR_RETURN(const std::string prompt, PromptOf(inputs.text));
+    if (!prompt.empty()) prompts.push_back(prompt);
+  }
   Json steps = Json::array(), models = Json::array(), curves = Json::array();
   QEFF_ASSIGN_OR_RETURN(StepReport current, InputReport(inputs.model));
   for (const StepReport& step : result.steps) {
@@ -159,14 +231,20 @@ absl::StatusOr<Json> OptimizeReport(const RecipeInputs& inputs,
   }
   QEFF_ASSIGN_OR_RETURN(const auto before, LoadTransformer(inputs.model));
   QEFF_ASSIGN_OR_RETURN(const auto after, LoadTransformer(result.model));
-  QEFF_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                        SampleOf(*before, inputs.text));
+  std::vector<int32_t> tokens;
+  if (!inputs.text.empty()) {
+    QEFF_ASSIGN_OR_RETURN(const TokenSample sample,
+                          SampleOf(*before, inputs.text, kActivationTokens));
+    tokens = sample.sequences[0];
+  }
   QEFF_ASSIGN_OR_RETURN(Json report,
                         CompareModels(before, after, tokens, pool));
+  QEFF_ASSIGN_OR_RETURN(report["sensitivities"],
+                        Sensitivities(before, inputs, result, pool));
   AddLosses(LossesOf(result), &report["layers"]);
   report["model"] = inputs.model;
   report["recipe"] = recipe;
-  report["environment"] = {{"qeff", kQeffVersion}, {"cpu", ProcessorName()}};
+  report["environment"] = Environment(*pool);
   report["steps"] = steps;
   report["models"] = models;
   report["loss_curves"] = curves;

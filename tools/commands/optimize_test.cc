@@ -132,6 +132,9 @@ TEST_F(OptimizeTest, RunsEachStepOnce) {
   ASSERT_EQ(first.json["layers"].size(), 14U);
   EXPECT_GT(first.json["layers"][0]["relative_error"].get<double>(), 0);
   EXPECT_GT(first.json["layers"][0]["loss"].get<double>(), 0);
+  ASSERT_EQ(first.json["sensitivities"].size(), 8U);
+  EXPECT_EQ(first.json["sensitivities"][0]["scheme"], "int4_g32");
+  EXPECT_GT(first.json["sensitivities"][0]["sensitivity"].get<double>(), 0);
   EXPECT_EQ(first.json["weight_histograms"].size(), 7U);
   EXPECT_EQ(first.json["activation_histograms"].size(), 7U);
   ASSERT_EQ(first.json["loss_curves"].size(), 1U);

@@ -29,9 +29,6 @@
 namespace qeff {
 namespace {
 
-// As people and JSON call them.
-constexpr const char* kInputNames[] = {"qkv", "o", "gate_up", "down"};
-
 std::string FormatList(const std::vector<double>& values) {
   std::string text;
   for (const double value : values)
@@ -173,7 +170,7 @@ class SensitivityCommand : public Command {
                  "follow from errors of outputs\n");
     Json list = Json::array();
     for (const LayerGroup& group : groups) {
-      const char* inputs = kInputNames[static_cast<size_t>(group.inputs)];
+      const char* inputs = InputsName(group.inputs);
       std::fprintf(env.out, "%5d %-8s", static_cast<int>(group.block), inputs);
       Json costs = Json::object();
       for (size_t i = 0; i < group.choices.size(); ++i) {

@@ -31,9 +31,12 @@ constexpr Measure kMeasures[] = {
      "to the weights before."},
     {"loss", "rounding_loss", "Loss",
      "Squared error of a layer's outputs, as the step measured it."},
-    {"sensitivity", nullptr, "Sensitivity",
-     "KL divergence of the model when this layer alone is quantized."},
 };
+
+constexpr Measure kSensitivity = {
+    "sensitivity", nullptr, "Sensitivity",
+    "KL divergence of the whole model, in nats a token, when these layers "
+    "alone are rounded."};
 
 struct Layer {
   std::string name;
@@ -48,13 +51,14 @@ struct Role {
   std::vector<Layer> layers;
 };
 
-// The layers of a step with a measure, roles in the order in which they occur.
-std::vector<Role> RolesOf(const Json& layers, absl::string_view step,
-                          const Measure& measure) {
+// The layers with a measure whose member `of` is `step`, roles in the order in
+// which they occur.
+std::vector<Role> RolesOf(const Json& layers, const char* of,
+                          absl::string_view step, const Measure& measure) {
   std::vector<Role> roles;
   for (const Json& json : layers) {
     const absl::optional<double> value = NumberAt(json, measure.key);
-    if (!value.has_value() || StringAt(json, "step") != step) continue;
+    if (!value.has_value() || StringAt(json, of) != step) continue;
     Layer layer;
     layer.name = StringAt(json, "name");
     layer.value = *value;
@@ -132,9 +136,9 @@ std::string LayerMarks(const ChartFrame& frame, const Layer& layer,
   return marks + DrawPoint(frame, layer.block, layer.value, mark);
 }
 
-std::string MeasureCharts(const Json& layers, const std::string& step,
-                          const Measure& measure) {
-  const std::vector<Role> roles = RolesOf(layers, step, measure);
+std::string MeasureCharts(const Json& layers, const char* of,
+                          const std::string& step, const Measure& measure) {
+  const std::vector<Role> roles = RolesOf(layers, of, step, measure);
   if (roles.empty()) return "";
   double last_block = 0;
   bool compared = false;
@@ -189,8 +193,28 @@ std::string Table(const Json& layers) {
                 {{"bits", "Bits a weight", Number},
                  {"relative_error", "Relative error", Number},
                  {"loss", "Loss", Number},
-                 {"rounding_loss", "Rounded to nearest", Number},
-                 {"sensitivity", "Sensitivity", Number}},
+                 {"rounding_loss", "Rounded to nearest", Number}},
+                nullptr),
+      "</details>\n");
+}
+
+// Charts and a table of `sensitivities`.
+std::string Sensitivities(const Json& sensitivities) {
+  std::string html;
+  std::vector<std::string> schemes;
+  for (const Json& part : sensitivities) {
+    const std::string scheme = StringAt(part, "scheme");
+    if (std::find(schemes.begin(), schemes.end(), scheme) != schemes.end()) {
+      continue;
+    }
+    schemes.push_back(scheme);
+    html += MeasureCharts(sensitivities, "scheme", scheme, kSensitivity);
+  }
+  if (html.empty()) return "";
+  return absl::StrCat(
+      html, "<details><summary>All parts (", sensitivities.size(),
+      ")</summary>\n",
+      HtmlTable(sensitivities, {{"sensitivity", "Sensitivity", Number}},
                 nullptr),
       "</details>\n");
 }
@@ -199,7 +223,6 @@ std::string Table(const Json& layers) {
 
 std::string LayerSection(const Json& report) {
   const Json& layers = ListAt(report, "layers");
-  if (layers.empty()) return "";
   std::vector<std::string> steps;
   for (const Json& layer : layers) {
     const std::string step = StringAt(layer, "step");
@@ -210,10 +233,12 @@ std::string LayerSection(const Json& report) {
   std::string body;
   for (const std::string& step : steps) {
     for (const Measure& measure : kMeasures) {
-      body += MeasureCharts(layers, step, measure);
+      body += MeasureCharts(layers, "step", step, measure);
     }
   }
-  return HtmlSection("layers", "Layers", "", body + Table(layers));
+  if (!layers.empty()) body += Table(layers);
+  return HtmlSection("layers", "Layers", "",
+                     body + Sensitivities(ListAt(report, "sensitivities")));
 }
 
 }  // namespace qeff::internal_report

@@ -27,7 +27,8 @@ namespace qeff {
 //                     top1_agreement}], the first one is what was optimized
 //   front           [the same and recipe, chosen], what a search has seen
 //   layers          [{step, name, role, block, bits, relative_error, loss,
-//                     rounding_loss, sensitivity}]
+//                     rounding_loss}]
+//   sensitivities   [{scheme, name, role, block, sensitivity}]
 //   weight_histograms, activation_histograms
 //                   [{role, low, high, before: [counts], after: [counts]}]
 //   loss_curves     [{step, points: [{step, loss, held_out}]}]

@@ -68,9 +68,12 @@ TEST(ReportHtmlTest, DrawsEveryChart) {
                            "up_proj", "down_proj"}) {
     for (const char* kind :
          {"layers-relative_error-quantize_1", "layers-loss-quantize_1",
-          "layers-sensitivity-quantize_1", "weights", "activations"}) {
+          "weights", "activations"}) {
       expected.insert(absl::StrCat(kind, "-", role));
     }
+  }
+  for (const char* role : {"qkv", "o", "gate_up", "down"}) {
+    expected.insert(absl::StrCat("layers-sensitivity-int4_g32-", role));
   }
   EXPECT_EQ(charts, expected);
 }

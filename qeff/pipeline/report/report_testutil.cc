@@ -80,22 +80,36 @@ Json Layers() {
     for (size_t role = 0; role < std::size(kRoles); ++role) {
       const double error = 0.004 * (1 + role) * (1 + 2 * Noise(block, role)) +
                            (block == 1 && role == 6 ? 0.09 : 0);
-      layers.push_back(
-          {{"step", "quantize_1"},
-           {"name",
-            absl::StrCat("model.layers.", block, ".",
-                         role < 4 ? "self_attn." : "mlp.", kRoles[role])},
-           {"role", kRoles[role]},
-           {"block", block},
-           {"relative_error", error},
-           {"loss", error * std::exp2(block - 8)},
-           {"rounding_loss",
-            error * std::exp2(block - 8) * (1.2 + Noise(block, 7))},
-           {"bits", role == 6 ? 5.5 : 4.25},
-           {"sensitivity", error * 0.02 * (1 + Noise(role, block))}});
+      layers.push_back({{"step", "quantize_1"},
+                        {"name", absl::StrCat("model.layers.", block, ".",
+                                              role < 4 ? "self_attn." : "mlp.",
+                                              kRoles[role])},
+                        {"role", kRoles[role]},
+                        {"block", block},
+                        {"relative_error", error},
+                        {"loss", error * std::exp2(block - 8)},
+                        {"rounding_loss", error * std::exp2(block - 8) *
+                                              (1.2 + Noise(block, 7))},
+                        {"bits", role == 6 ? 5.5 : 4.25}});
     }
   }
   return layers;
+}
+
+Json Sensitivities() {
+  Json parts = Json::array();
+  for (int block = 0; block < kBlocks; ++block) {
+    for (const char* role : {"qkv", "o", "gate_up", "down"}) {
+      const double noise = Noise(block, static_cast<int>(parts.size()));
+      parts.push_back(
+          {{"scheme", "int4_g32"},
+           {"name", absl::StrCat("block ", block, " ", role)},
+           {"role", role},
+           {"block", block},
+           {"sensitivity", 0.0004 * (1 + noise) + (block == 1 ? 0.002 : 0)}});
+    }
+  }
+  return parts;
 }
 
 // Of a normal distribution, `zeros` of it moved to the bin of 0.
@@ -201,6 +215,7 @@ Json ExampleReport() {
       {"models", Models()},
       {"front", Front()},
       {"layers", Layers()},
+      {"sensitivities", Sensitivities()},
       {"weight_histograms", Histograms(0.2)},
       {"activation_histograms", Histograms(12.5)},
       {"loss_curves", {LossCurve()}},

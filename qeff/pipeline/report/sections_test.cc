@@ -49,6 +49,27 @@ TEST(LayerSectionTest, StepsAndRolesInTheirOrder) {
               ElementsAre("1.0", "2.0", "3.0", "4.0"));
 }
 
+// Also where nothing is known of layers.
+TEST(LayerSectionTest, SensitivitiesByRoleAndScheme) {
+  const std::string html = LayerSection({{"sensitivities",
+                                          {{{"name", "block 0 qkv"},
+                                            {"role", "qkv"},
+                                            {"block", 0},
+                                            {"scheme", "int4_g32"},
+                                            {"sensitivity", .25}},
+                                           {{"name", "block 0 o"},
+                                            {"role", "o"},
+                                            {"block", 0},
+                                            {"scheme", "int4_g32"},
+                                            {"sensitivity", .5}}}}});
+  EXPECT_THAT(ValuesOf(html, "data-chart"),
+              ElementsAre("layers-sensitivity-int4_g32-qkv",
+                          "layers-sensitivity-int4_g32-o"));
+  EXPECT_THAT(ValuesOf(html, "data-value"), ElementsAre("0.25", "0.5"));
+  EXPECT_TRUE(StrContains(html, "int4_g32: sensitivity"));
+  EXPECT_TRUE(StrContains(html, "All parts (2)"));
+}
+
 // A block that is not given is the next one of its role.
 TEST(LayerSectionTest, LayersWithoutBlocks) {
   const std::string given = LayerSection(
