@@ -103,9 +103,13 @@ def _qeff_model_impl(ctx):
         "--recipe=" + ctx.file.recipe.path,
     ]
     inputs = checkpoint + [ctx.file.recipe] + ctx.files.data
-    if ctx.file.calibration:
-        arguments.append("--calibration=" + ctx.file.calibration.path)
-        inputs.append(ctx.file.calibration)
+    for flag, file in [
+        ("calibration", ctx.file.calibration),
+        ("text", ctx.file.text),
+    ]:
+        if file:
+            arguments.append("--{}={}".format(flag, file.path))
+            inputs.append(file)
     arguments += ["--data=" + file.path for file in ctx.files.data]
     _run(
         ctx,
@@ -131,8 +135,7 @@ qeff_model = rule(
             allow_files = True,
         ),
         "recipe": attr.label(
-            doc = "The steps, but for evaluate, which is qeff_quality_test. " +
-                  "What export and compile write is not kept.",
+            doc = "The steps. What export and compile write is not kept.",
             mandatory = True,
             allow_single_file = True,
         ),
@@ -143,6 +146,10 @@ qeff_model = rule(
         "data": attr.label_list(
             doc = "Texts to learn from.",
             allow_files = True,
+        ),
+        "text": attr.label(
+            doc = "Held-out text, for recipes with evaluate steps.",
+            allow_single_file = True,
         ),
     },
     toolchains = [_TOOLCHAIN],
