@@ -15,7 +15,7 @@ declare -rA device=([x86-64]="$3" [aarch64]="$4")
 declare -rA run=([x86-64]="$3" [aarch64]="qemu-aarch64 $4")
 # glibc has its strings and mathematics several times for x86-64, for processors
 # that it tells apart at run time.
-declare -rA max_stripped_bytes=([x86-64]=2800000 [aarch64]=2500000)
+declare -rA max_stripped_bytes=([x86-64]=2450000 [aarch64]=2150000)
 readonly PROMPT=1,17,99,203,5,64,300,7,7,250,31,8,140
 
 work=$(mktemp -d)
