@@ -7,41 +7,53 @@
 #include <utility>
 
 #include "qeff/util/check.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 
 absl::StatusOr<std::unique_ptr<QEFFAutoModel>> QEFFAutoModel::FromPretrained(
     const std::string& folder, ThreadPool* pool) {
-  QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> model,
-                        LoadTransformer(folder));
-  return std::unique_ptr<QEFFAutoModel>(
-      new QEFFAutoModel(std::move(model), pool));
+  using Result = absl::StatusOr<std::unique_ptr<QEFFAutoModel>>;
+  return GuardMemory([&]() -> Result {
+    QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> model,
+                          LoadTransformer(folder));
+    return std::unique_ptr<QEFFAutoModel>(
+        new QEFFAutoModel(std::move(model), pool));
+  });
 }
 
 void QEFFAutoModel::OnModelChanged() { forward_.reset(); }
 
 absl::StatusOr<Matrix<float>> QEFFAutoModel::HiddenStates(
     absl::Span<const int32_t> tokens) {
-  if (forward_ == nullptr) {
-    QEFF_ASSIGN_OR_RETURN(forward_,
-                          HostForward::Create(shared_transformer(), pool()));
-  }
-  Matrix<float> states(static_cast<int64_t>(tokens.size()), spec().hidden_size);
-  const std::vector<int32_t> sequence(tokens.begin(), tokens.end());
-  QEFF_RETURN_IF_ERROR(forward_->Run(
-      {sequence}, /*observer=*/nullptr,
-      [&](int64_t, MatrixView<const float> hidden) {
-        for (int64_t r = 0; r < hidden.rows(); ++r) {
-          std::copy_n(hidden.row(r), hidden.cols(), states.row(r));
-        }
-        return absl::OkStatus();
-      }));
-  return states;
+  return GuardMemory([&]() -> absl::StatusOr<Matrix<float>> {
+    if (forward_ == nullptr) {
+      QEFF_ASSIGN_OR_RETURN(forward_,
+                            HostForward::Create(shared_transformer(), pool()));
+    }
+    Matrix<float> states(static_cast<int64_t>(tokens.size()),
+                         spec().hidden_size);
+    const std::vector<int32_t> sequence(tokens.begin(), tokens.end());
+    QEFF_RETURN_IF_ERROR(forward_->Run(
+        {sequence}, /*observer=*/nullptr,
+        [&](int64_t, MatrixView<const float> hidden) {
+          for (int64_t r = 0; r < hidden.rows(); ++r) {
+            std::copy_n(hidden.row(r), hidden.cols(), states.row(r));
+          }
+          return absl::OkStatus();
+        }));
+    return states;
+  });
 }
 
 absl::StatusOr<std::vector<float>> QEFFAutoModel::Embed(absl::string_view text,
                                                         Pooling pooling) {
+  return GuardMemory([&] { return VectorOf(text, pooling); });
+}
+
+absl::StatusOr<std::vector<float>> QEFFAutoModel::VectorOf(
+    absl::string_view text, Pooling pooling) {
   if (tokenizer_ == nullptr) {
     QEFF_ASSIGN_OR_RETURN(tokenizer_, LoadTokenizer(transformer()));
   }

@@ -56,6 +56,9 @@ class QEFFAutoModel : public QEFFBaseModel {
  private:
   using QEFFBaseModel::QEFFBaseModel;
 
+  absl::StatusOr<std::vector<float>> VectorOf(absl::string_view text,
+                                              Pooling pooling);
+
   std::unique_ptr<HostForward> forward_;  // made on first use
   std::unique_ptr<Tokenizer> tokenizer_;  // made on first use
 };

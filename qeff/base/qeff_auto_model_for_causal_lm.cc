@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "qeff/device/speculative_generate.h"
 #include "qeff/tokenizer/same_tokens.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -15,10 +16,13 @@ namespace qeff {
 absl::StatusOr<std::unique_ptr<QEFFAutoModelForCausalLM>>
 QEFFAutoModelForCausalLM::FromPretrained(const std::string& folder,
                                          ThreadPool* pool) {
-  QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> model,
-                        LoadTransformer(folder));
-  return std::unique_ptr<QEFFAutoModelForCausalLM>(
-      new QEFFAutoModelForCausalLM(std::move(model), pool));
+  using Result = absl::StatusOr<std::unique_ptr<QEFFAutoModelForCausalLM>>;
+  return GuardMemory([&]() -> Result {
+    QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> model,
+                          LoadTransformer(folder));
+    return std::unique_ptr<QEFFAutoModelForCausalLM>(
+        new QEFFAutoModelForCausalLM(std::move(model), pool));
+  });
 }
 
 void QEFFAutoModelForCausalLM::OnModelChanged() {
@@ -67,21 +71,30 @@ QEFFAutoModelForCausalLM::EncodePrompts(absl::Span<const std::string> prompts) {
 absl::StatusOr<GenerateResult> QEFFAutoModelForCausalLM::Generate(
     absl::string_view prompt, const GenerationConfig& config,
     std::function<absl::Status(absl::string_view)> on_text) {
-  TextCallbacks callbacks;
-  if (on_text) {
-    callbacks.on_text = [&](size_t, absl::string_view text) {
-      return on_text(text);
-    };
-  }
-  QEFF_ASSIGN_OR_RETURN(std::vector<absl::StatusOr<GenerateResult>> results,
-                        Generate({std::string(prompt)}, config, callbacks));
-  return std::move(results[0]);
+  return GuardMemory([&]() -> absl::StatusOr<GenerateResult> {
+    TextCallbacks callbacks;
+    if (on_text) {
+      callbacks.on_text = [&](size_t, absl::string_view text) {
+        return on_text(text);
+      };
+    }
+    QEFF_ASSIGN_OR_RETURN(std::vector<absl::StatusOr<GenerateResult>> results,
+                          Generate({std::string(prompt)}, config, callbacks));
+    return std::move(results[0]);
+  });
 }
 
 absl::StatusOr<std::vector<absl::StatusOr<GenerateResult>>>
 QEFFAutoModelForCausalLM::Generate(absl::Span<const std::string> prompts,
                                    const GenerationConfig& config,
                                    const TextCallbacks& callbacks) {
+  return GuardMemory([&] { return GenerateAll(prompts, config, callbacks); });
+}
+
+absl::StatusOr<std::vector<absl::StatusOr<GenerateResult>>>
+QEFFAutoModelForCausalLM::GenerateAll(absl::Span<const std::string> prompts,
+                                      const GenerationConfig& config,
+                                      const TextCallbacks& callbacks) {
   QEFF_ASSIGN_OR_RETURN(const Tokenizer* const tokenizer, this->tokenizer());
   QEFF_ASSIGN_OR_RETURN(const std::vector<std::vector<int32_t>> tokens,
                         EncodePrompts(prompts));
@@ -130,37 +143,45 @@ absl::StatusOr<std::unique_ptr<Engine>>
 QEFFAutoModelForCausalLM::CreateDraftEngine(const PortableTokenizer& tokenizer,
                                             const CompileOptions& compile,
                                             const EngineOptions& options) {
-  QEFF_ASSIGN_OR_RETURN(const Tokenizer* const own, this->tokenizer(), "draft");
-  QEFF_RETURN_IF_ERROR(CheckSameTokens(tokenizer, *own), "draft");
-  if (spec().max_positions < options.context_length) {
-    return InvalidInputError(
-        "draft: max_positions: expected at least ", options.context_length,
-        " as the context has, found ", spec().max_positions);
-  }
-  CompileOptions own_compile = compile;
-  own_compile.cached_keys.clear();  // they are of the other model's blocks
-  QEFF_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
-                        CreateEngine(own_compile, options), "draft");
-  return engine;
+  return GuardMemory([&]() -> absl::StatusOr<std::unique_ptr<Engine>> {
+    QEFF_ASSIGN_OR_RETURN(const Tokenizer* const own, this->tokenizer(),
+                          "draft");
+    QEFF_RETURN_IF_ERROR(CheckSameTokens(tokenizer, *own), "draft");
+    if (spec().max_positions < options.context_length) {
+      return InvalidInputError(
+          "draft: max_positions: expected at least ", options.context_length,
+          " as the context has, found ", spec().max_positions);
+    }
+    CompileOptions own_compile = compile;
+    own_compile.cached_keys.clear();  // they are of the other model's blocks
+    QEFF_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
+                          CreateEngine(own_compile, options), "draft");
+    return engine;
+  });
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> QEFFAutoModelForCausalLM::CreateEngine(
     const CompileOptions& compile, const EngineOptions& options) {
-  if (device_model_ == nullptr || !(compiled_with_ == compile)) {
-    QEFF_ASSIGN_OR_RETURN(device_model_,
-                          CompileInMemory(transformer(), compile, pool()));
-    compiled_with_ = compile;
-  }
-  return Engine::Create(device_model_, pool(), options);
+  return GuardMemory([&]() -> absl::StatusOr<std::unique_ptr<Engine>> {
+    if (device_model_ == nullptr || !(compiled_with_ == compile)) {
+      CompileOptions with = compile;
+      QEFF_ASSIGN_OR_RETURN(device_model_,
+                            CompileInMemory(transformer(), compile, pool()));
+      compiled_with_ = std::move(with);
+    }
+    return Engine::Create(device_model_, pool(), options);
+  });
 }
 
 absl::StatusOr<Matrix<float>> QEFFAutoModelForCausalLM::Logits(
     absl::Span<const int32_t> tokens) {
-  if (forward_ == nullptr) {
-    QEFF_ASSIGN_OR_RETURN(forward_,
-                          HostForward::Create(shared_transformer(), pool()));
-  }
-  return forward_->LogitsOf(tokens);
+  return GuardMemory([&]() -> absl::StatusOr<Matrix<float>> {
+    if (forward_ == nullptr) {
+      QEFF_ASSIGN_OR_RETURN(forward_,
+                            HostForward::Create(shared_transformer(), pool()));
+    }
+    return forward_->LogitsOf(tokens);
+  });
 }
 
 }  // namespace qeff

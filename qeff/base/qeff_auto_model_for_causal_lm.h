@@ -118,6 +118,9 @@ class QEFFAutoModelForCausalLM : public QEFFBaseModel {
  private:
   using QEFFBaseModel::QEFFBaseModel;
 
+  absl::StatusOr<std::vector<absl::StatusOr<GenerateResult>>> GenerateAll(
+      absl::Span<const std::string> prompts, const GenerationConfig& config,
+      const TextCallbacks& callbacks);
   // The tokens of a prompt, which leaves room for one; errors call it `name`.
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(absl::string_view prompt,
                                                     absl::string_view name);

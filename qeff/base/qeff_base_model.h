@@ -65,6 +65,8 @@ class QEFFBaseModel {
   virtual void OnModelChanged() = 0;
 
  private:
+  absl::Status Save(const std::string& folder) const;
+
   std::shared_ptr<const Transformer> model_;
   ThreadPool* pool_;
   std::vector<TransformReport> transforms_;

@@ -5,6 +5,7 @@
 #include "qeff/base/qeff_auto_model_for_causal_lm.h"
 #include "qeff/export/aic/compile_aic.h"
 #include "qeff/export/aic/export_aic.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -17,23 +18,28 @@ constexpr char kLibrary[] = "library";
 
 absl::StatusOr<std::string> QEFFAutoModelForCausalLM::Export(
     const std::string& cache_root) {
-  AicShapes shapes;
-  shapes.ctx_len = 1;  // any: the graph is the same
-  QEFF_ASSIGN_OR_RETURN(const AicExport exported,
-                        ExportAic(transformer(), shapes, kLibrary, cache_root));
-  return exported.graph.onnx_path;
+  return GuardMemory([&]() -> absl::StatusOr<std::string> {
+    AicShapes shapes;
+    shapes.ctx_len = 1;  // any: the graph is the same
+    QEFF_ASSIGN_OR_RETURN(
+        const AicExport exported,
+        ExportAic(transformer(), shapes, kLibrary, cache_root));
+    return exported.graph.onnx_path;
+  });
 }
 
 absl::StatusOr<AicCompileResult> QEFFAutoModelForCausalLM::Compile(
     const std::string& cache_root, const AicCompileOptions& options) {
-  const AicSettings& settings = options.settings;
-  QEFF_ASSIGN_OR_RETURN(
-      const AicExport exported,
-      ExportAic(
-          transformer(), settings.shapes,
-          settings.qeff_version.empty() ? kLibrary : settings.qeff_version,
-          cache_root));
-  return CompileAic(exported.graph, options);
+  return GuardMemory([&]() -> absl::StatusOr<AicCompileResult> {
+    const AicSettings& settings = options.settings;
+    QEFF_ASSIGN_OR_RETURN(
+        const AicExport exported,
+        ExportAic(
+            transformer(), settings.shapes,
+            settings.qeff_version.empty() ? kLibrary : settings.qeff_version,
+            cache_root));
+    return CompileAic(exported.graph, options);
+  });
 }
 
 }  // namespace qeff

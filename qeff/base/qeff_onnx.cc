@@ -4,6 +4,7 @@
 
 #include "qeff/base/qeff_auto_model.h"
 #include "qeff/export/onnx/export_onnx.h"
+#include "qeff/util/memory_guard.h"
 
 namespace qeff {
 namespace {
@@ -24,8 +25,10 @@ OnnxPooling PoolingOf(Pooling pooling) {
 
 absl::Status QEFFAutoModel::Export(Pooling pooling,
                                    const std::string& path) const {
-  return ExportHiddenStatesOnnx(transformer(), PoolingOf(pooling), path)
-      .status();
+  return GuardMemory([&] {
+    return ExportHiddenStatesOnnx(transformer(), PoolingOf(pooling), path)
+        .status();
+  });
 }
 
 }  // namespace qeff

@@ -16,8 +16,8 @@
 #include "qeff/calibration/row_store.h"
 #include "qeff/calibration/solved_block.h"
 #include "qeff/transformer/host_block.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

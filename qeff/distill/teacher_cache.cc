@@ -13,9 +13,9 @@
 #include "qeff/calibration/journal.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/checkpoint_writer.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checksum.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 

@@ -25,10 +25,10 @@
 #include "qeff/train/token_shard.h"
 #include "qeff/train/train_files.h"
 #include "qeff/train/write_model.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/transformer/model_writer.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checksum.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 

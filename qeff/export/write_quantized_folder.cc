@@ -15,8 +15,8 @@
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/io/gptq_awq_config.h"
 #include "qeff/io/quantization_config.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

@@ -16,7 +16,7 @@
 #include "qeff/format/sparse_24.h"
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/io/sparse_24_tensor.h"
-#include "qeff/transformer/memory_guard.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

@@ -179,9 +179,12 @@ absl::StatusOr<std::unique_ptr<ThreadPool>> CreateThreadPool(int num_threads) {
     return InvalidInputError("number of threads: expected 1 to 1024, found ",
                              num_threads);
   }
-  auto pool = std::make_unique<StdThreadPool>();
+  std::unique_ptr<StdThreadPool> pool;
   try {
+    pool = std::make_unique<StdThreadPool>();
     pool->Start(num_threads - 1);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory");
   } catch (const std::system_error& error) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot start ", num_threads - 1, " threads (",

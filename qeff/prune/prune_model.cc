@@ -17,7 +17,7 @@
 #include "qeff/prune/sparse_gpt.h"
 #include "qeff/quant/gptq.h"
 #include "qeff/quant/kept_zeros.h"
-#include "qeff/transformer/memory_guard.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

@@ -12,8 +12,8 @@
 #include "qeff/io/model_fingerprint.h"
 #include "qeff/quant/autoround_solver.h"
 #include "qeff/quant/quantized_output.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/util/json.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

@@ -16,7 +16,7 @@
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/quant/hadamard.h"
-#include "qeff/transformer/memory_guard.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

@@ -15,8 +15,8 @@
 #include "qeff/quant/rounded_weights.h"
 #include "qeff/transformer/block_steps.h"
 #include "qeff/transformer/host_block.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/util/check.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

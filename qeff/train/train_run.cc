@@ -12,8 +12,8 @@
 #include "qeff/train/gradient_reducer.h"
 #include "qeff/train/metrics_file.h"
 #include "qeff/train/train_files.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/util/checksum.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

@@ -12,9 +12,9 @@
 #include "qeff/transformer/host_block.h"
 #include "qeff/transformer/host_lm_head.h"
 #include "qeff/transformer/host_scratch.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/transformer/rope.h"
 #include "qeff/util/check.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

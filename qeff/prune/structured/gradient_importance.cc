@@ -18,8 +18,8 @@
 #include "qeff/transformer/block_backward.h"
 #include "qeff/transformer/block_steps.h"
 #include "qeff/transformer/host_block.h"
-#include "qeff/transformer/memory_guard.h"
 #include "qeff/transformer/model_ends.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

@@ -14,7 +14,7 @@
 #include "qeff/prune/structured/pruned_walk.h"
 #include "qeff/prune/structured/pruned_writer.h"
 #include "qeff/prune/structured/slice_weights.h"
-#include "qeff/transformer/memory_guard.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

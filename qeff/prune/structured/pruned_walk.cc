@@ -13,7 +13,7 @@
 #include "qeff/prune/structured/pruned_stream.h"
 #include "qeff/transformer/block_steps.h"
 #include "qeff/transformer/host_block.h"
-#include "qeff/transformer/memory_guard.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {

@@ -2,8 +2,8 @@
 //
 // Where running out of memory becomes a Status.
 
-#ifndef QEFF_TRANSFORMER_MEMORY_GUARD_H_
-#define QEFF_TRANSFORMER_MEMORY_GUARD_H_
+#ifndef QEFF_UTIL_MEMORY_GUARD_H_
+#define QEFF_UTIL_MEMORY_GUARD_H_
 
 #include <new>
 
@@ -24,4 +24,4 @@ auto GuardMemory(Body&& body) -> decltype(body()) {
 
 }  // namespace qeff
 
-#endif  // QEFF_TRANSFORMER_MEMORY_GUARD_H_
+#endif  // QEFF_UTIL_MEMORY_GUARD_H_
