@@ -92,7 +92,7 @@ absl::Status ShardedWriter::Reserve() {
     shards_.push_back(file);
   }
   QEFF_RETURN_IF_ERROR(CheckFreeSpace(
-      folder_->temporary_path(),
+      ParentFolder(folder_->temporary_path()),
       total_bytes.value() - std::min(there_bytes, total_bytes.value())));
   for (size_t i = 0; i < shards_.size(); ++i) {
     const ShardLayout::Shard& shard = layout_.shards[i];

@@ -51,6 +51,10 @@ class AtomicFile {
     return file_.Write(offset_bytes, bytes);
   }
 
+  // Waits until what was written is on the device: what is slow or fails in
+  // Commit, done before it. Errors: kUnavailable.
+  absl::Status Sync() { return file_.Sync(); }
+
   // Syncs, and replaces what is at the final path. At most once. After an
   // error the path is what it was before.
   absl::Status Commit();

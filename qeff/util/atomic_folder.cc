@@ -59,7 +59,8 @@ absl::StatusOr<OutputFile*> AtomicFolder::AddFile(const std::string& name) {
     return InvalidInputError("'", absl::CHexEscape(name),
                              "': expected a plain file name");
   }
-  std::string path = absl::StrCat(temporary_path(), "/", name);
+  // For messages, as the caller knows it.
+  std::string path = absl::StrCat(temporary_.target_path(), "/", name);
   FileDescriptor fd(openat(temporary_.fd.get(), name.c_str(),
                            O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                            0666));

@@ -75,7 +75,9 @@ class CacheVerifyCommand : public CacheCommand {
   }
   absl::string_view description() const override {
     return "Reads every complete export and compilation. One that is damaged "
-           "is named, and made again by whoever needs it next.";
+           "is named, and made again by whoever needs it next. Others are "
+           "named with what they are: unfinished, or foreign if their "
+           "qeff_entry.json is missing.";
   }
   absl::string_view examples() const override {
     return "cache verify --cache=/data/qeff_models\n";
@@ -86,6 +88,9 @@ class CacheVerifyCommand : public CacheCommand {
     for (const EntryInfo& entry : entries) {
       if (entry.state != EntryState::kComplete &&
           entry.state != EntryState::kDamaged) {
+        std::fprintf(env.out, "%-8s %s\n",
+                     std::string(EntryStateName(entry.state)).c_str(),
+                     entry.folder.c_str());
         continue;
       }
       const absl::Status status = VerifyEntry(entry.folder);

@@ -36,11 +36,18 @@ absl::Status FolderError(const std::string& path, absl::string_view operation,
   return OutputError(path, operation, error.value());
 }
 
-// Whether there is anything in `folder` but a lock.
+// Whether `name` is what makes a folder an entry, not a file of it: the marker,
+// one that a killed process was writing, or the lock.
+bool IsOfEntry(const std::string& name) {
+  return name == kMarkerName || name == kLock ||
+         absl::StartsWith(name, absl::StrCat(".", kMarkerName, ".tmp."));
+}
+
+// Whether there is anything in `folder` but those.
 bool HasFiles(const std::string& folder) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().filename() != kLock) return true;
+    if (!IsOfEntry(entry.path().filename())) return true;
   }
   return bool{error};
 }
@@ -68,25 +75,52 @@ bool IsCompilation(const fs::path& path) {
   return absl::StartsWith(name, kCompilationPrefix) && IsEntryName(name);
 }
 
-// Calls visit(path, name in the entry) for each file of an entry, but for the
-// marker and entries inside.
+// Calls visit(path, name in the entry) for each file of an entry, but for those
+// of IsOfEntry and for entries inside.
 template <typename Visit>
 absl::Status VisitFiles(const std::string& folder, const Visit& visit) {
   std::error_code error;
   fs::recursive_directory_iterator files(folder, error), end;
   while (!error && files != end) {
     const fs::path path = files->path();
-    if (files->is_directory(error)) {
+    std::error_code dangling;
+    if (files->is_directory(dangling)) {
       if (IsCompilation(path)) files.disable_recursion_pending();
     } else {
       const std::string name = path.lexically_relative(folder);
-      if (name != kMarkerName && name != kLock) {
-        QEFF_RETURN_IF_ERROR(visit(path.string(), name));
-      }
+      if (!IsOfEntry(name)) QEFF_RETURN_IF_ERROR(visit(path.string(), name));
     }
     if (!error) files.increment(error);
   }
   return error ? FolderError(folder, "list", error) : absl::OkStatus();
+}
+
+// Whether a file of that name is, or belongs to, a compiled program.
+bool IsOfProgram(absl::string_view name) {
+  return absl::StartsWith(name, "qpc/");
+}
+
+// kInvalidArgument naming a file of the entry that is not in `records`. A
+// bundle may have been compiled by its script since.
+absl::Status CheckNothingElse(const std::string& folder,
+                              const FileRecords& records) {
+  const bool compiled =
+      std::any_of(records.begin(), records.end(),
+                  [](const auto& item) { return IsOfProgram(item.first); });
+  return VisitFiles(
+      folder,
+      [&](const std::string& path, const std::string& name) -> absl::Status {
+        if (records.count(name) > 0 || (!compiled && IsOfProgram(name))) {
+          return absl::OkStatus();
+        }
+        return InvalidInputError(path, ": expected no file of this name");
+      });
+}
+
+absl::Status CheckEntry(const std::string& folder, const FileRecords& records,
+                        Reading reading) {
+  QEFF_RETURN_IF_ERROR(CheckNothingElse(folder, records));
+  return CheckFiles(folder, records, reading);
 }
 
 absl::Status SyncFile(const std::string& path) {
@@ -158,7 +192,7 @@ EntryState LookAtEntry(const std::string& folder) {
   if (absl::IsFailedPrecondition(records.status())) {
     return EntryState::kUnfinished;
   }
-  return records.ok() && CheckSizes(folder, *records).ok()
+  return records.ok() && CheckEntry(folder, *records, Reading::kChanged).ok()
              ? EntryState::kComplete
              : EntryState::kDamaged;
 }
@@ -180,18 +214,13 @@ absl::Status VerifyEntry(const std::string& folder) {
   if (absl::IsFailedPrecondition(records.status())) {
     return InvalidInputError(records.status().message());
   }
-  absl::Status damage = records.status();
-  if (damage.ok()) damage = CheckSizes(folder, *records);
-  if (damage.ok()) {
-    for (const auto& [name, record] : *records) {
-      const std::string path = absl::StrCat(folder, "/", name);
-      QEFF_ASSIGN_OR_RETURN(const FileRecord found, RecordOf(path));
-      damage = CompareContent(path, record, found);
-      if (!damage.ok()) break;
-    }
+  const absl::Status status = records.ok()
+                                  ? CheckEntry(folder, *records, Reading::kAll)
+                                  : records.status();
+  if (absl::IsInvalidArgument(status)) {
+    QEFF_RETURN_IF_ERROR(WriteMarker(folder, nullptr));
   }
-  if (!damage.ok()) QEFF_RETURN_IF_ERROR(WriteMarker(folder, nullptr));
-  return damage;
+  return status;
 }
 
 absl::StatusOr<std::unique_ptr<EntryBuilder>> EntryBuilder::Begin(
@@ -201,14 +230,18 @@ absl::StatusOr<std::unique_ptr<EntryBuilder>> EntryBuilder::Begin(
   if (error) return FolderError(folder, "create", error);
   if (LookAtEntry(folder) == EntryState::kForeign) {
     return absl::AlreadyExistsError(absl::StrCat(
-        folder, ": expected an entry of the cache, found other files"));
+        folder, ": expected an entry of the cache, found files without ",
+        kMarkerName, ", which are not replaced; move the folder away"));
   }
   FileDescriptor lock = Lock(folder);
   if (!lock.valid()) return LockError(folder);
+  if (fs::is_directory(MarkerOf(folder), error)) {
+    fs::remove_all(MarkerOf(folder), error);  // damage, which no file replaces
+  }
   // First of all: files without a marker would be foreign.
   QEFF_RETURN_IF_ERROR(WriteMarker(folder, nullptr));
   for (const fs::path& path : fs::directory_iterator(folder, error)) {
-    if (path.filename() == kMarkerName || path.filename() == kLock) continue;
+    if (IsOfEntry(path.filename())) continue;
     fs::remove_all(path, error);
     if (error) return FolderError(path, "remove", error);
   }
@@ -280,7 +313,13 @@ absl::Status RemoveEntry(const std::string& folder) {
   const FileDescriptor lock = Lock(folder);
   if (!lock.valid()) return LockError(folder);
   std::error_code error;
-  fs::remove_all(folder, error);
+  // The marker last: without it what a killed process leaves would be foreign.
+  for (const fs::path& path : fs::directory_iterator(folder, error)) {
+    if (IsOfEntry(path.filename())) continue;
+    fs::remove_all(path, error);
+    if (error) return FolderError(path, "remove", error);
+  }
+  if (!error) fs::remove_all(folder, error);
   return error ? FolderError(folder, "remove", error) : absl::OkStatus();
 }
 

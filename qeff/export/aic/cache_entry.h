@@ -31,14 +31,15 @@ enum class EntryState {
   kMissing,  // nothing, or an empty folder
   kForeign,  // without our file
   kUnfinished,
-  kDamaged,  // a file is missing or has another size, or our file is broken
+  kDamaged,  // a file is missing, changed or too much, or our file is broken
   kComplete,
 };
 
 // "missing", "foreign", ...
 absl::string_view EntryStateName(EntryState state);
 
-// What is at `folder`, by names and sizes alone. Thread-safe.
+// What is at `folder`, by names and sizes of files, and by the content of those
+// that were written since (or copied: then of all, at each call). Thread-safe.
 EntryState LookAtEntry(const std::string& folder);
 
 // Whether a complete entry holds the file `name` (with folders inside the
@@ -51,8 +52,9 @@ void MarkUsed(const std::string& folder);
 
 // Reads every file of an entry that is complete. An entry that turns out to be
 // damaged is marked as unfinished, so that its next user makes it again.
-// Errors: kInvalidArgument naming the first file that differs, or when it is
-// not complete; kUnavailable when a file cannot be read.
+// Errors: kInvalidArgument naming the first file that differs, is missing or
+// too much, or when it is not complete; kUnavailable when a file cannot be
+// read.
 absl::Status VerifyEntry(const std::string& folder);
 
 // An entry that is being made. Not thread-safe. Destroying it uncommitted

@@ -2,10 +2,14 @@
 
 #include "qeff/export/aic/entry_marker.h"
 
+#include <sys/stat.h>
+
 #include <filesystem>
+#include <limits>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "qeff/util/atomic_file.h"
 #include "qeff/util/checksum.h"
@@ -20,6 +24,12 @@ constexpr int kSchema = 1;
 constexpr uint64_t kMaxMarkerBytes = 64 << 20;
 // Has a checksum of its own, so that a large file need not be in memory.
 constexpr size_t kPieceBytes = size_t{256} << 20;
+
+int64_t ModifiedNs(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) return 0;
+  return absl::ToUnixNanos(absl::TimeFromTimespec(info.st_mtim));
+}
 
 }  // namespace
 
@@ -49,6 +59,10 @@ absl::StatusOr<FileRecords> ReadMarker(const std::string& folder) {
     QEFF_ASSIGN_OR_RETURN(const int64_t bytes,
                           file.Int("bytes", 0, int64_t{1} << 53));
     record.bytes = static_cast<uint64_t>(bytes);
+    QEFF_ASSIGN_OR_RETURN(
+        record.modified_ns,
+        file.Int("modified_ns", std::numeric_limits<int64_t>::min(),
+                 std::numeric_limits<int64_t>::max()));
     const Json* checksums = file.Find("checksums");
     if (checksums == nullptr || !checksums->is_array()) {
       return file.Unexpected("checksums", "a list");
@@ -68,15 +82,19 @@ absl::Status WriteMarker(const std::string& folder,
     marker["files"] = Json::object();
     for (const auto& [name, record] : *records) {
       marker["files"][name] = {{"bytes", record.bytes},
-                               {"checksums", record.checksums}};
+                               {"checksums", record.checksums},
+                               {"modified_ns", record.modified_ns}};
     }
   }
   return WriteFileAtomically(MarkerOf(folder), WriteJson(marker));
 }
 
 absl::StatusOr<FileRecord> RecordOf(const std::string& path) {
+  FileRecord record = {};
+  // Before it is read: what is written meanwhile is later than that.
+  record.modified_ns = ModifiedNs(path);
   QEFF_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
-  FileRecord record = {file->size_bytes(), {}};
+  record.bytes = file->size_bytes();
   for (absl::Span<const uint8_t> rest = file->bytes(); !rest.empty();) {
     const absl::Span<const uint8_t> piece = rest.subspan(0, kPieceBytes);
     record.checksums.push_back(
@@ -85,20 +103,6 @@ absl::StatusOr<FileRecord> RecordOf(const std::string& path) {
     rest.remove_prefix(piece.size());
   }
   return record;
-}
-
-absl::Status CheckSizes(const std::string& folder, const FileRecords& records) {
-  for (const auto& [name, record] : records) {
-    std::error_code error;
-    const std::string path = absl::StrCat(folder, "/", name);
-    const uint64_t bytes = std::filesystem::file_size(path, error);
-    if (error) return InvalidInputError(path, ": ", error.message());
-    if (bytes != record.bytes) {
-      return InvalidInputError(path, ": expected ", record.bytes,
-                               " bytes, found ", bytes);
-    }
-  }
-  return absl::OkStatus();
 }
 
 absl::Status CompareContent(const std::string& path, const FileRecord& expected,
@@ -110,6 +114,31 @@ absl::Status CompareContent(const std::string& path, const FileRecord& expected,
     return InvalidInputError(path, ": from byte ", i * kPieceBytes,
                              " on: expected checksum ", recorded, ", found ",
                              found.checksums[i]);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFiles(const std::string& folder, const FileRecords& records,
+                        Reading reading) {
+  // All sizes first, which is quick.
+  for (const auto& [name, record] : records) {
+    std::error_code error;
+    const std::string path = absl::StrCat(folder, "/", name);
+    const uint64_t bytes = std::filesystem::file_size(path, error);
+    if (error) return InvalidInputError(path, ": ", error.message());
+    if (bytes != record.bytes) {
+      return InvalidInputError(path, ": expected ", record.bytes,
+                               " bytes, found ", bytes);
+    }
+  }
+  for (const auto& [name, record] : records) {
+    const std::string path = absl::StrCat(folder, "/", name);
+    if (reading == Reading::kChanged &&
+        ModifiedNs(path) == record.modified_ns) {
+      continue;
+    }
+    QEFF_ASSIGN_OR_RETURN(const FileRecord found, RecordOf(path));
+    QEFF_RETURN_IF_ERROR(CompareContent(path, record, found));
   }
   return absl::OkStatus();
 }

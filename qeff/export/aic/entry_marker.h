@@ -24,6 +24,7 @@ std::string MarkerOf(const std::string& folder);
 struct FileRecord {
   uint64_t bytes;
   std::vector<std::string> checksums;  // XXH64 of each 256 MiB
+  int64_t modified_ns = 0;             // when it was written last, since 1970
 };
 using FileRecords = std::map<std::string, FileRecord>;  // by name in the folder
 
@@ -38,8 +39,17 @@ absl::Status WriteMarker(const std::string& folder, const FileRecords* records);
 // Reads the file `path`. Errors: those of MappedFile::Open.
 absl::StatusOr<FileRecord> RecordOf(const std::string& path);
 
-// kInvalidArgument naming the first file that is missing or of another size.
-absl::Status CheckSizes(const std::string& folder, const FileRecords& records);
+// How much of the files of an entry is read.
+enum class Reading {
+  kChanged,  // those that were written since they were recorded
+  kAll,
+};
+
+// Compares the files in `folder` with their records. Errors: kInvalidArgument
+// naming the first that is missing or no file, has another size, or differs in
+// what is read; those of RecordOf.
+absl::Status CheckFiles(const std::string& folder, const FileRecords& records,
+                        Reading reading);
 
 // kInvalidArgument naming where the file `path`, of the right size, differs.
 absl::Status CompareContent(const std::string& path, const FileRecord& expected,

@@ -91,6 +91,11 @@ absl::Status ReadBack(const std::string& temporary, const std::string& path,
   return absl::OkStatus();
 }
 
+absl::Status RemoveOld(const std::string& path) {
+  if (unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
+  return OutputError(path, "cannot replace", errno);
+}
+
 using Build = std::function<absl::Status(OnnxGraph*, OnnxData*,
                                          std::vector<std::string>*)>;
 
@@ -135,14 +140,16 @@ absl::StatusOr<OnnxReport> Export(const Transformer& model,
   }
   QEFF_RETURN_IF_ERROR(model.checkpoint().VerifyUnchanged());
 
-  // A graph never stands beside the data of another one.
-  for (const std::string& old : {path, data_path}) {
-    if (unlink(old.c_str()) != 0 && errno != ENOENT) {
-      return OutputError(old, "cannot replace", errno);
-    }
+  // What is slow or fails comes before anything old goes.
+  QEFF_RETURN_IF_ERROR(graph_file->Sync());
+  if (data_file != nullptr) {
+    QEFF_RETURN_IF_ERROR(data_file->Sync());
+    // A graph never stands beside the data of another one.
+    QEFF_RETURN_IF_ERROR(RemoveOld(path));
+    QEFF_RETURN_IF_ERROR(data_file->Commit());
   }
-  if (data_file != nullptr) QEFF_RETURN_IF_ERROR(data_file->Commit());
   QEFF_RETURN_IF_ERROR(graph_file->Commit());
+  if (data_file == nullptr) QEFF_RETURN_IF_ERROR(RemoveOld(data_path));
   return report;
 }
 

@@ -41,8 +41,9 @@ struct OnnxReport {
 // needed, `path`.data. Where `path` is in the model's own folder, whose weights
 // are files and not symbolic links (which ONNX Runtime refuses), the graph
 // refers to them; elsewhere they are copied. What was written is read back and
-// compared before the files get their names, `path` last: it is complete or
-// absent, and one that was there before is gone after an error of that moment.
+// compared before the files get their names. A graph alone replaces an old one
+// at once. Of two files `path` goes first and comes last: it is complete or,
+// for the moment in which the data is renamed, absent.
 //
 // Errors: those of Build*, kUnavailable of writing, and when what is read back
 // is something else. Memory does not grow with the model.
