@@ -3,7 +3,8 @@
 // Every command that writes a model in a format of another program, on disks
 // that are full, read-only or broken, and killed at any call that changes a
 // file: the output is the old one or the new one, whole, and the next run works
-// and leaves nothing of the one before.
+// and leaves nothing of the one before. //tools:write_faults_test does some of
+// that, under strace and at fewer calls, for all commands that write.
 
 #include <signal.h>
 #include <sys/resource.h>
