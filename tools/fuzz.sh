@@ -21,11 +21,19 @@ FOUND="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/qeff/fuzz"
 readonly FOUND
 readonly MAX_CORPUS_BYTES=$((300 << 10))
 
-# Bytes of an input: what the largest seed has and some more. Short ones run
-# faster, and what a reader may do wrong seldom needs long ones.
+# Bytes of an input: what most seeds have. Short ones run faster, and what a
+# reader may do wrong seldom needs long ones.
 max_len() {
   case "$1" in
-    *) echo 512 ;;
+    tokenizer_encode) echo 256 ;;
+    safetensors | recipe | token_shard | train_state) echo 512 ;;
+    checkpoint_index | teacher_cache) echo 1024 ;;
+    config) echo 1536 ;;
+    tokenizer_json | tokenizer_model) echo 4608 ;;
+    gguf) echo 7168 ;;
+    device_package) echo 9216 ;;
+    tokenizer_section) echo 12288 ;;
+    *) echo 4096 ;;
   esac
 }
 

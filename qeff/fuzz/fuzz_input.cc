@@ -83,9 +83,9 @@ std::vector<absl::string_view> SplitFuzzInput(absl::string_view bytes,
   return parts;
 }
 
-void ReadAllBytes(absl::string_view bytes) {
-  unsigned char all = 0;
-  for (const char byte : bytes) all ^= static_cast<unsigned char>(byte);
+void ReadAllBytes(absl::Span<const uint8_t> bytes) {
+  uint8_t all = 0;
+  for (const uint8_t byte : bytes) all ^= byte;
   // Nobody needs the result, but the compiler must not know that.
   asm volatile("" : : "r"(all));
 }

@@ -7,11 +7,13 @@
 #ifndef QEFF_FUZZ_FUZZ_INPUT_H_
 #define QEFF_FUZZ_FUZZ_INPUT_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace qeff {
 
@@ -68,7 +70,7 @@ std::vector<absl::string_view> SplitFuzzInput(absl::string_view bytes,
                                               size_t files);
 
 // Reads each byte, so that a sanitizer sees any that is not there.
-void ReadAllBytes(absl::string_view bytes);
+void ReadAllBytes(absl::Span<const uint8_t> bytes);
 
 }  // namespace qeff
 

@@ -5,12 +5,31 @@
 // target that is new, and for a format that has changed:
 //   bazel run //qeff/fuzz:make_seeds -- "${PWD}/qeff/fuzz/corpus"
 
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "qeff/compile/compile_in_memory.h"
+#include "qeff/device/package/package_testutil.h"
+#include "qeff/device/package/tokenizer_section.h"
+#include "qeff/device/reference_model.h"
+#include "qeff/distill/teacher_cache.h"
+#include "qeff/export/export_testutil.h"
+#include "qeff/export/write_gguf_model.h"
+#include "qeff/fuzz/config_models.h"
+#include "qeff/fuzz/fuzz_input.h"
+#include "qeff/fuzz/seed_files.h"
+#include "qeff/io/gguf_writer.h"
 #include "qeff/io/io_testutil.h"
+#include "qeff/tokenizer/tokenizer.h"
+#include "qeff/train/token_shard_writer.h"
+#include "qeff/train/train_files.h"
+#include "qeff/util/check.h"
 
 namespace qeff {
 namespace {
@@ -53,6 +72,259 @@ void Safetensors(const Seeds& seeds) {
   seeds.Add("dtypes", SafetensorsBytes(header + "}", ""));
 }
 
+void CheckpointIndex(const Seeds& seeds) {
+  const std::string shard = SafetensorsBytes(
+      {{"a", Shape({2}), {1.0f, 2.0f}}, {"b", Shape({1, 1}), {3.0f}}});
+  const auto both = [&](absl::string_view map, absl::string_view metadata) {
+    return absl::StrCat("{", metadata, "\"weight_map\":{", map, "}}",
+                        absl::string_view("\0", 1), shard);
+  };
+  const absl::string_view all =
+      R"("a":"a.safetensors","b":"a.safetensors","w":"b.safetensors")";
+  seeds.Add("all", both(all, R"("metadata":{"total_size":20},)"));
+  seeds.Add("other-size", both(all, R"("metadata":{"total_size":"21"},)"));
+  seeds.Add("missing", both(R"("a":"a.safetensors","c":"a.safetensors")", ""));
+  seeds.Add("path", both(R"("a":"../a.safetensors","c":"")", ""));
+}
+
+void Config(const Seeds& seeds) {
+  const std::vector<TestModel> models = ConfigModels();
+  for (size_t i = 0; i < models.size(); ++i) {
+    seeds.Add(absl::StrCat(i), absl::StrCat(i, models[i].config.dump()));
+  }
+  // What a quantized model says of itself.
+  for (const char* scheme : {"int8", "int4_g32", "nf4_g32", "int4_g32_asym"}) {
+    QuantizeOptions options;
+    const auto parsed = ParseQuantScheme(scheme);
+    if (!parsed.ok()) continue;
+    options.scheme = *parsed;
+    seeds.Add(
+        scheme,
+        absl::StrCat(0, ReadTestFile(QuantizedFolder(WideLlama(), options) +
+                                     "/config.json")));
+  }
+  for (const char* method :
+       {R"({"quant_method":"gptq","bits":4,"group_size":128,"sym":true,)"
+        R"("desc_act":false,"checkpoint_format":"gptq","dynamic":{}})",
+        R"({"quant_method":"awq","bits":4,"group_size":128,)"
+        R"("zero_point":true,"version":"gemm",)"
+        R"("modules_to_not_convert":["lm_head"]})"}) {
+    Json config = models[0].config;
+    config["quantization_config"] = *ParseJson(method, "method");
+    seeds.Add(config["quantization_config"]["quant_method"].get<std::string>(),
+              absl::StrCat(0, config.dump()));
+  }
+}
+
+// One layer of two heads with `size` channels.
+TestModel SmallModel(const std::string& family, int size) {
+  const Json changes =
+      family == "gpt2" ? Json{{"n_embd", size},
+                              {"n_layer", 1},
+                              {"n_head", 2},
+                              {"n_inner", size},
+                              {"n_positions", 8}}
+      : family == "mpt"
+          ? Json{{"d_model", size},
+                 {"n_layers", 1},
+                 {"n_heads", 2},
+                 {"expansion_ratio", 1}}
+          : Json{{"hidden_size", size},      {"intermediate_size", size},
+                 {"head_dim", size / 2},     {"num_hidden_layers", 1},
+                 {"num_attention_heads", 2}, {"num_key_value_heads", 1}};
+  return MakeTestModel(family, changes.dump());
+}
+
+// Tokens of bytes and nothing else.
+TokenizerTables ByteLevelTables() {
+  TokenizerTables tables;
+  tables.byte_level = true;
+  for (const char* token : {"a", "b", "c"}) {
+    tables.tokens.push_back(token);
+    tables.kinds.push_back(TokenKind::kNormal);
+  }
+  PreTokenizerOp op;
+  op.kind = PreTokenizerOp::Kind::kPattern;
+  tables.pre_tokenizer = {op};
+  return tables;
+}
+
+void Gguf(const Seeds& seeds) {
+  const std::string path = MakeTestFolder() + "/m.gguf";
+  const auto pool = *CreateThreadPool(1);
+  MemoryFile sentencepiece;
+  sentencepiece.Write(TokenizerModelSeeds()[1].bytes);
+  const auto llama_tokenizer =
+      *Tokenizer::FromSentencePiece(sentencepiece.path());
+  const auto add = [&](const std::string& name, const std::string& family,
+                       int size, GgmlType type) {
+    const auto model =
+        *Transformer::Load(OpenTestModel(SmallModel(family, size)));
+    const TokenizerTables tokenizer =
+        family == "llama" ? llama_tokenizer->tables() : ByteLevelTables();
+    QEFF_CHECK(
+        WriteGgufModel(*model, tokenizer, {type, type, type}, path, pool.get())
+            .ok());
+    seeds.Add(name, ReadTestFile(path));
+  };
+  for (const char* family : {"llama", "qwen2", "qwen3", "gpt2", "mpt"}) {
+    add(family, family, 8, GgmlType::kF16);
+  }
+  add("blocks", "llama", 32, GgmlType::kQ4_0);
+  // A tensor of each type, of one block.
+  for (uint32_t number = 0; number < 64; ++number) {
+    const GgmlTypeTraits* traits = FindGgmlType(static_cast<GgmlType>(number));
+    if (traits == nullptr) continue;
+    GgufTensorInfo info;
+    info.name = "t";
+    info.type = traits->type;
+    info.shape = Shape({1, traits->block_elems});
+    auto writer = *GgufWriter::Create(path, {}, {info});
+    const std::vector<uint8_t> block(traits->block_bytes, 0x55);
+    QEFF_CHECK(writer->Write(0, 0, block).ok() && writer->Commit().ok());
+    seeds.Add(absl::StrCat("type-", number), ReadTestFile(path));
+  }
+}
+
+void DevicePackages(const Seeds& seeds) {
+  TransformerSpec gpt = TinySpec();
+  gpt.norm = NormKind::kLayerNorm;
+  gpt.norm_bias = gpt.qkv_bias = gpt.attention_output_bias = true;
+  gpt.ffn_bias = gpt.tied_lm_head = true;
+  gpt.gated_ffn = false;
+  gpt.position = PositionKind::kLearned;
+  gpt.max_positions = 8;
+  TransformerSpec qwen = TinySpec();
+  qwen.qk_norm = qwen.qkv_bias = true;
+  const TokenizerTables tables = FullTables();
+  seeds.Add("tokenizer", PackageBytes(*RandomModel(TinySpec(), 1), &tables));
+  seeds.Add("gpt", PackageBytes(*RandomModel(gpt, 1, DType::kF16), nullptr));
+  seeds.Add("qwen", PackageBytes(*RandomModel(qwen, 1, DType::kBF16), nullptr));
+  const auto pool = *CreateThreadPool(1);
+  for (const auto& [scheme, size] :
+       std::vector<std::pair<const char*, int>>{{"int2_g32", 32},
+                                                {"int3_g32", 32},
+                                                {"int4_g32", 32},
+                                                {"int8", 16}}) {
+    QuantizeOptions options;
+    options.scheme = *ParseQuantScheme(scheme);
+    const auto model =
+        LoadFolder(QuantizedFolder(SmallModel("llama", size), options));
+    seeds.Add(scheme,
+              PackageBytes(**CompileInMemory(*model, {}, pool.get()), nullptr));
+  }
+}
+
+void Recipes(const Seeds& seeds) {
+  seeds.Add("all",
+            "# a comment\nstep { prune { method: \"sparsegpt\" pattern: "
+            "\"2:4\"\n  compensate: false } }\n"
+            "step { distill { loss: \"kl:1,ce:0.5\" steps: 500 "
+            "learning_rate: 3e-4 } }\nstep { quantize { scheme: \"int4_g32\" "
+            "algorithm: \"gptq\" seed: 7 } }\nstep { evaluate {} }\n"
+            "step { export { format: \"gguf\" } }\n"
+            "step { compile { target: \"x86-64\" } }\n");
+  seeds.Add("budget",
+            "step { quantize { budget: \"3.5\" scale_rule: \"mse\" "
+            "asymmetric: true lm_head: \"int8\" ignore: 'down' } }\n"
+            "step { evaluate { context_length: 64 stride: 32 } }");
+  seeds.Add("structured",
+            "step { prune { ffn_size: 16 heads: 2 layers: 1 } }\n"
+            "step { distill { student_init: \"x\" schedule: \"cosine\" } }\n"
+            "step: < export: < format: 'onnx' continuous_batching: true > >");
+}
+
+void TokenShards(const Seeds& seeds) {
+  const std::string path = MakeTestFolder() + "/tokens";
+  for (const int64_t vocab_size : {20, 70000}) {
+    auto writer = *TokenShardWriter::Create(path, vocab_size);
+    for (const int64_t length : {13, 1, 5}) {
+      QEFF_CHECK(writer->Append(TestTokens(length)).ok());
+    }
+    QEFF_CHECK(writer->Commit().ok());
+    seeds.Add(absl::StrCat("vocabulary-", vocab_size), ReadTestFile(path));
+  }
+}
+
+void TeacherCaches(const Seeds& seeds) {
+  const std::string folder = MakeTestFolder();
+  const std::string tokens = folder + "/tokens", cache = folder + "/cache";
+  auto writer = *TokenShardWriter::Create(tokens, 20);
+  QEFF_CHECK(writer->Append(TestTokens(17)).ok() && writer->Commit().ok());
+  const auto shard = *TokenShard::Open(tokens);
+  const auto pool = *CreateThreadPool(1);
+  const auto teacher = *MakeLiveTeacher(
+      *Transformer::Load(OpenTestModel(MakeTestModel("llama"))), {},
+      uint64_t{1} << 30, pool.get());
+  const auto sampler = *SequenceSampler::Create(shard, 8, 1, /*shuffle=*/false);
+  TeacherCacheInfo info;
+  info.vocab_size = 20;
+  info.top_k = 3;
+  info.sequence_length = 8;
+  info.sequences = sampler->num_sequences();
+  info.text = "0";
+  info.teacher = "t";
+  QEFF_CHECK(WriteTeacherCache(info, teacher.get(), sampler.get(), cache, {},
+                               pool.get())
+                 .ok());
+  seeds.Add("small", absl::StrCat(ReadTestFile(cache + "/config.json"),
+                                  absl::string_view("\0", 1),
+                                  ReadTestFile(cache + "/model.safetensors")));
+}
+
+void TrainStates(const Seeds& seeds) {
+  const std::string folder = MakeTestFolder();
+  std::vector<float> weight = {1, 2, 3, 4}, moment = {5, 6};
+  auto files = *TrainFiles::Open(folder, TrainStateDescription(), 2);
+  QEFF_CHECK(files
+                 ->Save({{"step", 1}, {"loss", 0.5}},
+                        {{"weight", absl::MakeSpan(weight)},
+                         {"moment", absl::MakeSpan(moment)}})
+                 .ok());
+  seeds.Add("saved",
+            absl::StrCat(ReadTestFile(folder + "/journal"),
+                         absl::string_view("\0", 1),
+                         ReadTestFile(folder + "/state-00000001.safetensors")));
+}
+
+void Tokenizers(const std::string& folder) {
+  const Seeds json(folder, "tokenizer_json"), model(folder, "tokenizer_model"),
+      section(folder, "tokenizer_section"), text(folder, "tokenizer_encode");
+  MemoryFile file;
+  for (const SeedFile& seed : TokenizerJsonSeeds()) {
+    json.Add(seed.name, seed.bytes);
+  }
+  json.Add("config", absl::StrCat(TokenizerJsonSeeds()[3].bytes,
+                                  absl::string_view("\0", 1),
+                                  R"({"bos_token":"[CLS]","eos_token":)"
+                                  R"({"content":"[SEP]"}})"));
+  for (const SeedFile& seed : TokenizerModelSeeds()) {
+    model.Add(seed.name, seed.bytes);
+  }
+  section.Add("full", EncodeTokenizerTables(FullTables()));
+  section.Add("bytes", EncodeTokenizerTables(ByteTables()));
+  for (size_t i = 0; i < 14; ++i) {
+    text.Add(absl::StrCat(i),
+             absl::StrCat(std::string(1, static_cast<char>(i)),
+                          "The cat's 42 kittens, [CLS] <|end|> don't\n\n  "
+                          "a\u0301 \u2581\uff21\U0001f600 \u4e2d\u6587 "
+                          "\xFF\xC3 ab abab <u> </s><unk> A  b"));
+  }
+}
+
+void MakeSeeds(const std::string& folder) {
+  Safetensors(Seeds(folder, "safetensors"));
+  CheckpointIndex(Seeds(folder, "checkpoint_index"));
+  Config(Seeds(folder, "config"));
+  Tokenizers(folder);
+  Gguf(Seeds(folder, "gguf"));
+  DevicePackages(Seeds(folder, "device_package"));
+  Recipes(Seeds(folder, "recipe"));
+  TokenShards(Seeds(folder, "token_shard"));
+  TeacherCaches(Seeds(folder, "teacher_cache"));
+  TrainStates(Seeds(folder, "train_state"));
+}
+
 }  // namespace
 }  // namespace qeff
 
@@ -61,7 +333,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: make_seeds FOLDER\n");
     return 2;
   }
-  const std::string folder = argv[1];
-  qeff::Safetensors(qeff::Seeds(folder, "safetensors"));
+  qeff::MakeSeeds(argv[1]);
   return 0;
 }

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 
+#include "absl/strings/escaping.h"
 #include "qeff/fuzz/fuzz_input.h"
 #include "qeff/util/mapped_file.h"
 
@@ -19,6 +20,10 @@ int main(int argc, char** argv) {
       if (!bytes.ok()) continue;
       const absl::Status status = qeff::ReadFuzzInput(*bytes);
       qeff::CheckFuzzResult(status);
+      if (!status.ok()) {
+        std::printf("%s: %s\n", entry.path().c_str(),
+                    absl::CHexEscape(status.message()).c_str());
+      }
       ++read;
       accepted += status.ok() ? 1 : 0;
     }

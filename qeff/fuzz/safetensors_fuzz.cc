@@ -2,11 +2,11 @@
 //
 // One safetensors file: its header, and the data of every tensor.
 
-#include "absl/types/span.h"
 #include "qeff/fuzz/fuzz_input.h"
 #include "qeff/io/safetensors.h"
 #include "qeff/io/safetensors_header.h"
 #include "qeff/util/check.h"
+#include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -14,13 +14,8 @@ namespace qeff {
 absl::Status ReadFuzzInput(absl::string_view bytes) {
   // From memory first: a sanitizer sees there what lies behind the end, and
   // most inputs go no further.
-  QEFF_RETURN_IF_ERROR(
-      ParseSafetensorsHeader(
-          absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(bytes.data()),
-                              bytes.size()),
-          "f")
-          .status(),
-      "header");
+  QEFF_RETURN_IF_ERROR(ParseSafetensorsHeader(AsBytes(bytes), "f").status(),
+                       "header");
   static MemoryFile* const kFile = new MemoryFile;
   kFile->Write(bytes);
   QEFF_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(kFile->path()));
@@ -31,8 +26,7 @@ absl::Status ReadFuzzInput(absl::string_view bytes) {
     QEFF_CHECK(file->Find(entry.name) == &entry);
     const TensorView view = file->View(entry);
     QEFF_CHECK(view.bytes.size() == entry.end_bytes - entry.begin_bytes);
-    ReadAllBytes(absl::string_view(
-        reinterpret_cast<const char*>(view.bytes.data()), view.bytes.size()));
+    ReadAllBytes(view.bytes);
   }
   return absl::OkStatus();
 }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// model.safetensors.index.json, then the shard a.safetensors. The shard
+// b.safetensors is always the same.
+
+#include "qeff/fuzz/fuzz_input.h"
+#include "qeff/io/checkpoint.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+namespace {
+
+const MemoryFolder& Folder() {
+  static const MemoryFolder* const kFolder = [] {
+    auto* folder = new MemoryFolder;
+    folder->Write("config.json", "{}");
+    folder->Write("b.safetensors",
+                  SafetensorsBytes({{"w", Shape({2}), {1.0f, 2.0f}}}));
+    return folder;
+  }();
+  return *kFolder;
+}
+
+}  // namespace
+
+absl::Status ReadFuzzInput(absl::string_view bytes) {
+  const auto files = SplitFuzzInput(bytes, 2);
+  Folder().Write("model.safetensors.index.json", files[0]);
+  Folder().Write("a.safetensors", files[1]);
+  QEFF_ASSIGN_OR_RETURN(const auto checkpoint,
+                        Checkpoint::Open(Folder().path()));
+  for (const TensorInfo& info : checkpoint->tensors()) {
+    QEFF_ASSIGN_OR_RETURN(const TensorView view,
+                          checkpoint->Get(info.name, info.shape));
+    ReadAllBytes(view.bytes);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace qeff
