@@ -28,6 +28,21 @@ constexpr const char* kSchemes[] = {
 // Bisections between two schemes.
 constexpr int kBisections = 2;
 
+// Of a probe: tokens that are measured, and how many times what is allowed, or
+// what another scheme loses, it has to lose to be ruled out. Calibration leaves
+// between a quarter and two fifths of what rounding loses (qeff/quant/README.md
+// has 2 to 4 bits of two models): a scheme ten times too bad stays too bad, and
+// one that is behind by 2.5 times stays behind.
+constexpr int64_t kProbeTokens = 8192;
+constexpr double kHopeless = 10;
+constexpr double kFarBehind = 2.5;
+
+// What rounding to a scheme loses, in nats a token.
+struct Loss {
+  double nll = 0;  // more than the model's own
+  double kl = 0;
+};
+
 // What a scheme takes, before anything is run.
 struct SchemeSize {
   std::string scheme;
@@ -122,6 +137,29 @@ class Search {
     distill->set_learn_scales(true);
   }
 
+  // The result of measuring what `recipe` makes on the beginning of the text.
+  absl::StatusOr<Json> MeasureBeginning(Recipe recipe) const {
+    recipe.add_step()->mutable_evaluate()->set_max_tokens(kProbeTokens);
+    QEFF_ASSIGN_OR_RETURN(const RecipeResult run,
+                          RunRecipe(StepsOf(recipe), inputs_, options_));
+    return run.steps.back().result;
+  }
+
+  absl::StatusOr<Loss> Probe(const SchemeSize& size) {
+    if (!nll_before_.has_value()) {
+      QEFF_ASSIGN_OR_RETURN(const Json before, MeasureBeginning(Recipe()));
+      nll_before_ = before["nll"].get<double>();
+    }
+    Recipe recipe;
+    pipeline::Quantize* const quantize = recipe.add_step()->mutable_quantize();
+    quantize->set_scheme(size.scheme);
+    quantize->set_algorithm("mse");
+    QEFF_ASSIGN_OR_RETURN(const Json after,
+                          MeasureBeginning(std::move(recipe)));
+    return Loss{after["nll"].get<double>() - *nll_before_,
+                after["kl_mean"].get<double>()};
+  }
+
   bool TimeIsOver() const { return absl::Now() > deadline_; }
 
   // Makes and measures a candidate; the index of it, or nullopt when there is
@@ -194,11 +232,16 @@ class Search {
       if (FitsSize(size.bytes, size.bits_per_weight)) fitting.push_back(size);
     }
     if (fitting.empty()) return Smaller();
-    const size_t count = std::min<size_t>(2, fitting.size());
-    for (size_t i = 0; i < count; ++i) {
-      const SchemeSize& size = fitting[fitting.size() - 1 - i];
-      QEFF_RETURN_IF_ERROR(
-          Try(size.scheme, Quantized(size.scheme, "", size.bits)).status());
+    const SchemeSize& largest = fitting.back();
+    QEFF_RETURN_IF_ERROR(TryUniform(largest).status());
+    if (fitting.size() > 1) {
+      const SchemeSize& second = fitting[fitting.size() - 2];
+      QEFF_ASSIGN_OR_RETURN(const bool far, IsFarBehind(second, largest));
+      if (far) {
+        result_.ruled_out.push_back(second.scheme);
+      } else {
+        QEFF_RETURN_IF_ERROR(TryUniform(second).status());
+      }
     }
     if (fitting.size() < sizes_.size()) {
       const std::string budget =
@@ -210,6 +253,18 @@ class Search {
                                .status());
     }
     return TeachBest();
+  }
+
+  absl::StatusOr<absl::optional<size_t>> TryUniform(const SchemeSize& size) {
+    return Try(size.scheme, Quantized(size.scheme, "", size.bits));
+  }
+
+  absl::StatusOr<bool> IsFarBehind(const SchemeSize& size,
+                                   const SchemeSize& other) {
+    if (size.bits == other.bits || TimeIsOver()) return false;
+    QEFF_ASSIGN_OR_RETURN(const Loss of_other, Probe(other));
+    QEFF_ASSIGN_OR_RETURN(const Loss of_this, Probe(size));
+    return of_this.kl > kFarBehind * of_other.kl;
   }
 
   // The best so far, if one scheme is all it has, taught.
@@ -270,18 +325,21 @@ class Search {
 
   absl::Status ForPerplexity() {
     // From the smallest on: the first that keeps to it, and the one before.
-    absl::optional<size_t> below;
     size_t at = 0;
+    for (; at + 1 < sizes_.size() && !TimeIsOver(); ++at) {
+      QEFF_ASSIGN_OR_RETURN(const Loss loss, Probe(sizes_[at]));
+      if (loss.nll <= kHopeless * std::log1p(limits_.perplexity_increase)) {
+        break;
+      }
+      result_.ruled_out.push_back(sizes_[at].scheme);
+    }
     for (; at < sizes_.size(); ++at) {
-      const SchemeSize& size = sizes_[at];
-      QEFF_ASSIGN_OR_RETURN(
-          const absl::optional<size_t> index,
-          Try(size.scheme, Quantized(size.scheme, "", size.bits)));
+      QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
+                            TryUniform(sizes_[at]));
       if (!index.has_value()) return absl::OkStatus();
       if (Fits(result_.seen[*index])) break;
-      below = index;
     }
-    if (at == sizes_.size() || !below.has_value()) return absl::OkStatus();
+    if (at == sizes_.size() || at == 0) return absl::OkStatus();
     double low = sizes_[at - 1].bits_per_weight;
     double high = sizes_[at].bits_per_weight;
     for (int i = 0; i < kBisections; ++i) {
@@ -335,6 +393,7 @@ class Search {
   const absl::Time deadline_;
   std::vector<SchemeSize> sizes_;  // by bytes
   uint64_t bytes_before_ = 0;
+  absl::optional<double> nll_before_;  // of what a probe measures
   SearchResult result_;
 };
 

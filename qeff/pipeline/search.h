@@ -49,6 +49,8 @@ struct SearchResult {
   pipeline::Recipe recipe;  // of the chosen one
   double perplexity_before = 0;
   std::vector<Candidate> seen;  // in the order that they were made
+  // Schemes that a probe ruled out, before a full run.
+  std::vector<std::string> ruled_out;
 };
 
 // The best candidate within the limits: of a size the one with the least
@@ -61,6 +63,9 @@ struct SearchResult {
 // take, and with data, fewer parameters in four bits. Of a perplexity: uniform
 // schemes from the smallest on until one keeps to it, budgets between that one
 // and the one before, and (with data) what was too bad by little, taught.
+//
+// Where schemes differ in their bits, those that are far off are ruled out by a
+// probe: rounded without calibration, measured on the beginning of the text.
 //
 // Errors: kInvalidArgument when nothing fits, with the smallest size or
 // increase there is, and without calibration and text; those of RunRecipe. When

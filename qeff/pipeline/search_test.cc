@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a search tries, with commands that only say what they would lose;
+// tools/commands/optimize_test.cc runs it with the real ones.
+
+#include "qeff/pipeline/search.h"
+
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "qeff/io/io_testutil.h"
+#include "qeff/quant/quant_testutil.h"
+
+namespace qeff {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr double kNllBefore = 2;
+
+class SearchTest : public testing::Test {
+ protected:
+  SearchTest() {
+    inputs_.model = SynthModel("tiny");
+    inputs_.calibration = inputs_.text = folder_ + "/text.txt";
+    WriteTestFile(inputs_.text, "text");
+    options_.work = folder_ + "/work";
+    options_.run = [this](const std::vector<std::string>& arguments) {
+      return Run(arguments);
+    };
+  }
+
+  // Nats a token that a scheme loses calibrated; rounded it is three times
+  // that.
+  std::map<std::string, double> losses_ = {{"int2_g64", .4},
+                                           {"int2_g32", .3},
+                                           {"int3_g64", .03},
+                                           {"int3_g32", .025},
+                                           {"int4_g128", .01}};
+
+  absl::StatusOr<SearchResult> Search() {
+    return SearchRecipe(inputs_, limits_, options_, {});
+  }
+
+  const std::string folder_ = MakeTestFolder();
+  RecipeInputs inputs_;
+  RecipeRunOptions options_;
+  SearchLimits limits_;
+  std::vector<std::string> quantized_;  // "SCHEME ALGORITHM" of every run
+
+ private:
+  static std::string Flag(const std::vector<std::string>& arguments,
+                          const std::string& name) {
+    for (absl::string_view argument : arguments) {
+      if (absl::ConsumePrefix(&argument, absl::StrCat("--", name, "="))) {
+        return std::string(argument);
+      }
+    }
+    return "";
+  }
+
+  absl::StatusOr<Json> Run(const std::vector<std::string>& arguments) {
+    const std::string model = Flag(arguments, "model");
+    if (arguments[0] == "quantize") {
+      const std::string scheme = Flag(arguments, "scheme");
+      const std::string algorithm = Flag(arguments, "algorithm");
+      quantized_.push_back(absl::StrCat(scheme, " ", algorithm));
+      const std::string output = Flag(arguments, "output");
+      std::filesystem::copy(model, output);
+      const double loss = scheme.empty() ? .5 : losses_.at(scheme);
+      WriteTestFile(output + "/loss",
+                    absl::StrCat(loss * (algorithm == "mse" ? 3 : 1)));
+      const double bits = scheme.empty() ? 3 : scheme[3] - '0' + .25;
+      return Json{{"quantized_bits_per_weight", bits}};
+    }
+    EXPECT_EQ(arguments[0], "eval");
+    const double loss = std::filesystem::exists(model + "/loss")
+                            ? std::stod(ReadTestFile(model + "/loss"))
+                            : 0;
+    return Json{{"nll", kNllBefore + loss},
+                {"perplexity", std::exp(kNllBefore + loss)},
+                {"kl_mean", loss}};
+  }
+};
+
+TEST_F(SearchTest, OfASizeASchemeThatIsFarBehindIsNotRunInFull) {
+  limits_.bits_per_weight = 3.3;
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_THAT(found->ruled_out, ElementsAre("int2_g32"));
+  EXPECT_THAT(quantized_,
+              ElementsAre("int3_g64 best", "int3_g64 mse", "int2_g32 mse",
+                          " gptq"));  // a budget
+  EXPECT_EQ(found->recipe.step(0).quantize().scheme(), "int3_g64");
+}
+
+TEST_F(SearchTest, OfASizeBothThatAreCloseAreRun) {
+  limits_.bits_per_weight = 3.3;
+  losses_["int2_g32"] = .06;  // twice that of int3_g64
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_THAT(found->ruled_out, IsEmpty());
+  EXPECT_THAT(quantized_, Contains("int2_g32 best"));
+}
+
+// 5 % are .0488 nats: three times .3 are more than ten times that.
+TEST_F(SearchTest, OfAPerplexityWhatIsHopelessIsNotRunInFull) {
+  limits_.perplexity_increase = .05;
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_THAT(found->ruled_out, ElementsAre("int2_g64", "int2_g32"));
+  EXPECT_THAT(quantized_, Not(Contains("int2_g32 best")));
+  EXPECT_THAT(quantized_, Contains("int3_g64 best"));
+  ASSERT_FALSE(found->seen.empty());
+  EXPECT_EQ(found->seen[0].name, "int3_g64");
+  EXPECT_TRUE(found->seen[0].chosen);
+}
+
+// What rounding loses says too little here: all are run until one fits.
+TEST_F(SearchTest, OfAPerplexityWhatMayFitIsRun) {
+  limits_.perplexity_increase = .02;
+  losses_["int2_g64"] = losses_["int2_g32"] = .06;
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_THAT(found->ruled_out, IsEmpty());
+  EXPECT_THAT(quantized_, Contains("int2_g64 best"));
+  EXPECT_EQ(found->recipe.step(0).quantize().scheme(), "int4_g128");
+}
+
+}  // namespace
+}  // namespace qeff
