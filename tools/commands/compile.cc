@@ -53,7 +53,8 @@ class CompileCommand : public Command {
     flags->AddRequired("model", &model_, "DIR",
                        "The model's folder, or a GGUF file.");
     flags->Add("output", &output_, "FILE",
-               absl::StrCat("The package to write; replaced if it exists. aic: "
+               absl::StrCat("The package to write, which CPUs need; replaced "
+                            "if it exists. aic: "
                             "a folder to use instead of the cache, which is ",
                             kCacheRootHelp, "."));
     flags->AddChoice("target", &target_,
