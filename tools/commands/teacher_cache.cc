@@ -30,19 +30,6 @@ namespace {
 // Packed weights of the teacher that are kept.
 constexpr uint64_t kTeacherBytes = uint64_t{4} << 30;
 
-// A file that is removed at the end.
-class ScratchFile {
- public:
-  explicit ScratchFile(std::string path) : path_(std::move(path)) {}
-  ~ScratchFile() { unlink(path_.c_str()); }
-  ScratchFile(const ScratchFile&) = delete;
-  ScratchFile& operator=(const ScratchFile&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  const std::string path_;
-};
-
 class TeacherCacheCommand : public Command {
  public:
   absl::string_view name() const override { return "teacher_cache"; }
@@ -95,11 +82,9 @@ class TeacherCacheCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(tokenize.bos, LeadingToken(*tokenizer));
     tokenize.eos = tokenizer->eos_id();
     tokenize.check = [&] { return interrupt.Check(); };
-    const ScratchFile tokens(output_ + ".tokens");
-    QEFF_RETURN_IF_ERROR(
-        TokenizeToShard(data_, *tokenizer, tokenize, tokens.path(), *env.pool));
-    QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenShard> text,
-                          TokenShard::Open(tokens.path()));
+    QEFF_ASSIGN_OR_RETURN(
+        const std::shared_ptr<const TokenShard> text,
+        Tokenize(*tokenizer, tokenize, output_ + ".tokens", *env.pool));
     QEFF_ASSIGN_OR_RETURN(
         const auto sampler,
         SequenceSampler::Create(text, sequence_length_, /*seed=*/0,
@@ -133,6 +118,18 @@ class TeacherCacheCommand : public Command {
   }
 
  private:
+  // The data as a file that has no name any more when it is used, so that
+  // nothing is left of it however the command ends.
+  absl::StatusOr<std::shared_ptr<const TokenShard>> Tokenize(
+      const Tokenizer& tokenizer, const TokenizeOptions& options,
+      const std::string& path, ThreadPool& pool) const {
+    QEFF_RETURN_IF_ERROR(
+        TokenizeToShard(data_, tokenizer, options, path, pool));
+    auto text = TokenShard::Open(path);
+    unlink(path.c_str());
+    return text;
+  }
+
   std::string teacher_;
   std::vector<std::string> data_;
   std::string output_;
