@@ -37,7 +37,12 @@ TEST(IntegerCodes, NameBlocksThatAreNotFinite) {
   const auto matrix =
       ReadQuantizedMatrix(*checkpoint, "m", BlocksConfig(GgmlType::kQ4_0));
   ASSERT_TRUE(matrix.ok()) << matrix.status();
-  EXPECT_EQ(IntegerCodes(*matrix).status(), BlockNotFinite(*matrix, 1, 32));
+  const absl::Status status = IntegerCodes(*matrix).status();
+  EXPECT_EQ(status, BlockNotFinite(*matrix, 1, 32));
+  EXPECT_EQ(status.message(),
+            checkpoint->folder() +
+                "/model.safetensors: tensor 'm.weight_blocks': row 1, the "
+                "block of column 32: a scale that is not finite");
 }
 
 // Shorter last groups, too; all codes, and the ends of the exponents.

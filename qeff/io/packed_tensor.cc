@@ -180,6 +180,7 @@ class MatrixReader {
     const std::string name = BlocksTensorName(matrix_.module);
     QEFF_ASSIGN_OR_RETURN(const TensorView view, Get(name, DType::kU8));
     matrix_.blocks = view.bytes;
+    matrix_.place = checkpoint_.Place(name);
     return ExpectShape(name, view, Shape({matrix_.rows, matrix_.row_bytes}));
   }
 
@@ -197,6 +198,7 @@ class MatrixReader {
     QEFF_RETURN_IF_ERROR(ExpectShape(
         codes.name, view,
         QuantizedTensors(matrix_.module, shape, DType::kU8)[0].shape));
+    matrix_.place = checkpoint_.Place(codes.name);
     matrix_.bits = format.bits;
     matrix_.group_elems = shape.group_elems;
     matrix_.groups = shape.groups;

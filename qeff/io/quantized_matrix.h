@@ -43,6 +43,8 @@ struct QuantizedMatrix {
   // when symmetric, which means 2^(bits-1) everywhere.
   QuantizedRowsView codes;
   int64_t row_bytes = 0;  // of blocks and codes of a codebook, too
+  // File and tensor of blocks and of codes of a codebook, for messages.
+  std::string place;
   absl::optional<GgmlType> ggml;
   absl::Span<const uint8_t> blocks;
   absl::optional<CodebookRowsView> codebook;

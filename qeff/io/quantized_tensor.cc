@@ -36,11 +36,9 @@ absl::Status DecodeCodebook(const QuantizedMatrix& matrix, int64_t row_begin,
       if (std::isfinite(to[c])) continue;
       std::vector<uint8_t> codes(cols);
       UnpackCodebookRow(rows, row, absl::MakeSpan(codes));
-      return InvalidInputError(
-          rows.codebook == Codebook::kF8E4M3 ? BytesTensorName(matrix.module)
-                                             : PackedTensorName(matrix.module),
-          ": row ", row, ", column ", c, ": expected a finite value, found ",
-          to[c], ", code ", int{codes[c]});
+      return InvalidInputError(matrix.place, ": row ", row, ", column ", c,
+                               ": expected a finite value, found ", to[c],
+                               ", code ", int{codes[c]});
     }
   }
   return absl::OkStatus();
@@ -239,7 +237,7 @@ absl::Status DequantizeRows(const QuantizedMatrix& matrix, int64_t row_begin,
 
 absl::Status BlockNotFinite(const QuantizedMatrix& matrix, int64_t row,
                             int64_t col) {
-  return InvalidInputError(BlocksTensorName(matrix.module), ": row ", row,
+  return InvalidInputError(matrix.place, ": row ", row,
                            ", the block of column ", col,
                            ": a scale that is not finite");
 }

@@ -432,8 +432,9 @@ TEST(QuantizedTensor, BadBlocks) {
   std::vector<float> values(128);
   const absl::Status status = DequantizeRows(*matrix, 0, 2, values.data());
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_TRUE(absl::StrContains(
-      status.message(), "m.weight_blocks: row 1, the block of column 32"))
+  EXPECT_TRUE(absl::StrContains(status.message(),
+                                "model.safetensors: tensor 'm.weight_blocks': "
+                                "row 1, the block of column 32"))
       << status;
   // Blocks in a folder whose configuration speaks of integers.
   EXPECT_FALSE(ReadQuantizedMatrix(*checkpoint, "m", Int4Groups()).ok());
@@ -497,9 +498,10 @@ TEST(QuantizedTensor, BadCodebooks) {
                                 "exponent from 0 to 254, found 255"))
       << error("mxfp4", layer);
   layer[1].bytes[3] = '\xFE';  // 2^127
-  EXPECT_TRUE(absl::StrContains(error("mxfp4", layer),
-                                "m.weight_packed: row 1, column 33: expected a "
-                                "finite value, found -inf, code 12"))
+  EXPECT_TRUE(
+      absl::StrContains(error("mxfp4", layer),
+                        "'m.weight_packed': row 1, column 33: expected a "
+                        "finite value, found -inf, code 12"))
       << error("mxfp4", layer);
   layer = CodebookLayer("mxfp4", 64);
   layer[1].dtype = "I8";
@@ -524,9 +526,10 @@ TEST(QuantizedTensor, BadCodebooks) {
       << error("mxfp6", layer);
   layer = CodebookLayer("fp8_e4m3", 64);
   layer[0].bytes[64 + 5] = '\x7F';
-  EXPECT_TRUE(absl::StrContains(error("fp8_e4m3", layer),
-                                "m.weight: row 1, column 5: expected a finite "
-                                "value, found nan, code 127"))
+  EXPECT_TRUE(
+      absl::StrContains(error("fp8_e4m3", layer),
+                        "'m.weight': row 1, column 5: expected a finite "
+                        "value, found nan, code 127"))
       << error("fp8_e4m3", layer);
   layer = CodebookLayer("nf4", 64);
   layer[1].bytes = Bytes<uint16_t>({0x4000, kNan});
