@@ -12,6 +12,8 @@
 #   tools/fuzz.sh --minimize         the committed corpora anew: the seeds and
 #                                    the least that covers as much as all that
 #                                    was found
+#   tools/fuzz.sh --coverage         the lines that all of that reaches in what
+#                                    reads files, a file a line
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +22,23 @@ readonly LEDGER=qeff/fuzz/ledger.tsv
 FOUND="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/qeff/fuzz"
 readonly FOUND
 readonly MAX_CORPUS_BYTES=$((300 << 10))
+
+# What reads files, for --coverage: parts of paths.
+readonly READERS=(
+  io/checkpoint.cc io/checkpoint_index.cc io/config_checks.cc io/file_kind.cc
+  io/gguf_file.cc io/gguf_header.cc io/gptq_awq_config.cc
+  io/quantization_config.cc io/safetensors.cc io/safetensors_header.cc
+  io/weight_quantization.cc util/json.cc
+  transformer/model_map.cc transformer/mappings/
+  tokenizer/build_from_ tokenizer/json_ tokenizer/tokenizer.cc
+  tokenizer/tokenizer_json_document.cc tokenizer/validate_tables.cc
+  tokenizer/darts.cc device/package/device_package.cc
+  device/package/header_message.cc device/package/package_format.cc
+  device/package/package_header.cc device/package/tokenizer_section.cc
+  export/gguf_config.cc export/gguf_tokenizer_files.cc export/import_gguf.cc
+  pipeline/recipe.cc calibration/journal.cc train/train_files.cc
+  train/token_shard.cc train/token_shard_format.cc distill/teacher_cache.cc
+)
 
 # Bytes of an input: what most seeds have. Short ones run faster, and what a
 # reader may do wrong seldom needs long ones.
@@ -106,6 +125,27 @@ minimize_target() {
   echo "fuzz: ${target}: $(find "${old}" -type f | wc -l) files, ${bytes} bytes"
 }
 
+# Prints file, lines, lines that no input reaches, and the share of the others.
+report_coverage() {
+  local target binaries=() profiles reader
+  profiles=$(mktemp -d)
+  for target in "${targets[@]}"; do
+    binaries+=("${fuzz_bin}/qeff/fuzz/${target}_replay_test")
+    mkdir -p "${FOUND}/${target}/corpus"
+    LLVM_PROFILE_FILE="${profiles}/${target}.profraw" "${binaries[-1]}" \
+      "${CORPUS}/${target}" "${FOUND}/${target}/corpus" >/dev/null
+  done
+  llvm-profdata merge -o "${profiles}/all" "${profiles}"/*.profraw
+  llvm-cov report -show-region-summary=0 -show-branch-summary=0 \
+    -instr-profile="${profiles}/all" "${binaries[@]/#/-object=}" |
+    awk '{ print $1, $5, $6, $7 }' >"${FOUND}/coverage"
+  for reader in "${READERS[@]}"; do
+    grep -F "${reader}" "${FOUND}/coverage" | grep -F '.cc ' || true
+  done
+  mv "${profiles}/all" "${FOUND}/coverage.profdata"
+  rm -rf "${profiles}"
+}
+
 seconds=20
 ledger=yes
 action=run_target
@@ -116,6 +156,7 @@ for argument in "$@"; do
     --target=*) targets+=("${argument#*=}") ;;
     --no-ledger) ledger=no ;;
     --minimize) action=minimize_target ;;
+    --coverage) action=report_coverage ;;
     *)
       echo "fuzz: unknown argument: ${argument}" >&2
       exit 2
@@ -130,11 +171,23 @@ fi
 
 tools/setup.sh --fuzz
 labels=("${targets[@]/#/\/\/qeff\/fuzz:}")
-bazel build --config=fuzz --noshow_progress "${labels[@]/%/_fuzz}"
-fuzz_bin=$(bazel info --config=fuzz --noshow_progress bazel-bin 2>/dev/null)
+config=fuzz
+program=_fuzz
+if [[ "${action}" == report_coverage ]]; then
+  config=fuzz-coverage
+  program=_replay_test
+fi
+bazel build --config="${config}" --noshow_progress "${labels[@]/%/${program}}"
+fuzz_bin=$(
+  bazel info --config="${config}" --noshow_progress bazel-bin 2>/dev/null
+)
+mkdir -p "${FOUND}"
+if [[ "${action}" == report_coverage ]]; then
+  report_coverage
+  exit
+fi
 
 export fuzz_bin seconds ledger CORPUS LEDGER FOUND MAX_CORPUS_BYTES
 export -f max_len binary add_to_ledger run_target minimize_target
-mkdir -p "${FOUND}"
 printf '%s\n' "${targets[@]}" |
   xargs -P 2 -I TARGET bash -euo pipefail -c "${action} TARGET"

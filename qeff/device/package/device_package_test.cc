@@ -160,14 +160,16 @@ TEST_F(DevicePackageTest, GivesBackTheTokenizer) {
   EXPECT_EQ(EncodeTokenizerTables(*read), EncodeTokenizerTables(tables));
 }
 
-TEST_F(DevicePackageTest, NoByteCanChange) {
+TEST_F(DevicePackageTest, NoBitCanChange) {
   const TokenizerTables tables = FullTables();
   const std::string bytes = PackageBytes(*RandomModel(TinySpec(), 1), &tables);
   ASSERT_TRUE(Open(bytes).ok());
   for (size_t i = 0; i < bytes.size(); ++i) {
-    const char changed = static_cast<char>(bytes[i] ^ (1 << i % 8));
-    Patch(i, absl::string_view(&changed, 1));
-    EXPECT_THAT(Error(), HasSubstr(": ")) << "byte " << i;
+    for (int bit = 0; bit < 8; ++bit) {
+      const char changed = static_cast<char>(bytes[i] ^ (1 << bit));
+      Patch(i, absl::string_view(&changed, 1));
+      EXPECT_THAT(Error(), HasSubstr(": ")) << "byte " << i << ", bit " << bit;
+    }
     Patch(i, absl::string_view(&bytes[i], 1));
   }
   EXPECT_TRUE(DevicePackage::Open(path_).ok());
