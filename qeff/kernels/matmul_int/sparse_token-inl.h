@@ -126,13 +126,13 @@ HWY_INLINE void MultiplySparseGroup(int64_t steps, const ZeroCodes& codes,
     // Values of a step take two lines with 8 bits, one or two with 4.
     fetchers.masks.ReachPages(masks);
     fetchers.values.ReachPages(values[0]);
-    hwy::Prefetch(masks + StreamFetcher::kAheadBytes);
-    hwy::Prefetch(masks + StreamFetcher::kAheadBytes + 64);
+    hwy::Prefetch(masks + StreamFetcher::kLineAheadBytes);
+    hwy::Prefetch(masks + StreamFetcher::kLineAheadBytes + 64);
     const int64_t end = HWY_MIN(begin + kStepsOfPiece, steps);
     for (int64_t s = begin; s < end; ++s) {
-      hwy::Prefetch(values[0] + StreamFetcher::kAheadBytes);
+      hwy::Prefetch(values[0] + StreamFetcher::kLineAheadBytes);
       if (kBits == 8 || !kPairs) {
-        hwy::Prefetch(values[0] + StreamFetcher::kAheadBytes + 64);
+        hwy::Prefetch(values[0] + StreamFetcher::kLineAheadBytes + 64);
       }
       if (kPairs) {
         MultiplyPairsStep<kBits>(masks, zeros, x, values[0], sums);
@@ -165,6 +165,8 @@ HWY_NOINLINE void MultiplySparseTokenOf(const Product& product,
   const int64_t scale_bytes = product.scales_bytes / kPanelRows;
   ZeroCodes codes;
   SetZeroCodes<kBits>(nullptr, codes);
+  VF totals[1][kVectors];
+  LoadTokens(F32(), state.totals, totals);
   const uint8_t* x = tile.codes;
   for (int64_t g = 0; g < product.groups; ++g) {
     const uint8_t* zeros =
@@ -178,11 +180,11 @@ HWY_NOINLINE void MultiplySparseTokenOf(const Product& product,
     }
     const int64_t steps = cursor.StepsOf(g);
     MultiplySparseGroup<kBits, kPairs>(steps, codes, x, fetchers, cursor, sums);
-    EndGroup(sums, product.scale_dtype, cursor.masks, scale_bytes,
-             state.totals);
+    EndGroup(sums, product.scale_dtype, cursor.masks, scale_bytes, totals);
     cursor.masks += product.scales_bytes;
     x += 8 * steps;
   }
+  StoreTokens(F32(), totals, state.totals);
 }
 
 template <int kBits>

@@ -28,7 +28,10 @@ namespace qeff {
 // reading): where little is computed with each, as with int8 weights and one
 // token, bursts reach 94 % and lines one by one 68 %; where more is, as with
 // int4_g128, one by one 90 % and bursts 80 %. Bursts of half and twice the
-// size, and 1 to 8 KiB ahead, are slower or the same.
+// size, and 1 to 8 KiB ahead, are slower or the same. Lines one by one want to
+// be further ahead: 8 KiB instead of 4 gave one thread 3 % with int4_g32 and
+// one token, 7 to 12 % with 4 and 8 tokens; 2 KiB takes a tenth, and 16 KiB is
+// as good as 8 or worse.
 //
 // Inline, so that it takes the instruction set of the code around it.
 // Not thread-safe.
@@ -36,9 +39,12 @@ class StreamFetcher {
  public:
   static constexpr int64_t kPieceBytes = 1024;
 
+  // Reach fetches lines so far ahead.
+  static constexpr int64_t kAheadBytes = 4096;
+
   // Where lines that the caller fetches one by one should be, beyond `bytes` of
   // ReachPages.
-  static constexpr int64_t kAheadBytes = 4096;
+  static constexpr int64_t kLineAheadBytes = 8192;
 
   // A line of each page is fetched so far ahead.
   static constexpr int64_t kPageBytes = 4096;
@@ -60,7 +66,9 @@ class StreamFetcher {
     const uintptr_t at = reinterpret_cast<uintptr_t>(bytes);
     // In the piece before next_: nothing to do yet.
     if (next_ - at - 1 < kPieceBytes) return;
-    if (at - next_ >= kAheadBytes) Begin(at);
+    if (at - next_ >= kAheadBytes) {
+      Begin(at, kLines ? kAheadBytes : kLineAheadBytes);
+    }
     const uintptr_t ahead = next_ + kPageAheadBytes;
     const uintptr_t page =
         (ahead + kPageBytes - 1) & ~uintptr_t{kPageBytes - 1};
@@ -72,10 +80,10 @@ class StreamFetcher {
   }
 
   // What no earlier call of the stream has fetched.
-  void Begin(uintptr_t at) {
+  void Begin(uintptr_t at, uintptr_t ahead_bytes) {
     next_ = at;
     for (uintptr_t i = 0; i <= kPageAheadBytes; i += kPageBytes) Fetch(at + i);
-    for (uintptr_t i = 0; i < kAheadBytes; i += kLineBytes) Fetch(at + i);
+    for (uintptr_t i = 0; i < ahead_bytes; i += kLineBytes) Fetch(at + i);
   }
 
   static HWY_INLINE void Fetch(uintptr_t address) {
