@@ -144,7 +144,7 @@ absl::Status NotHeldError(const Transformer& model, const StoredLayer& layer,
       model.checkpoint().folder(), ": ", QuantizedLayoutName(layout),
       " cannot hold layer ", layer.module.module, ": ", why, "; ",
       others.empty()
-          ? "nor can another format"
+          ? "nor can another folder; onnx holds its values as floats"
           : absl::StrCat("it can be written as ", absl::StrJoin(others, ", ")));
 }
 

@@ -95,9 +95,11 @@ class FolderWriter {
     if (model_.spec().tied_lm_head) kept_.push_back(kLmHead);
     report_.layers = static_cast<int64_t>(layers_.size());
     if (!layers_.empty()) return absl::OkStatus();
-    return InvalidInputError(
-        checkpoint_.folder(), ": the model has no quantized layers, of which ",
-        QuantizedLayoutName(layout_), " is made; quantize it first");
+    return InvalidInputError(checkpoint_.folder(),
+                             ": the model has no quantized layers, of which ",
+                             QuantizedLayoutName(layout_),
+                             " is made; quantize it first, or write gguf or "
+                             "onnx, which hold floats");
   }
 
   absl::Status AddToConfig(const StoredLayer& layer) {

@@ -244,7 +244,7 @@ TEST(WriteQuantizedFolder, RefusalsNameLayerAndOtherFormats) {
   source = QuantizedFolder(WideLlama(), OptionsFor("nf4"));
   EXPECT_THAT(Refusal(source, QuantizedLayout::kGptq),
               testing::AllOf(HasSubstr("nf4, not integers"),
-                             HasSubstr("nor can another format")));
+                             HasSubstr("nor can another folder; onnx holds")));
   // A scale that BF16 has and F16 has not.
   source = QuantizedFolder(WideLlama(), OptionsFor("int4"));
   const std::string scale = "model.layers.0.self_attn.q_proj.weight_scale";
