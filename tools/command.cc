@@ -190,6 +190,7 @@ absl::StatusOr<Json> RunCommand(Command* command,
     return UsageError(
         absl::StrCat("--threads: expected 0 to 1024, found ", common.threads));
   }
+  QEFF_RETURN_IF_ERROR(command->Check(flags));
   const int threads = common.threads == 0 ? peers.processors : common.threads;
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadPool> pool,
                         CreateThreadPool(threads));
@@ -300,7 +301,8 @@ absl::Status CheckArguments(
   CommonFlags common;
   command->DeclareFlags(&flags);
   common.Declare(&flags);
-  return flags.Parse(arguments.subspan(words));
+  QEFF_RETURN_IF_ERROR(flags.Parse(arguments.subspan(words)));
+  return command->Check(flags);
 }
 
 }  // namespace qeff

@@ -51,6 +51,11 @@ class Command {
   virtual absl::string_view examples() const { return ""; }
   virtual void DeclareFlags(FlagTable* flags) = 0;
 
+  // What is wrong with the values of the flags and with their combination, as
+  // far as they say so themselves: no file of a model or text is read. Called
+  // once they are parsed, and before Run.
+  virtual absl::Status Check(const FlagTable&) { return absl::OkStatus(); }
+
   // Does the work and returns what --json writes. Errors end the process with
   // the exit code that stands for them (util/status.h, UsageError).
   virtual absl::StatusOr<Json> Run(const CommandEnv& env,
@@ -73,7 +78,8 @@ absl::StatusOr<Json> RunForResult(
 // All flags of a command, those that every command has included.
 std::vector<FlagInfo> FlagsOf(Command* command);
 
-// Whether the flags of such a command line can be parsed.
+// Whether the flags of such a command line can be parsed and pass the command's
+// Check.
 absl::Status CheckArguments(
     absl::Span<const std::string> arguments,
     absl::Span<const std::unique_ptr<Command>> commands);

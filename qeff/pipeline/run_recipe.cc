@@ -379,8 +379,11 @@ absl::StatusOr<std::vector<StepReport>> PlanRecipe(
                       absl::StrCat(options.work, "/", plan.back().hash));
     plan.back().from_cache = run.Find().has_value();
     if (options.check) {
-      QEFF_RETURN_IF_ERROR(options.check(run.Arguments(inputs.model)),
-                           plan.back().name);
+      const std::string where =
+          step.line == 0 ? plan.back().name
+                         : absl::StrCat(plan.back().name, " (line ", step.line,
+                                        " of the recipe)");
+      QEFF_RETURN_IF_ERROR(options.check(run.Arguments(inputs.model)), where);
     }
   }
   return plan;

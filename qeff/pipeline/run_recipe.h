@@ -84,7 +84,7 @@ struct RecipeRunOptions {
 
 // The steps with their hashes, and which of them are there already; nothing is
 // run or written. Errors: those of reading the inputs, and those of `check`,
-// which begin with the step's name.
+// which begin with the step's name and line.
 absl::StatusOr<std::vector<StepReport>> PlanRecipe(
     absl::Span<const RecipeStep> steps, const RecipeInputs& inputs,
     const RecipeRunOptions& options);

@@ -47,6 +47,16 @@ void CalibrationFlags::DeclareRun(FlagTable* flags) {
   flags->BeginSection("Flags");
 }
 
+absl::Status CalibrationFlags::CheckSample() const {
+  if (sample_.tokens < 1) {
+    return InvalidInputError("--calibration_tokens: expected at least 1");
+  }
+  if (sample_.sequence_length < 0) {
+    return InvalidInputError("--sequence_length: expected at least 0");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CalibrationFlags::CheckRun() const {
   if (!resume_ || !restart_) return absl::OkStatus();
   return UsageError("--resume and --restart exclude each other");

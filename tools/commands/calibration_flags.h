@@ -33,6 +33,8 @@ class CalibrationFlags {
   // Whether any flag of DeclareRun says something.
   bool has_run() const { return resume_ || restart_ || limits_memory(); }
 
+  // kInvalidArgument for numbers that no sample has.
+  absl::Status CheckSample() const;
   // Usage errors of flags that exclude each other.
   absl::Status CheckRun() const;
 

@@ -74,13 +74,20 @@ class CompileCommand : public Command {
     engine_flags_.Declare(flags);
     aic_.Declare(flags);
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable& flags) override {
-    const bool for_aic = absl::c_linear_search(AicTarget::names(), target_);
-    QEFF_RETURN_IF_ERROR(CheckFlags(flags, for_aic));
+  absl::Status Check(const FlagTable& flags) override {
+    QEFF_RETURN_IF_ERROR(CheckFlags(flags, ForAic()));
     QEFF_RETURN_IF_ERROR(
         CheckRange("batch_size", engine_.batch_size, 1, kMaxBatchSize));
-    if (for_aic) {
+    if (ForAic()) return aic_.Check(flags, target_, engine_.batch_size);
+    QEFF_RETURN_IF_ERROR(CheckRange("context_length", engine_.context_length, 0,
+                                    kMaxContextLength));
+    QEFF_RETURN_IF_ERROR(CheckRange("prefill_chunk", engine_.prefill_chunk, 1,
+                                    kMaxPrefillChunk));
+    return engine_flags_.Compile().status();
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env,
+                           const FlagTable& flags) override {
+    if (ForAic()) {
       QEFF_ASSIGN_OR_RETURN(const ModelFolder folder,
                             ModelFolder::Open(model_));
       return aic_.Run(env, flags, target_, folder.path(), output_,
@@ -90,6 +97,10 @@ class CompileCommand : public Command {
   }
 
  private:
+  bool ForAic() const {
+    return absl::c_linear_search(AicTarget::names(), target_);
+  }
+
   // Flags of the other kind of target are none of this one.
   absl::Status CheckFlags(const FlagTable& flags, bool for_aic) const {
     if (!for_aic && output_.empty()) {
@@ -116,10 +127,6 @@ class CompileCommand : public Command {
                      : sparse_ == "smaller" ? SparseRule::kSmaller
                                             : SparseRule::kNever;
     engine_flags_.Apply(&engine_);
-    QEFF_RETURN_IF_ERROR(CheckRange("context_length", engine_.context_length, 0,
-                                    kMaxContextLength));
-    QEFF_RETURN_IF_ERROR(CheckRange("prefill_chunk", engine_.prefill_chunk, 1,
-                                    kMaxPrefillChunk));
     QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> transformer,
                           LoadTransformer(folder.path()));

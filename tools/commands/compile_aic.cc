@@ -116,8 +116,7 @@ void AicTarget::Declare(FlagTable* flags) {
       "aic: makes the compiler's inputs and a script, and runs nothing.");
 }
 
-absl::StatusOr<AicCompileOptions> AicTarget::Options(const CommandEnv& env,
-                                                     const FlagTable& flags,
+absl::StatusOr<AicCompileOptions> AicTarget::Options(const FlagTable& flags,
                                                      const std::string& target,
                                                      int64_t batch_size) const {
   AicCompileOptions options;
@@ -162,10 +161,6 @@ absl::StatusOr<AicCompileOptions> AicTarget::Options(const CommandEnv& env,
   if (compile_timeout_seconds_ > 0) {
     options.subprocess.timeout = absl::Seconds(compile_timeout_seconds_);
   }
-  options.subprocess.on_output = [&env](absl::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), env.out);
-    std::fflush(env.out);
-  };
   return options;
 }
 
@@ -173,7 +168,11 @@ absl::StatusOr<Json> AicTarget::Run(
     const CommandEnv& env, const FlagTable& flags, const std::string& target,
     const std::string& folder, const std::string& output, int64_t batch_size) {
   QEFF_ASSIGN_OR_RETURN(AicCompileOptions options,
-                        Options(env, flags, target, batch_size));
+                        Options(flags, target, batch_size));
+  options.subprocess.on_output = [&env](absl::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), env.out);
+    std::fflush(env.out);
+  };
   QEFF_ASSIGN_OR_RETURN(const std::string root, CacheRoot(output));
   QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                         LoadTransformer(folder));

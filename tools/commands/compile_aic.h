@@ -27,6 +27,12 @@ class AicTarget {
   static std::vector<std::string> flag_names();
   void Declare(FlagTable* flags);
 
+  // As Command::Check. Usage errors name the flag.
+  absl::Status Check(const FlagTable& flags, const std::string& target,
+                     int64_t batch_size) const {
+    return Options(flags, target, batch_size).status();
+  }
+
   // Exports the model in `folder` into the cache, or below the folder `output`,
   // unless that is empty, and compiles it there. Returns what --json writes.
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable& flags,
@@ -34,9 +40,7 @@ class AicTarget {
                            const std::string& output, int64_t batch_size);
 
  private:
-  // Usage errors name the flag.
-  absl::StatusOr<AicCompileOptions> Options(const CommandEnv& env,
-                                            const FlagTable& flags,
+  absl::StatusOr<AicCompileOptions> Options(const FlagTable& flags,
                                             const std::string& target,
                                             int64_t batch_size) const;
 

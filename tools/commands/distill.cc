@@ -134,12 +134,58 @@ class DistillCommand : public Command {
                "it thinks of that.");
     training_.Declare(flags);
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable& flags) override {
+  absl::Status Check(const FlagTable& flags) override {
     if (flags.WasGiven("student") == flags.WasGiven("student_init")) {
       return UsageError(
           "expected either --student=DIR or --student_init=prune:SIZES");
     }
+    if (!student_init_.empty()) {
+      QEFF_RETURN_IF_ERROR(ParsePruning(student_init_).status());
+    }
+    QEFF_ASSIGN_OR_RETURN(const TrainingOptions options, Options());
+    const LossSpec& loss = options.distill.loss;
+    if (!layers_.empty()) {
+      QEFF_RETURN_IF_ERROR(ParseLayers(layers_).status());
+      if (!TapsLayers(loss)) {
+        return UsageError(
+            "--layers belongs to hidden, hidden_mse and attention");
+      }
+    }
+    return CheckCache(loss);
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
+    QEFF_ASSIGN_OR_RETURN(TrainingOptions options, Options());
+    const LossSpec& loss = options.distill.loss;
+    QEFF_ASSIGN_OR_RETURN(const auto model, LoadTransformer(teacher_));
+    QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
+    QEFF_ASSIGN_OR_RETURN(Student student, MakeStudent(model, *tokenizer, env));
+    if (TapsLayers(loss)) {
+      if (layers_.empty()) {
+        options.distill.layers = EvenLayerPairs(student.map.spec.num_layers,
+                                                model->spec().num_layers);
+      } else {
+        QEFF_ASSIGN_OR_RETURN(options.distill.layers, ParseLayers(layers_));
+      }
+    }
+    TeacherModel teacher;
+    std::unique_ptr<Teacher> live;
+    if (loss.teacher()) {
+      QEFF_ASSIGN_OR_RETURN(teacher.fingerprint,
+                            ModelFingerprint(model->checkpoint()));
+      QEFF_ASSIGN_OR_RETURN(
+          live, cache_.empty() ? MakeLiveTeacher(model, TapsOf(options.distill),
+                                                 kTeacherBytes, env.pool)
+                               : OpenTeacherCache(cache_, teacher.fingerprint));
+      teacher.teacher = live.get();
+      teacher.spec = &model->spec();
+    }
+    return training_.Run(std::move(student), teacher, *tokenizer,
+                         std::move(options), env);
+  }
+
+ private:
+  // But for the pairs of layers.
+  absl::StatusOr<TrainingOptions> Options() const {
     QEFF_ASSIGN_OR_RETURN(TrainingOptions options, training_.Options());
     const auto loss = ParseLossSpec(loss_);
     if (!loss.ok()) {
@@ -155,37 +201,9 @@ class DistillCommand : public Command {
       return UsageError("--on_policy needs a loss against the teacher");
     }
     options.on_policy = on_policy_;
-    QEFF_ASSIGN_OR_RETURN(const auto model, LoadTransformer(teacher_));
-    QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
-    QEFF_ASSIGN_OR_RETURN(Student student, MakeStudent(model, *tokenizer, env));
-    if (TapsLayers(*loss)) {
-      if (layers_.empty()) {
-        options.distill.layers = EvenLayerPairs(student.map.spec.num_layers,
-                                                model->spec().num_layers);
-      } else {
-        QEFF_ASSIGN_OR_RETURN(options.distill.layers, ParseLayers(layers_));
-      }
-    } else if (!layers_.empty()) {
-      return UsageError("--layers belongs to hidden, hidden_mse and attention");
-    }
-    QEFF_RETURN_IF_ERROR(CheckCache(*loss));
-    TeacherModel teacher;
-    std::unique_ptr<Teacher> live;
-    if (loss->teacher()) {
-      QEFF_ASSIGN_OR_RETURN(teacher.fingerprint,
-                            ModelFingerprint(model->checkpoint()));
-      QEFF_ASSIGN_OR_RETURN(
-          live, cache_.empty() ? MakeLiveTeacher(model, TapsOf(options.distill),
-                                                 kTeacherBytes, env.pool)
-                               : OpenTeacherCache(cache_, teacher.fingerprint));
-      teacher.teacher = live.get();
-      teacher.spec = &model->spec();
-    }
-    return training_.Run(std::move(student), teacher, *tokenizer,
-                         std::move(options), env);
+    return options;
   }
 
- private:
   static bool TapsLayers(const LossSpec& loss) {
     return loss.hidden_cosine > 0 || loss.hidden_mse > 0 || loss.attention > 0;
   }

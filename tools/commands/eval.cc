@@ -103,9 +103,13 @@ class EvalCommand : public Command {
                "compiler rounds. On the host's forward.");
     engine_flags_.Declare(flags);
   }
+  absl::Status Check(const FlagTable& flags) override {
+    QEFF_RETURN_IF_ERROR(CheckFlags(flags));
+    return flags.WasGiven("package") ? absl::OkStatus()
+                                     : engine_flags_.Compile().status();
+  }
   absl::StatusOr<Json> Run(const CommandEnv& env,
                            const FlagTable& flags) override {
-    QEFF_RETURN_IF_ERROR(CheckFlags(flags));
     if (protocol_ == "llama.cpp") options_.protocol = EvalProtocol::kLlamaCpp;
     return flags.WasGiven("package") ? RunPackage(env, flags) : RunModel(env);
   }

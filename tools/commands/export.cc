@@ -50,14 +50,8 @@ class ExportCommand : public Command {
                        "The file or folder to write.");
     for (const auto& format : formats_) format->DeclareFlags(flags);
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable& flags) override {
-    ExportFormat* chosen = nullptr;
-    for (const auto& format : formats_) {
-      if (absl::c_linear_search(format->names(), format_)) {
-        chosen = format.get();
-      }
-    }
+  absl::Status Check(const FlagTable& flags) override {
+    const ExportFormat* const chosen = Chosen();
     if (chosen == nullptr) {
       return UsageError(absl::StrCat("--format=", format_, ": must be one of ",
                                      absl::StrJoin(Names(), ", ")));
@@ -70,13 +64,24 @@ class ExportCommand : public Command {
                                        ", not ", format_));
       }
     }
+    return chosen->Check();
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> model,
                           LoadTransformer(folder.path()));
-    return chosen->Run(env, *model, format_, output_);
+    return Chosen()->Run(env, *model, format_, output_);
   }
 
  private:
+  // Null where there is none of that name.
+  ExportFormat* Chosen() const {
+    for (const auto& format : formats_) {
+      if (absl::c_linear_search(format->names(), format_)) return format.get();
+    }
+    return nullptr;
+  }
+
   std::vector<std::string> Names() const {
     std::vector<std::string> names;
     for (const auto& format : formats_) {

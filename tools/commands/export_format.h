@@ -30,6 +30,8 @@ class ExportFormat {
   // The flags that go with these formats only; DeclareFlags declares them.
   virtual std::vector<std::string> flag_names() const { return {}; }
   virtual void DeclareFlags(FlagTable*) {}
+  // As Command::Check.
+  virtual absl::Status Check() const { return absl::OkStatus(); }
 
   // Writes `model` as `format` (one of names()) to the path `output` and
   // returns what --json writes. Whatever the format cannot hold is an error

@@ -43,19 +43,21 @@ class OnnxFormat : public ExportFormat {
     flags->Add("compute_context_lengths", &options_.compute_context_lengths, "",
                "onnx: an input says how much of the context is attended to.");
   }
+  absl::Status Check() const override {
+    if (graph_ == "causal_lm" ||
+        (variant_ != "aic" && !options_.continuous_batching &&
+         !options_.speculative_target && !options_.compute_context_lengths)) {
+      return absl::OkStatus();
+    }
+    return UsageError(
+        "--variant=aic, --continuous_batching, --speculative_target and "
+        "--compute_context_lengths go with --graph=causal_lm");
+  }
   absl::StatusOr<Json> Run(const CommandEnv& env, const Transformer& model,
                            const std::string&,
                            const std::string& output) override {
     options_.variant =
         variant_ == "aic" ? OnnxVariant::kAic : OnnxVariant::kPortable;
-    if (graph_ != "causal_lm" &&
-        (options_.variant == OnnxVariant::kAic ||
-         options_.continuous_batching || options_.speculative_target ||
-         options_.compute_context_lengths)) {
-      return UsageError(
-          "--variant=aic, --continuous_batching, --speculative_target and "
-          "--compute_context_lengths go with --graph=causal_lm");
-    }
     QEFF_ASSIGN_OR_RETURN(
         const OnnxReport report,
         graph_ == "causal_lm"

@@ -174,7 +174,36 @@ TEST_F(OptimizeTest, WhatIsWrongIsFoundBeforeAnythingRuns) {
          "recipe.textproto:2: ");
   // A value that only the command's own table knows.
   expect(absl::StrCat(kQuantize, "step { compile { target: \"vax\" } }"), 2,
-         "compile_2: ");
+         "compile_2 (line 2 of the recipe): ");
+  // Values that commands check themselves.
+  for (const char* step :
+       {R"(quantize { scheme: "int4" algorithm: "nonsense" })",
+        R"(quantize { scheme: "int4" lm_head: "int99" })",
+        R"(quantize { scheme: "int4" ignore: "(" })",
+        R"(quantize { budget: "4bpwx" })",
+        R"(prune { pattern: "5:4" })",
+        R"(prune { sparsity: 1.5 })",
+        "prune {}",
+        R"(prune { method: "structured" })",
+        R"(distill { loss: "foo:1" })",
+        R"(distill { layers: "x" })",
+        R"(distill { student_init: "x" })",
+        "distill { steps: -1 }",
+        R"(compile { lm_head: "x" })",
+        "compile { batch_size: 0 }",
+        R"(compile { target: "aic100" num_speculative_tokens: "x" })",
+        R"(evaluate { lm_head: "x" })",
+        R"(evaluate { simulate: "x" })",
+        R"(export { format: "nonsense" })",
+        R"(export { format: "gguf" scheme: "x" })",
+        R"(export { format: "onnx" graph: "mean" variant: "aic" })"}) {
+    SCOPED_TRACE(step);
+    const std::string name(step, absl::string_view(step).find(' '));
+    expect(absl::StrCat("\nstep { ", step, " }"), 2,
+           absl::StrCat(name, "_1 (line 2 of the recipe): "));
+  }
+  expect("step { prune { pattern: \"2:4\" calibration_tokens: -3 } }", 3,
+         "prune_1 (line 1 of the recipe): --calibration_tokens");
 }
 
 // Searches end with a model within the limit, and a recipe that makes it.

@@ -112,9 +112,16 @@ class PruneCommand : public Command {
     flags->Add("dry_run", &dry_run_, "", "Prints the plan and stops.");
     structured_.Declare(flags);
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env,
-                           const FlagTable& flags) override {
+  absl::Status Check(const FlagTable& flags) override {
     QEFF_RETURN_IF_ERROR(structured_.CheckMethod(method_, flags));
+    QEFF_RETURN_IF_ERROR(calibration_.CheckSample());
+    if (method_ == "structured") return absl::OkStatus();
+    QEFF_RETURN_IF_ERROR(CheckFlags().status());
+    if (scheme_.empty()) return absl::OkStatus();
+    const absl::Status scheme = ParseQuantScheme(scheme_).status();
+    return scheme.ok() ? scheme : FlagError("scheme", scheme);
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     if (method_ == "structured") {
       return structured_.Run(model_, calibration_, output_, env);
     }
@@ -269,9 +276,7 @@ class PruneCommand : public Command {
                                 const absl::optional<TokenSample>& sample,
                                 const CommandEnv& env, Json* json) const {
     QuantizeOptions quantize;
-    const auto scheme = ParseQuantScheme(scheme_);
-    if (!scheme.ok()) return FlagError("scheme", scheme.status());
-    quantize.scheme = *scheme;
+    QEFF_ASSIGN_OR_RETURN(quantize.scheme, ParseQuantScheme(scheme_));
     quantize.ignore = ignore_;
     QEFF_ASSIGN_OR_RETURN(
         QuantizePlan quantized,

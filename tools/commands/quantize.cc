@@ -106,8 +106,12 @@ class QuantizeCommand : public Command {
                      "that it cannot hold.");
     flags->Add("dry_run", &dry_run_, "", "Prints the plan and stops.");
   }
-  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
+  absl::Status Check(const FlagTable&) override {
     QEFF_RETURN_IF_ERROR(CheckFlags());
+    QEFF_ASSIGN_OR_RETURN(const std::vector<QuantScheme> schemes, Schemes());
+    return Options(schemes).status();
+  }
+  absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const std::vector<QuantScheme> schemes, Schemes());
     QEFF_ASSIGN_OR_RETURN(QuantizeOptions options, Options(schemes));
     if (Calibrates(algorithm_) && !dry_run_) {
@@ -206,6 +210,7 @@ class QuantizeCommand : public Command {
       return UsageError(absl::StrCat("--scheme=", scheme_, " --algorithm=",
                                      algorithm_name_, " needs --calibration"));
     }
+    QEFF_RETURN_IF_ERROR(calibration_.CheckSample());
     return calibration_.CheckRun();
   }
 
