@@ -13,7 +13,6 @@
 #include "qeff/format/ggml_block_params.h"
 #include "qeff/format/packing.h"
 #include "qeff/format/quant_scheme.h"
-#include "qeff/format/quantized_layout.h"
 #include "qeff/tensor/dtype.h"
 #include "qeff/util/check.h"
 #include "qeff/util/status.h"
@@ -69,9 +68,8 @@ absl::Status CheckScales(const QuantizedMatrix& matrix) {
   for (size_t i = 0; i < static_cast<size_t>(matrix.rows) * groups; ++i) {
     const float scale = ScaleOf(matrix, i);
     if (F16ToFloat(FloatToF16(scale)) == scale) continue;
-    return InvalidInputError("tensor ", ScaleTensorName(matrix.module),
-                             ": element [", i / groups, ", ", i % groups,
-                             "]: the codes' factor ", scale,
+    return InvalidInputError("layer ", matrix.module, ": scale [", i / groups,
+                             ", ", i % groups, "]: the codes' factor ", scale,
                              " is no F16, which blocks of ggml have");
   }
   return absl::OkStatus();
@@ -160,8 +158,7 @@ absl::StatusOr<GgmlType> FindRepackType(const QuantizedMatrix& matrix) {
   if (matrix.ggml.has_value()) return *matrix.ggml;
   const std::string why = WhyNoBlocks(matrix);
   if (!why.empty()) {
-    return InvalidInputError("tensor ", ScaleTensorName(matrix.module), ": ",
-                             why);
+    return InvalidInputError("layer ", matrix.module, ": ", why);
   }
   if (matrix.codebook.has_value() &&
       matrix.codebook->codebook == Codebook::kMxfp4) {

@@ -25,9 +25,9 @@ namespace qeff {
 //   mxfp4                                      MXFP4
 // Integers may be in groups of a multiple of 32, or one group a row: each block
 // of 32 has a copy of its group's scale. Errors
-// (kInvalidArgument, naming the tensor): zero points, other tables, other
+// (kInvalidArgument, naming the layer): zero points, other tables, other
 // groups, rows that are not whole blocks, inputs that become codes, of which a
-// GGUF file knows nothing, and a scale that is no F16 (naming its element).
+// GGUF file knows nothing, and a scale that is no F16 (naming which).
 absl::StatusOr<GgmlType> FindRepackType(const QuantizedMatrix& matrix);
 
 // Writes rows [begin, begin + count) as blocks of `type`, which

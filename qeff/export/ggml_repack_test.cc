@@ -158,7 +158,7 @@ void ExpectRefused(const QuantizedMatrix& matrix, const std::string& part) {
   const absl::Status status = FindRepackType(matrix).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << part;
   EXPECT_THAT(std::string(status.message()),
-              HasSubstr("tensor m.weight_scale: " + part));
+              HasSubstr("layer m: " + part));
 }
 
 TEST(GgmlRepackTest, RefusesWhatNoBlockHolds) {
@@ -196,7 +196,7 @@ TEST(GgmlRepackTest, ScalesMustBeF16) {
     if (c.fits) {
       ExpectSameValues(matrix, GgmlType::kQ4_0);
     } else {
-      ExpectRefused(matrix, "element [1, 1]: the codes' factor ");
+      ExpectRefused(matrix, "scale [1, 1]: the codes' factor ");
     }
   }
 }

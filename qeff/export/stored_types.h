@@ -20,7 +20,7 @@ using StoredTypes = absl::flat_hash_map<std::string, GgmlType>;
 
 // Those of all layers of `model` that are quantized. Reads their scales.
 // Errors: those of ReadQuantizedMatrix; kInvalidArgument for a layer whose
-// codes no block of ggml holds, naming folder, tensor and what can be done
+// codes no block of ggml holds, naming folder, layer and what can be done
 // instead.
 absl::StatusOr<StoredTypes> FindStoredTypes(const Transformer& model);
 

@@ -227,7 +227,7 @@ TEST_F(WriteGgufCodesTest, RefusesCodesThatNoBlockHolds) {
   };
   const Case cases[] = {
       {"int4_g32", false,
-       "q_proj.weight_scale: no block of ggml has zero points; "
+       "q_proj: no block of ggml has zero points; "
        "compressed-tensors can hold it, and requantize rounds the layer again"},
       {"int4_g24", true,
        "groups of 24 are not whole blocks of 32; compressed-tensors can"},

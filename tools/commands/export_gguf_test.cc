@@ -65,7 +65,7 @@ TEST_F(ExportGgufTest, OtherCodesAreRoundedOnRequest) {
   const CommandOutcome refused = Export(quantized);
   EXPECT_EQ(refused.code, 3);
   EXPECT_THAT(refused.err,
-              HasSubstr("q_proj.weight_scale: no block of ggml has the values "
+              HasSubstr("q_proj: no block of ggml has the values "
                         "of nf4; requantize rounds the layer again"));
   EXPECT_THAT(ListTestFolder(files_), IsEmpty());
   const CommandOutcome exported =

@@ -92,7 +92,7 @@ std::vector<Source> Sources() {
        Refused(InAllFolders(
                    "nor can another folder; onnx holds its values as floats"),
                "gguf",
-               "q_proj.weight_scale: no block of ggml has the values of nf4; "
+               "q_proj: no block of ggml has the values of nf4; "
                "requantize rounds the layer again")},
   };
 }
