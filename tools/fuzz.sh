@@ -50,7 +50,7 @@ max_len() {
     config) echo 1536 ;;
     tokenizer_json | tokenizer_model) echo 4608 ;;
     gguf) echo 7168 ;;
-    device_package) echo 9216 ;;
+    device_package) echo 10240 ;;
     tokenizer_section) echo 12288 ;;
     *) echo 4096 ;;
   esac

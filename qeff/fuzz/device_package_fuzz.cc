@@ -40,13 +40,13 @@ absl::Status Run(const DevicePackage& package) {
 absl::Status ReadFuzzInput(absl::string_view bytes) {
   static MemoryFile* const kFile = new MemoryFile;
   kFile->Write(bytes);
-  PackageOpenOptions options;
-  options.any_target = true;
-  CheckFuzzResult(DevicePackage::Open(kFile->path(), options).status());
+  CheckFuzzResult(DevicePackage::Open(kFile->path()).status());
   if (!HasHeader(bytes)) return InvalidInputError("no header");
   std::string fixed(bytes);
   FixHeaderChecksum(&fixed);
   kFile->Write(fixed);
+  PackageOpenOptions options;
+  options.any_target = true;
   options.verify_up_to_bytes = 0;
   QEFF_ASSIGN_OR_RETURN(const DevicePackage package,
                         DevicePackage::Open(kFile->path(), options));

@@ -22,6 +22,7 @@
 #include "qeff/export/export_testutil.h"
 #include "qeff/export/write_gguf_model.h"
 #include "qeff/fuzz/config_models.h"
+#include "qeff/fuzz/edited_seeds.h"
 #include "qeff/fuzz/fuzz_input.h"
 #include "qeff/fuzz/seed_files.h"
 #include "qeff/io/gguf_writer.h"
@@ -70,6 +71,24 @@ void Safetensors(const Seeds& seeds) {
               SafetensorsBytes(absl::StrCat("{", entry, "}  "), ""));
   }
   seeds.Add("dtypes", SafetensorsBytes(header + "}", ""));
+  const auto one = [&](const std::string& name, const std::string& tensor,
+                       const std::string& shape) {
+    seeds.Add(name, SafetensorsBytes(
+                        absl::StrCat("{\"", tensor, "\":{\"dtype\":\"U8\",",
+                                     "\"shape\":", shape,
+                                     ",\"data_offsets\":[0,0]}}"),
+                        ""));
+  };
+  one("null", "t", "null");
+  one("overflow", "t", "[9223372036854775807,9223372036854775807]");
+  one("name", std::string(4097, 'n'), "[0]");
+  std::string many = "[0";
+  for (int i = 0; i < 64; ++i) many += ",1";
+  one("rank", "t", many + "]");
+  // What is taken for a model by its name.
+  seeds.Add("html", "<!DOCTYPE html><title>404 Not Found</title>");
+  seeds.Add("pickle", "\x80\x02}q.........");
+  seeds.Add("pointer", "version https://git-lfs.github.com/spec/v1\noid ...");
 }
 
 void CheckpointIndex(const Seeds& seeds) {
@@ -84,6 +103,10 @@ void CheckpointIndex(const Seeds& seeds) {
   seeds.Add("all", both(all, R"("metadata":{"total_size":20},)"));
   seeds.Add("other-size", both(all, R"("metadata":{"total_size":"21"},)"));
   seeds.Add("missing", both(R"("a":"a.safetensors","c":"a.safetensors")", ""));
+  seeds.Add("unlisted", both(R"("a":"a.safetensors")", ""));
+  seeds.Add("twice", both(R"("a":"a.safetensors","a":"b.safetensors")", ""));
+  seeds.Add("null", both(R"("a":null)", ""));
+  seeds.Add("bool", both(R"("a":true)", ""));
   seeds.Add("path", both(R"("a":"../a.safetensors","c":"")", ""));
 }
 
@@ -92,33 +115,13 @@ void Config(const Seeds& seeds) {
   for (size_t i = 0; i < models.size(); ++i) {
     seeds.Add(absl::StrCat(i), absl::StrCat(i, models[i].config.dump()));
   }
-  // What a quantized model says of itself.
-  for (const char* scheme : {"int8", "int4_g32", "nf4_g32", "int4_g32_asym"}) {
-    QuantizeOptions options;
-    const auto parsed = ParseQuantScheme(scheme);
-    if (!parsed.ok()) continue;
-    options.scheme = *parsed;
-    seeds.Add(
-        scheme,
-        absl::StrCat(0, ReadTestFile(QuantizedFolder(WideLlama(), options) +
-                                     "/config.json")));
-  }
-  for (const char* method :
-       {R"({"quant_method":"gptq","bits":4,"group_size":128,"sym":true,)"
-        R"("desc_act":false,"checkpoint_format":"gptq","dynamic":{}})",
-        R"({"quant_method":"awq","bits":4,"group_size":128,)"
-        R"("zero_point":true,"version":"gemm",)"
-        R"("modules_to_not_convert":["lm_head"]})"}) {
-    Json config = models[0].config;
-    config["quantization_config"] = *ParseJson(method, "method");
-    seeds.Add(config["quantization_config"]["quant_method"].get<std::string>(),
-              absl::StrCat(0, config.dump()));
-  }
+  for (const SeedFile& seed : EditedConfigs()) seeds.Add(seed.name, seed.bytes);
 }
 
 // One layer of two heads with `size` channels.
-TestModel SmallModel(const std::string& family, int size) {
-  const Json changes =
+TestModel SmallModel(const std::string& family, int size,
+                     const Json& more = {}) {
+  Json changes =
       family == "gpt2" ? Json{{"n_embd", size},
                               {"n_layer", 1},
                               {"n_head", 2},
@@ -132,6 +135,7 @@ TestModel SmallModel(const std::string& family, int size) {
           : Json{{"hidden_size", size},      {"intermediate_size", size},
                  {"head_dim", size / 2},     {"num_hidden_layers", 1},
                  {"num_attention_heads", 2}, {"num_key_value_heads", 1}};
+  if (more.is_object()) changes.update(more);
   return MakeTestModel(family, changes.dump());
 }
 
@@ -157,9 +161,9 @@ void Gguf(const Seeds& seeds) {
   const auto llama_tokenizer =
       *Tokenizer::FromSentencePiece(sentencepiece.path());
   const auto add = [&](const std::string& name, const std::string& family,
-                       int size, GgmlType type) {
+                       int size, GgmlType type, const Json& changes = {}) {
     const auto model =
-        *Transformer::Load(OpenTestModel(SmallModel(family, size)));
+        *Transformer::Load(OpenTestModel(SmallModel(family, size, changes)));
     const TokenizerTables tokenizer =
         family == "llama" ? llama_tokenizer->tables() : ByteLevelTables();
     QEFF_CHECK(
@@ -171,6 +175,29 @@ void Gguf(const Seeds& seeds) {
     add(family, family, 8, GgmlType::kF16);
   }
   add("blocks", "llama", 32, GgmlType::kQ4_0);
+  add("linear", "llama", 8, GgmlType::kF16,
+      {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}}});
+  add("llama3", "llama", 8, GgmlType::kF16,
+      {{"rope_scaling",
+        {{"rope_type", "llama3"},
+         {"factor", 8},
+         {"low_freq_factor", 1},
+         {"high_freq_factor", 4},
+         {"original_max_position_embeddings", 8192}}}});
+  add("clamp", "mpt", 8, GgmlType::kF16,
+      {{"attn_config", {{"alibi", true}, {"clip_qkv", 2}}}});
+  for (const uint32_t alignment : {8u, 7u}) {
+    auto writer = *GgufWriter::Create(path, {}, {});
+    QEFF_CHECK(writer->Commit().ok());
+    std::string bytes = ReadTestFile(path);
+    bytes[16] = 1;  // keys
+    bytes.resize(24);
+    const std::string key(kGgufAlignmentKey);
+    bytes += static_cast<char>(key.size()) + std::string(7, '\0') + key;
+    bytes += std::string("\4\0\0\0", 4);  // u32
+    bytes += static_cast<char>(alignment) + std::string(3, '\0');
+    seeds.Add(absl::StrCat("alignment-", alignment), bytes);
+  }
   // A tensor of each type, of one block.
   for (uint32_t number = 0; number < 64; ++number) {
     const GgmlTypeTraits* traits = FindGgmlType(static_cast<GgmlType>(number));
@@ -213,6 +240,32 @@ void DevicePackages(const Seeds& seeds) {
     seeds.Add(scheme,
               PackageBytes(**CompileInMemory(*model, {}, pool.get()), nullptr));
   }
+  const auto bf16 =
+      *Transformer::Load(OpenTestModel(SmallModel("llama", 16), DType::kBF16));
+  seeds.Add("bf16",
+            PackageBytes(**CompileInMemory(*bf16, {}, pool.get()), nullptr));
+  // Three weights of four are zero.
+  TestModel sparse = SmallModel("llama", 32);
+  for (TestTensor& tensor : sparse.tensors) {
+    if (tensor.shape.rank() != 2) continue;
+    for (size_t i = 0; i < tensor.values.size(); ++i) {
+      if (i % 4 != 1) tensor.values[i] = 0;
+    }
+  }
+  QuantizeOptions options;
+  options.scheme = *ParseQuantScheme("int8");
+  CompileOptions smaller;
+  smaller.sparse = SparseRule::kSmaller;
+  const auto sparse_model = LoadFolder(QuantizedFolder(sparse, options));
+  seeds.Add("sparse",
+            PackageBytes(**CompileInMemory(*sparse_model, smaller, pool.get()),
+                         nullptr));
+  seeds.Add("int8-cache", PackageBytes(*RandomModel(TinySpec(), 1), nullptr,
+                                       [](PackageHeader* header) {
+                                         header->options.kv_cache = DType::kI8;
+                                         header->options.activations =
+                                             Activations::kFast;
+                                       }));
 }
 
 void Recipes(const Seeds& seeds) {
@@ -292,6 +345,9 @@ void Tokenizers(const std::string& folder) {
       section(folder, "tokenizer_section"), text(folder, "tokenizer_encode");
   MemoryFile file;
   for (const SeedFile& seed : TokenizerJsonSeeds()) {
+    json.Add(seed.name, seed.bytes);
+  }
+  for (const SeedFile& seed : EditedTokenizerJsons()) {
     json.Add(seed.name, seed.bytes);
   }
   json.Add("config", absl::StrCat(TokenizerJsonSeeds()[3].bytes,
