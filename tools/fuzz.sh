@@ -40,6 +40,64 @@ readonly READERS=(
   train/token_shard.cc train/token_shard_format.cc distill/teacher_cache.cc
 )
 
+# Reads lcov's format: FN has the first line of a function, which goes up to the
+# next; FNDA how often it was entered, DA how often a line was.
+# shellcheck disable=SC2016  # of awk
+readonly COUNT_LINES='
+  function print_row(name, lines, missed, entered, entered_missed) {
+    printf "%-50s %5d %5d %6.2f%%  %5d %5d %6.2f%%\n", name, lines, missed,
+      100 * (1 - missed / lines), entered, entered_missed,
+      entered ? 100 * (1 - entered_missed / entered) : 100
+  }
+  BEGIN { count = split(readers, parts, " ") }
+  /^SF:/ {
+    file = substr($0, 4)
+    sub(/^\.\//, "", file)
+    wanted = 0
+    for (i = 1; i <= count; i++) {
+      if (index(file, parts[i]) && file ~ /\.cc$/) wanted = 1
+    }
+    split("", starts); split("", entries); split("", hits)
+    last = 0
+  }
+  !wanted { next }
+  /^FN:/ {
+    split(substr($0, 4), f, ",")
+    starts[f[2]] = f[1]
+    if (!(f[1] in entries)) entries[f[1]] = 0
+  }
+  /^FNDA:/ {
+    split(substr($0, 6), f, ",")
+    entries[starts[f[2]]] += f[1]
+  }
+  /^DA:/ {
+    split(substr($0, 4), f, ",")
+    hits[f[1]] = f[2]
+    if (f[1] > last) last = f[1]
+  }
+  /^end_of_record/ {
+    lines = missed = entered = entered_missed = 0
+    inside = 1
+    for (line = 1; line <= last; line++) {
+      if (line in entries) {
+        inside = entries[line]
+        if (!inside) rest[++rests] = file ":" line
+      }
+      if (!(line in hits)) continue
+      lines++
+      missed += hits[line] == 0
+      if (inside) { entered++; entered_missed += hits[line] == 0 }
+    }
+    print_row(file, lines, missed, entered, entered_missed)
+    all += lines; all_missed += missed
+    all_entered += entered; all_entered_missed += entered_missed
+  }
+  END {
+    print_row("total", all, all_missed, all_entered, all_entered_missed)
+    print "\nfunctions that no input enters:"
+    for (i = 1; i <= rests; i++) print rest[i]
+  }'
+
 # Bytes of an input: what most seeds have. Short ones run faster, and what a
 # reader may do wrong seldom needs long ones.
 max_len() {
@@ -125,9 +183,11 @@ minimize_target() {
   echo "fuzz: ${target}: $(find "${old}" -type f | wc -l) files, ${bytes} bytes"
 }
 
-# Prints file, lines, lines that no input reaches, and the share of the others.
+# Prints of each file the lines, those that no input reaches, and the share of
+# the others; the same for the functions that some input enters; and then the
+# rest, which should be what writes.
 report_coverage() {
-  local target binaries=() profiles reader
+  local target binaries=() profiles
   profiles=$(mktemp -d)
   for target in "${targets[@]}"; do
     binaries+=("${fuzz_bin}/qeff/fuzz/${target}_replay_test")
@@ -136,13 +196,9 @@ report_coverage() {
       "${CORPUS}/${target}" "${FOUND}/${target}/corpus" >/dev/null
   done
   llvm-profdata merge -o "${profiles}/all" "${profiles}"/*.profraw
-  llvm-cov report -show-region-summary=0 -show-branch-summary=0 \
-    -instr-profile="${profiles}/all" "${binaries[@]/#/-object=}" |
-    awk '{ print $1, $5, $6, $7 }' >"${FOUND}/coverage"
-  for reader in "${READERS[@]}"; do
-    grep -F "${reader}" "${FOUND}/coverage" | grep -F '.cc ' || true
-  done
-  mv "${profiles}/all" "${FOUND}/coverage.profdata"
+  llvm-cov export -format=lcov -instr-profile="${profiles}/all" \
+    "${binaries[@]/#/-object=}" 2>/dev/null >"${profiles}/lcov"
+  awk -v readers="${READERS[*]}" "${COUNT_LINES}" "${profiles}/lcov"
   rm -rf "${profiles}"
 }
 
