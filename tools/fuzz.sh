@@ -21,7 +21,7 @@ readonly CORPUS=qeff/fuzz/corpus
 readonly LEDGER=qeff/fuzz/ledger.tsv
 FOUND="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/qeff/fuzz"
 readonly FOUND
-readonly MAX_CORPUS_BYTES=$((100 << 10))
+readonly MAX_CORPUS_BYTES=$((300 << 10))
 
 # What reads files, for --coverage: parts of paths.
 readonly READERS=(
