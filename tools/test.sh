@@ -28,7 +28,7 @@ readonly ADDRESS_TARGETS=(
   //qeff/export:import_gguf_test //qeff/export:write_quantized_folder_test
   //qeff/export:write_sparse_24_folder_test //qeff/export/onnx:export_onnx_test
   //qeff/export/aic:read_graph_test //qeff/export/aic:cache_entry_test
-  //qeff/pipeline/... //qeff/fuzz/...
+  //qeff/pipeline/...
 )
 # A walk over a model takes minutes here; its threads are in these parts.
 readonly THREAD_TARGETS=(
