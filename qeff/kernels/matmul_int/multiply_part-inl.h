@@ -311,8 +311,9 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
   float* closed = state.totals + token * kPanelRows + row;
   // Totals stay in registers, too, as far as there are any: to load and store
   // them at the end of each group of 32 took a tenth of the time of 8 tokens.
-  // With 8 bits, where groups are whole rows, they would only be in the way.
-  constexpr bool kKeepTotals = kBits < 8;
+  // With 8 bits, where groups are whole rows, they would only be in the way,
+  // and for 6 tokens of 4 bits g++ 12 would spill weights in each step.
+  constexpr bool kKeepTotals = kBits < 8 && !(kBits == 4 && kTokens == 6);
   VF totals[kTokens][kVectors];
   if (kKeepTotals) LoadTokens(F32(), closed, totals);
   const uint8_t* w = bytes.steps;
