@@ -3,6 +3,8 @@
 // model.safetensors.index.json, then the shard a.safetensors. The shard
 // b.safetensors is always the same.
 
+#include <memory>
+
 #include "qeff/fuzz/fuzz_input.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/io_testutil.h"
@@ -12,8 +14,9 @@ namespace qeff {
 namespace {
 
 const MemoryFolder& Folder() {
-  static const MemoryFolder* const kFolder = [] {
-    auto* folder = new MemoryFolder;
+  // Removed at the end.
+  static const std::unique_ptr<const MemoryFolder> kFolder = [] {
+    auto folder = std::make_unique<MemoryFolder>();
     folder->Write("config.json", "{}");
     folder->Write("b.safetensors",
                   SafetensorsBytes({{"w", Shape({2}), {1.0f, 2.0f}}}));

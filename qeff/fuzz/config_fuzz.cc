@@ -20,16 +20,17 @@ using Folders = std::vector<std::unique_ptr<MemoryFolder>>;
 
 // One with the weights of each model.
 const Folders& AllFolders() {
-  static const Folders* const kFolders = [] {
-    auto* folders = new Folders;
+  // Removed at the end.
+  static const Folders kFolders = [] {
+    Folders folders;
     for (const TestModel& model : ConfigModels()) {
-      folders->push_back(std::make_unique<MemoryFolder>());
-      folders->back()->Write("model.safetensors",
-                             SafetensorsBytes(model.tensors));
+      folders.push_back(std::make_unique<MemoryFolder>());
+      folders.back()->Write("model.safetensors",
+                            SafetensorsBytes(model.tensors));
     }
     return folders;
   }();
-  return *kFolders;
+  return kFolders;
 }
 
 }  // namespace

@@ -31,8 +31,8 @@ absl::Status ReadRows(const GgufFile& file) {
 
 // Writes it as a folder and opens that.
 absl::Status Import(const std::string& path) {
-  static const MemoryFolder* const kFolder = new MemoryFolder;
-  const std::string output = kFolder->path() + "/model";
+  static const MemoryFolder folder;  // removed at the end
+  const std::string output = folder.path() + "/model";
   std::error_code ignored;
   std::filesystem::remove_all(output, ignored);
   QEFF_RETURN_IF_ERROR(ImportGguf(path, output).status());

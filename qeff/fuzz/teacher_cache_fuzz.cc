@@ -48,11 +48,11 @@ std::string WithChecksums(absl::string_view bytes) {
 }
 
 absl::Status Read(absl::string_view config, absl::string_view tensors) {
-  static const MemoryFolder* const kFolder = new MemoryFolder;
-  kFolder->Write("config.json", config);
-  kFolder->Write("model.safetensors", tensors);
+  static const MemoryFolder folder;  // removed at the end
+  folder.Write("config.json", config);
+  folder.Write("model.safetensors", tensors);
   QEFF_ASSIGN_OR_RETURN(const auto teacher,
-                        OpenTeacherCache(kFolder->path(), "t"));
+                        OpenTeacherCache(folder.path(), "t"));
   // How long a sequence is stands in the file; those of the seeds are of 8.
   TokenBatch batch;
   batch.ids.resize(8);

@@ -10,12 +10,12 @@
 namespace qeff {
 
 absl::Status ReadFuzzInput(absl::string_view bytes) {
-  static const MemoryFolder* const kFolder = new MemoryFolder;
+  static const MemoryFolder folder;  // removed at the end
   const auto files = SplitFuzzInput(bytes, 2);
-  kFolder->Write("tokenizer.json", files[0]);
-  kFolder->Write("tokenizer_config.json", files[1].empty() ? "{}" : files[1]);
+  folder.Write("tokenizer.json", files[0]);
+  folder.Write("tokenizer_config.json", files[1].empty() ? "{}" : files[1]);
   QEFF_ASSIGN_OR_RETURN(const auto tokenizer,
-                        Tokenizer::FromFolder(kFolder->path()));
+                        Tokenizer::FromFolder(folder.path()));
   UseTokenizer(*tokenizer);
   return absl::OkStatus();
 }

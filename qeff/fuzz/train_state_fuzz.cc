@@ -13,13 +13,13 @@
 namespace qeff {
 
 absl::Status ReadFuzzInput(absl::string_view bytes) {
-  static const MemoryFolder* const kFolder = new MemoryFolder;
+  static const MemoryFolder folder;  // removed at the end
   const auto files = SplitFuzzInput(bytes, 2);
-  kFolder->Write("journal", files[0]);
-  kFolder->Write("state-00000001.safetensors", files[1]);
+  folder.Write("journal", files[0]);
+  folder.Write("state-00000001.safetensors", files[1]);
   QEFF_ASSIGN_OR_RETURN(
       const auto run,
-      TrainFiles::Open(kFolder->path(), TrainStateDescription(), /*kept=*/2));
+      TrainFiles::Open(folder.path(), TrainStateDescription(), /*kept=*/2));
   if (run->last().is_null()) return absl::OkStatus();
   std::vector<float> weight(4), moment(2);
   return run->Load(
