@@ -103,6 +103,20 @@ TEST_F(TrainingCommandsTest, DistillsFromAPrunedTeacherAndItsCache) {
             2);
 }
 
+TEST_F(TrainingCommandsTest, AQuantizedTeacherTeaches) {
+  const CommandOutcome teacher =
+      RunQeff({"quantize", std::string("--model=") + kLlama, Output("teacher"),
+               "--scheme=int4_g32"});
+  ASSERT_EQ(teacher.code, 0) << teacher.err;
+  const CommandOutcome student =
+      Run({"distill", "--teacher=" + folder_ + "/teacher",
+           std::string("--student=") + kLlama, Output("student")});
+  ASSERT_EQ(student.code, 0) << student.err;
+  // The divergence of a model from itself in four bits.
+  EXPECT_GT(student.json["loss"].get<double>(), 1e-4);
+  EXPECT_LT(student.json["loss"].get<double>(), 0.2);
+}
+
 TEST_F(TrainingCommandsTest, RefusesWhatDoesNotFit) {
   const std::string teacher = std::string("--teacher=") + kLlama;
   // The other model's tokenizer has other tokens.
