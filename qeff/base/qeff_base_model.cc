@@ -2,7 +2,6 @@
 
 #include "qeff/base/qeff_base_model.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "qeff/io/checkpoint_writer.h"
@@ -10,24 +9,6 @@
 #include "qeff/util/status.h"
 
 namespace qeff {
-namespace {
-
-// Bytes copied at a time, so that pages can be let go of behind.
-constexpr size_t kCopyBytes = size_t{8} << 20;
-
-absl::Status CopyTensor(const Checkpoint& from, const TensorInfo& tensor,
-                        CheckpointWriter* to) {
-  QEFF_ASSIGN_OR_RETURN(const TensorView view, from.Get(tensor.name));
-  for (size_t begin = 0; begin < view.bytes.size(); begin += kCopyBytes) {
-    TensorView part = view;
-    part.bytes = view.bytes.subspan(begin, kCopyBytes);
-    QEFF_RETURN_IF_ERROR(to->Write(tensor.name, begin, part.bytes));
-    from.Release(part);
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
 
 absl::StatusOr<std::shared_ptr<const Transformer>> LoadTransformer(
     const std::string& folder) {
@@ -92,7 +73,8 @@ absl::Status QEFFBaseModel::Save(const std::string& folder) const {
   QEFF_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointWriter> writer,
                         CheckpointWriter::Create(folder, checkpoint.tensors()));
   for (const TensorInfo& tensor : checkpoint.tensors()) {
-    QEFF_RETURN_IF_ERROR(CopyTensor(checkpoint, tensor, writer.get()));
+    QEFF_RETURN_IF_ERROR(
+        CopyTensor(checkpoint, tensor.name, /*check=*/nullptr, writer.get()));
   }
   QEFF_RETURN_IF_ERROR(checkpoint.VerifyUnchanged());
   QEFF_ASSIGN_OR_RETURN(const std::vector<CheckpointWriter::ExtraFile> others,

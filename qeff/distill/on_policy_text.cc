@@ -18,6 +18,7 @@
 #include "qeff/train/write_model.h"
 #include "qeff/transformer/transformer.h"
 #include "qeff/util/check.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/random.h"
 #include "qeff/util/status.h"
@@ -75,12 +76,15 @@ absl::Status OnPolicyText::BeginStep(int64_t step,
       reducer_ == nullptr ? 0 : static_cast<size_t>(reducer_->rank());
   QEFF_CHECK(all % ranks == 0);
   const size_t share = all / ranks;
-  QEFF_ASSIGN_OR_RETURN(const std::vector<Tokens> prompts, Prompts());
-  std::vector<Tokens> written(all);
+  std::vector<Tokens> prompts, written(all);
   std::error_code ignored;
   std::filesystem::remove_all(scratch_, ignored);
-  const absl::Status status =
-      Generate(weights, prompts, rank * share, (rank + 1) * share, &written);
+  // Also what is thrown: the others wait for this process.
+  const absl::Status status = GuardMemory([&]() -> absl::Status {
+    QEFF_ASSIGN_OR_RETURN(prompts, Prompts());
+    return Generate(weights, prompts, rank * share, (rank + 1) * share,
+                    &written);
+  });
   std::filesystem::remove_all(scratch_, ignored);
   QEFF_RETURN_IF_ERROR(Agree(status, reducer_));
   for (size_t i = 0; i < all; ++i) {

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <memory>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include "qeff/io/gguf_file.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/util/checked.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -155,11 +155,7 @@ absl::StatusOr<ImportReport> Import(const std::string& path,
 
 absl::StatusOr<ImportReport> ImportGguf(const std::string& path,
                                         const std::string& output) {
-  try {
-    return Import(path, output);
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory");
-  }
+  return GuardMemory([&] { return Import(path, output); });
 }
 
 }  // namespace qeff
