@@ -10,7 +10,6 @@
 #include <iterator>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +32,7 @@
 #include "qeff/transformer/model_map.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -375,11 +375,8 @@ absl::StatusOr<GgufModelReport> WriteGgufModel(const Transformer& model,
                                                const GgufModelTypes& types,
                                                const std::string& path,
                                                ThreadPool* pool) {
-  try {
-    return Write(model, tokenizer, types, path, pool);
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory");
-  }
+  return GuardMemory(
+      [&] { return Write(model, tokenizer, types, path, pool); });
 }
 
 }  // namespace qeff

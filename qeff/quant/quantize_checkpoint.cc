@@ -8,11 +8,9 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <utility>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "qeff/format/codebook_rows.h"
@@ -26,6 +24,7 @@
 #include "qeff/quant/mse_rows.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/quant/weight_rows.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -83,7 +82,8 @@ absl::Status NotFinite(const Checkpoint& checkpoint,
                        const PlannedTensor& tensor, int64_t row, int64_t col) {
   if (tensor.transposed) std::swap(row, col);
   return NumericalError(checkpoint.folder(), ": tensor ", tensor.name,
-                        ": element [", row, ", ", col, "] is NaN or infinite; --skip_bad_tensors keeps it");
+                        ": element [", row, ", ", col,
+                        "] is NaN or infinite; --skip_bad_tensors keeps it");
 }
 
 // A value that ggml's blocks cannot hold.
@@ -358,15 +358,6 @@ absl::Status CheckNoInputScales(const QuantizePlan& plan) {
   return absl::OkStatus();
 }
 
-// Runs `body`; memory that is out becomes a status.
-absl::Status CatchBadAlloc(absl::FunctionRef<absl::Status()> body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory while quantizing");
-  }
-}
-
 }  // namespace
 
 absl::Status QuantizeCheckpoint(const Checkpoint& checkpoint,
@@ -374,7 +365,7 @@ absl::Status QuantizeCheckpoint(const Checkpoint& checkpoint,
                                 const std::string& output, ThreadPool& pool,
                                 const QuantizeRunOptions& options) {
   QEFF_RETURN_IF_ERROR(CheckNoInputScales(plan));
-  return CatchBadAlloc([&] {
+  return GuardMemory([&] {
     return QuantizeToFolder(checkpoint, plan, output, pool, options);
   });
 }
@@ -383,7 +374,7 @@ absl::Status VerifyQuantized(const Checkpoint& checkpoint,
                              const QuantizePlan& plan,
                              const std::string& output, ThreadPool& pool) {
   QEFF_RETURN_IF_ERROR(CheckNoInputScales(plan));
-  return CatchBadAlloc(
+  return GuardMemory(
       [&] { return VerifyFolder(checkpoint, plan, output, pool); });
 }
 
