@@ -295,6 +295,9 @@ int64_t MemoryOf(const TransformerSpec& spec, const ModelWeights& weights,
 }
 
 TEST(ModelGradientTest, RecomputingKeepsTheInputsOfBlocksOnly) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "what was freed stays resident here";
+#endif
   TransformerSpec spec = Load(MakeTestModel("llama"))->spec();
   spec.num_layers = 24;
   const ModelWeights weights = InitialWeights(spec, /*seed=*/1);
