@@ -170,11 +170,11 @@ absl::Status WriteResult(const Json& result, const std::string& path,
     Print(out, text);
     return absl::OkStatus();
   }
+  if (!IsStream(path)) return WriteFileAtomically(path, text);
   // In the order of the text that has been printed, should it be the same
   // stream.
   QEFF_RETURN_IF_ERROR(Flush(out));
-  return IsStream(path) ? WriteToStream(path, text)
-                        : WriteFileAtomically(path, text);
+  return WriteToStream(path, text);
 }
 
 absl::StatusOr<Json> RunCommand(Command* command,
@@ -199,7 +199,6 @@ absl::StatusOr<Json> RunCommand(Command* command,
   if (!common.json.empty() && IsFirst(peers.reducer)) {
     QEFF_RETURN_IF_ERROR(WriteResult(result, common.json, out));
   }
-  QEFF_RETURN_IF_ERROR(Flush(out));
   return result;
 }
 
@@ -272,8 +271,12 @@ int RunCommandLine(absl::Span<const std::string> arguments,
       return PrintAndReport(CommandHelp(command), out, err);
     }
   }
-  return Report(RunCommandCatching(command, rest, out, err, peers).status(),
-                command->name(), err);
+  absl::Status status =
+      RunCommandCatching(command, rest, out, err, peers).status();
+  // Only now: that nobody reads what is printed does not end a command between
+  // its steps.
+  if (status.ok()) status = Flush(out);
+  return Report(status, command->name(), err);
 }
 
 absl::StatusOr<Json> RunForResult(

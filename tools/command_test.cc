@@ -186,6 +186,10 @@ TEST(CommandLineTest, LostOutputIsAnError) {
     EXPECT_EQ(RunLine(arguments, full).code, 4) << arguments[0];
     std::clearerr(full);
   }
+  // The result has a place of its own.
+  const std::string path = ::testing::TempDir() + "/kept.json";
+  EXPECT_EQ(RunLine({"echo", "--text=hi", "--json", path}, full).code, 4);
+  EXPECT_EQ((*ReadJsonFile(path, 1000))["text"], "hi");
   std::fclose(full);
 }
 

@@ -23,8 +23,8 @@ readonly BUILD_PACKAGES=(
   libprotobuf-dev protobuf-compiler libgtest-dev libgmock-dev
   libbenchmark-dev libeigen3-dev nlohmann-json3-dev libsentencepiece-dev libicu-dev
   libre2-dev libopenmpi-dev openmpi-bin libonnx-dev libssl-dev
-  # For tests: system calls that fail.
-  strace
+  # For tests: system calls that fail; locales of other languages.
+  strace locales
 )
 # Beside the host's libraries. No others: libpthreadpool-dev, for one, exists for
 # one architecture at a time, and would take the host's away.

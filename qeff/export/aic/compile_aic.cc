@@ -45,7 +45,11 @@ absl::Status WriteBundle(const AicBundle& bundle, EntryBuilder* entry) {
     QEFF_RETURN_IF_ERROR(entry->Write(name, content));
   }
   const std::string script = absl::StrCat(entry->folder(), "/", kReplayScript);
-  if (chmod(script.c_str(), 0755) != 0) {
+  struct stat info;
+  // Whoever may read it may run it.
+  if (stat(script.c_str(), &info) != 0 ||
+      chmod(script.c_str(),
+            (info.st_mode & 0777) | ((info.st_mode & 0444) >> 2)) != 0) {
     return OutputError(script, "make executable", errno);
   }
   return absl::OkStatus();
