@@ -13,6 +13,7 @@
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/random.h"
 #include "qeff/util/status.h"
+#include "qeff/util/text_file.h"
 
 namespace qeff {
 namespace {
@@ -119,6 +120,30 @@ TEST(MappedFileTest, ReadFileToStringBoundsSize) {
             absl::StatusCode::kInvalidArgument);
   std::ofstream(path, std::ios::trunc);
   EXPECT_EQ(*ReadFileToString(path, 0), "");
+}
+
+TEST(TextFileTest, TheBeginningEndsWithAWholeCharacter) {
+  const std::string path = ::testing::TempDir() + "/text";
+  const std::string text = "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80z";
+  std::ofstream(path) << text;
+  const size_t whole[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11};
+  for (size_t bytes = 1; bytes < 13; ++bytes) {
+    EXPECT_EQ(*ReadTextBeginning(path, bytes), text.substr(0, whole[bytes]));
+  }
+  EXPECT_EQ(*ReadTextFile(path), text);
+}
+
+TEST(TextFileTest, RefusesWhatIsNoText) {
+  const std::string path = ::testing::TempDir() + "/no_text";
+  std::ofstream(path) << std::string("ab\0c", 4);
+  EXPECT_THAT(std::string(ReadTextFile(path).status().message()),
+              HasSubstr("no_text: expected text, found a NUL byte at 2"));
+  EXPECT_THAT(std::string(ReadTextBeginning(path, 3).status().message()),
+              HasSubstr("no_text: expected text, found a NUL byte at 2"));
+  EXPECT_EQ(*ReadTextBeginning(path, 2), "ab");
+  std::ofstream(path, std::ios::trunc);
+  EXPECT_THAT(std::string(ReadTextBeginning(path, 2).status().message()),
+              HasSubstr("no_text: the file is empty"));
 }
 
 }  // namespace

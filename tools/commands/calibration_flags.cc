@@ -33,6 +33,7 @@ void CalibrationFlags::DeclareText(bool required, FlagTable* flags) {
              "of the model, at most 2048.");
   flags->Add("seed", &sample_.seed, "N",
              "Which pieces are drawn, and what else is random.");
+  sanity_.Declare(flags);
   flags->BeginSection("Flags");
 }
 
@@ -45,6 +46,11 @@ void CalibrationFlags::DeclareRun(FlagTable* flags) {
              "Goes on with what an interrupted run left in OUTPUT.partial.");
   flags->Add("restart", &restart_, "", "Discards it and begins anew.");
   flags->BeginSection("Flags");
+}
+
+absl::Status CalibrationFlags::CheckStrict() const {
+  if (!sanity_.strict() || has_text()) return absl::OkStatus();
+  return UsageError("--strict needs --calibration");
 }
 
 absl::Status CalibrationFlags::CheckSample() const {

@@ -6,6 +6,7 @@
 #define QEFF_TOOLS_COMMANDS_CALIBRATION_FLAGS_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -13,6 +14,8 @@
 #include "qeff/calibration/calibrated_run.h"
 #include "qeff/calibration/token_sampler.h"
 #include "qeff/transformer/transformer.h"
+#include "tools/command.h"
+#include "tools/commands/sanity_flag.h"
 #include "tools/flags.h"
 
 namespace qeff {
@@ -21,7 +24,7 @@ class CalibrationFlags {
  public:
   CalibrationFlags() { sample_.sequence_length = 0; }
 
-  // --calibration, --calibration_tokens, --sequence_length, --seed.
+  // --calibration, --calibration_tokens, --sequence_length, --seed, --strict.
   void DeclareText(bool required, FlagTable* flags);
   // --memory_limit, --resume, --restart.
   void DeclareRun(FlagTable* flags);
@@ -33,6 +36,8 @@ class CalibrationFlags {
   // Whether any flag of DeclareRun says something.
   bool has_run() const { return resume_ || restart_ || limits_memory(); }
 
+  // Usage error of --strict without a text.
+  absl::Status CheckStrict() const;
   // kInvalidArgument for numbers that no sample has.
   absl::Status CheckSample() const;
   // Usage errors of flags that exclude each other.
@@ -42,12 +47,20 @@ class CalibrationFlags {
   // of LoadTokenizer and SampleTextTokens.
   absl::StatusOr<TokenSample> Sample(const Transformer& model) const;
 
+  // Whether `model` makes sense of the sample: SanityFlag::Check.
+  absl::Status CheckModel(const std::shared_ptr<const Transformer>& model,
+                          const TokenSample& sample,
+                          const CommandEnv& env) const {
+    return sanity_.Check(model, sample.sequences, text_, env);
+  }
+
   // Sets what DeclareRun's flags say; the rest of `options` stays.
   void Apply(CalibratedRunOptions* options) const;
 
  private:
   std::string text_;  // a file
   SampleOptions sample_;
+  SanityFlag sanity_;
   uint64_t memory_limit_ = 0;
   bool resume_ = false;
   bool restart_ = false;

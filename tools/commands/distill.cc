@@ -158,6 +158,8 @@ class DistillCommand : public Command {
     const LossSpec& loss = options.distill.loss;
     QEFF_ASSIGN_OR_RETURN(const auto model, LoadTransformer(teacher_));
     QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
+    // Of students much is asked, but not that they know anything yet.
+    QEFF_RETURN_IF_ERROR(training_.CheckModel(model, *tokenizer, env));
     QEFF_ASSIGN_OR_RETURN(Student student, MakeStudent(model, *tokenizer, env));
     if (TapsLayers(loss)) {
       if (layers_.empty()) {

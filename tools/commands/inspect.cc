@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include <cstdio>
+#include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/eval/tensor_statistics.h"
+#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/count_parameters.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/model_folder.h"
+#include "tools/commands/sanity_flag.h"
 
 namespace qeff {
 namespace {
@@ -26,15 +30,28 @@ class InspectCommand : public Command {
            "for every tensor its name, type, shape, mean, standard deviation "
            "and largest magnitude. Values that are not finite are counted and "
            "left out of the statistics. Tensors of integers (packed codes) "
-           "have no statistics.";
+           "have no statistics.\n\n"
+           "With --calibration it says whether the weights work: matrices "
+           "that are stored transposed or in another family's order look the "
+           "same in every file, but the perplexity on a text is then near or "
+           "above that of guessing among all tokens.";
   }
   absl::string_view examples() const override {
     return "inspect --model=llama\n"
+           "inspect --model=llama --calibration=text.txt --strict\n"
            "inspect --model=model.gguf --json=tensors.json\n";
   }
   void DeclareFlags(FlagTable* flags) override {
     flags->AddRequired("model", &model_, "DIR",
                        "The model's folder, or a GGUF file.");
+    flags->Add("calibration", &text_, "FILE",
+               "UTF-8 text that is like what the model reads: the perplexity "
+               "of its beginning is measured.");
+    sanity_.Declare(flags);
+  }
+  absl::Status Check(const FlagTable&) override {
+    if (!sanity_.strict() || !text_.empty()) return absl::OkStatus();
+    return UsageError("--strict needs --calibration");
   }
   absl::StatusOr<Json> Run(const CommandEnv& env, const FlagTable&) override {
     QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
@@ -46,10 +63,30 @@ class InspectCommand : public Command {
       std::fprintf(env.out, "warning: %s\n\n", warning.c_str());
     }
     QEFF_ASSIGN_OR_RETURN(json["tensors"], Tensors(*model, env));
+    if (!text_.empty()) {
+      QEFF_ASSIGN_OR_RETURN(json["calibration"], Sanity(model, env));
+    }
     return json;
   }
 
  private:
+  absl::StatusOr<Json> Sanity(const std::shared_ptr<const Transformer>& model,
+                              const CommandEnv& env) const {
+    QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
+    QEFF_ASSIGN_OR_RETURN(
+        const ModelSanity sanity,
+        sanity_.CheckBeginning(model, *tokenizer, text_, env));
+    std::fprintf(env.out,
+                 "\nperplexity on %lld tokens of %s: %.4f (of guessing: "
+                 "%lld)\n",
+                 static_cast<long long>(sanity.tokens), text_.c_str(),
+                 sanity.perplexity, static_cast<long long>(sanity.vocab_size));
+    return Json{{"tokens", sanity.tokens},
+                {"perplexity", sanity.perplexity},
+                {"perplexity_of_guessing", sanity.vocab_size},
+                {"sane", sanity.sane()}};
+  }
+
   static Json Summarize(const Transformer& model, const CommandEnv& env) {
     const TransformerSpec& spec = model.spec();
     const int64_t parameters = CountParameters(model.map());
@@ -124,6 +161,8 @@ class InspectCommand : public Command {
   }
 
   std::string model_;
+  std::string text_;
+  SanityFlag sanity_;
 };
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "qeff/base/qeff_base_model.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/sgemm/fma_peak.h"
@@ -24,11 +25,13 @@
 #include "qeff/pipeline/run_recipe.h"
 #include "qeff/pipeline/search.h"
 #include "qeff/quant/budget.h"
+#include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/optimize_report.h"
+#include "tools/commands/sanity_flag.h"
 #include "tools/version.h"
 
 namespace qeff {
@@ -103,6 +106,7 @@ class OptimizeCommand : public Command {
                        "repeated.");
     flags->Add("text", &inputs_.text, "FILE",
                "Held-out UTF-8 text: models are measured on it.");
+    sanity_.Declare(flags);
     flags->AddRepeated(
         "prompt", &prompts_, "STRING",
         "Continued by the model before and after, for the "
@@ -153,6 +157,7 @@ class OptimizeCommand : public Command {
     };
     if (plan_) return Plan(steps, options, env);
     QEFF_RETURN_IF_ERROR(CheckOutput());
+    QEFF_RETURN_IF_ERROR(CheckModel(env));
     Json front = Json::array();
     if (recipe_.empty()) {
       QEFF_ASSIGN_OR_RETURN(text, Find(options, env, &front));
@@ -184,6 +189,9 @@ class OptimizeCommand : public Command {
       return UsageError(
           "expected one of --recipe, --target_size, --target_bpw and "
           "--max_perplexity_increase");
+    }
+    if (sanity_.strict() && CheckedText().empty()) {
+      return UsageError("--strict needs --calibration, --data or --text");
     }
     if (!recipe_.empty()) return absl::OkStatus();
     if (plan_) return UsageError("--plan goes with --recipe");
@@ -270,6 +278,21 @@ class OptimizeCommand : public Command {
     return PartialFolder::Check(output_, PartialWork::kRestart);
   }
 
+  // The text that says most of what the model is for.
+  const std::string& CheckedText() const {
+    if (!inputs_.calibration.empty()) return inputs_.calibration;
+    return inputs_.data.empty() ? inputs_.text : inputs_.data.front();
+  }
+
+  // Steps look at their own inputs, where they have a text.
+  absl::Status CheckModel(const CommandEnv& env) const {
+    if (CheckedText().empty()) return absl::OkStatus();
+    QEFF_ASSIGN_OR_RETURN(const auto model, LoadTransformer(inputs_.model));
+    QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
+    return sanity_.CheckBeginning(model, *tokenizer, CheckedText(), env)
+        .status();
+  }
+
   absl::StatusOr<Json> Plan(absl::Span<const RecipeStep> steps,
                             const RecipeRunOptions& options,
                             const CommandEnv& env) const {
@@ -349,6 +372,7 @@ class OptimizeCommand : public Command {
   std::string output_;
   std::string work_;
   std::vector<std::string> prompts_;
+  SanityFlag sanity_;
   bool plan_ = false;
   bool resume_ = false;
   bool restart_ = false;

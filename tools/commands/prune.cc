@@ -114,6 +114,7 @@ class PruneCommand : public Command {
   }
   absl::Status Check(const FlagTable& flags) override {
     QEFF_RETURN_IF_ERROR(structured_.CheckMethod(method_, flags));
+    QEFF_RETURN_IF_ERROR(calibration_.CheckStrict());
     QEFF_RETURN_IF_ERROR(calibration_.CheckSample());
     if (method_ == "structured") return absl::OkStatus();
     QEFF_RETURN_IF_ERROR(CheckFlags().status());
@@ -133,6 +134,9 @@ class PruneCommand : public Command {
     absl::optional<TokenSample> sample;
     if (calibration_.has_text()) {
       QEFF_ASSIGN_OR_RETURN(sample, calibration_.Sample(*model));
+      if (!dry_run_) {
+        QEFF_RETURN_IF_ERROR(calibration_.CheckModel(model, *sample, env));
+      }
     }
     QEFF_RETURN_IF_ERROR(Allocate(model, sample, env, &plan));
     std::fprintf(env.out, "%s", FormatPrunePlan(plan).c_str());

@@ -147,6 +147,7 @@ absl::StatusOr<Json> PruneStructuredFlags::Run(
                         LoadTransformer(model));
   QEFF_ASSIGN_OR_RETURN(const TokenSample tokens,
                         calibration.Sample(*original));
+  QEFF_RETURN_IF_ERROR(calibration.CheckModel(original, tokens, env));
   const InterruptScope interrupt;
   absl::optional<Progress> progress;
   std::string stage;

@@ -123,6 +123,9 @@ class QuantizeCommand : public Command {
     absl::optional<TokenSample> sample;
     if (calibration_.has_text()) {
       QEFF_ASSIGN_OR_RETURN(sample, calibration_.Sample(*original));
+      if (!dry_run_) {
+        QEFF_RETURN_IF_ERROR(calibration_.CheckModel(original, *sample, env));
+      }
     }
     std::unique_ptr<RotatedModel> rotated;
     Json rotation;
@@ -180,6 +183,7 @@ class QuantizeCommand : public Command {
     const auto algorithm = ParseQuantizeAlgorithm(algorithm_name_);
     if (!algorithm.ok()) return FlagError("algorithm", algorithm.status());
     algorithm_ = *algorithm;
+    QEFF_RETURN_IF_ERROR(calibration_.CheckStrict());
     if (iterations_ < 1) {
       return UsageError("--iterations: expected at least 1");
     }

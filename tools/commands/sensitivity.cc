@@ -74,6 +74,7 @@ class SensitivityCommand : public Command {
     }
     QEFF_ASSIGN_OR_RETURN(const TokenSample sample,
                           calibration_.Sample(*model));
+    QEFF_RETURN_IF_ERROR(calibration_.CheckModel(model, sample, env));
     const InterruptScope interrupt;
     check_ = [&] { return interrupt.Check(); };
     Json json;

@@ -21,6 +21,7 @@
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/sanity_flag.h"
 #include "tools/commands/text_tokens.h"
 #include "tools/interrupt.h"
 
@@ -59,6 +60,7 @@ class TeacherCacheCommand : public Command {
     flags->AddChoice("documents", &documents_, {"files", "blank_lines"},
                      "What is a document: a file, or what stands between empty "
                      "lines.");
+    sanity_.Declare(flags);
     flags->Add("resume", &resume_, "",
                "Goes on with what an interrupted run left in OUTPUT.partial.");
     flags->Add("restart", &restart_, "", "Discards it and begins anew.");
@@ -75,6 +77,8 @@ class TeacherCacheCommand : public Command {
     QEFF_RETURN_IF_ERROR(PartialFolder::Check(output_, options.unfinished));
     QEFF_ASSIGN_OR_RETURN(const auto model, LoadTransformer(teacher_));
     QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
+    QEFF_RETURN_IF_ERROR(
+        sanity_.CheckBeginning(model, *tokenizer, data_.front(), env).status());
     const InterruptScope interrupt;
     TokenizeOptions tokenize;
     // AddChoice has checked the name.
@@ -134,6 +138,7 @@ class TeacherCacheCommand : public Command {
   std::vector<std::string> data_;
   std::string output_;
   std::string documents_ = "files";
+  SanityFlag sanity_;
   int64_t top_k_ = 64;
   int64_t sequence_length_ = 256;
   bool resume_ = false;

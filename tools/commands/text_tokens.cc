@@ -26,6 +26,20 @@ absl::StatusOr<std::vector<int32_t>> ReadTextTokens(
   return tokens;
 }
 
+absl::StatusOr<std::vector<int32_t>> ReadFirstTokens(
+    const std::string& path, const PortableTokenizer& tokenizer) {
+  constexpr uint64_t kBytes = uint64_t{16} << 10;
+  QEFF_ASSIGN_OR_RETURN(const std::string text,
+                        ReadTextBeginning(path, kBytes));
+  QEFF_ASSIGN_OR_RETURN(const absl::optional<int32_t> bos,
+                        LeadingToken(tokenizer));
+  QEFF_ASSIGN_OR_RETURN(std::vector<int32_t> tokens,
+                        tokenizer.Encode(text, /*add_special_tokens=*/false),
+                        path);
+  if (bos.has_value()) tokens.insert(tokens.begin(), *bos);
+  return tokens;
+}
+
 absl::StatusOr<TokenSample> SampleTextTokens(const std::string& path,
                                              const PortableTokenizer& tokenizer,
                                              const SampleOptions& options) {

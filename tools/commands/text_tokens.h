@@ -26,6 +26,11 @@ absl::StatusOr<absl::optional<int32_t>> LeadingToken(
 absl::StatusOr<std::vector<int32_t>> ReadTextTokens(
     const std::string& path, const PortableTokenizer& tokenizer);
 
+// The first 16 KiB of that file, which may be longer than 1 GiB, with the token
+// that texts begin with. Errors: as ReadTextTokens.
+absl::StatusOr<std::vector<int32_t>> ReadFirstTokens(
+    const std::string& path, const PortableTokenizer& tokenizer);
+
 // SampleTokens of that file, with the token that texts begin with. Errors:
 // those of both; the message names the file.
 absl::StatusOr<TokenSample> SampleTextTokens(const std::string& path,

@@ -51,6 +51,9 @@ class TrainCommand : public Command {
     if (flags.WasGiven("tokenizer") != flags.WasGiven("config")) {
       return UsageError("--tokenizer=DIR belongs to --config, which needs it");
     }
+    if (training_.strict() && flags.WasGiven("config")) {
+      return UsageError("--strict belongs to --model: new weights are random");
+    }
     QEFF_ASSIGN_OR_RETURN(TrainingOptions options, training_.Options());
     options.distill.loss.logits.ce = 1;
     std::unique_ptr<Tokenizer> tokenizer;
@@ -58,6 +61,7 @@ class TrainCommand : public Command {
     if (flags.WasGiven("model")) {
       QEFF_ASSIGN_OR_RETURN(const auto model, LoadTransformer(model_));
       QEFF_ASSIGN_OR_RETURN(tokenizer, LoadTokenizer(*model));
+      QEFF_RETURN_IF_ERROR(training_.CheckModel(model, *tokenizer, env));
       QEFF_ASSIGN_OR_RETURN(student, StudentOf(*model));
     } else {
       QEFF_ASSIGN_OR_RETURN(const Json shape, ReadShape(config_));

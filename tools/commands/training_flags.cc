@@ -103,6 +103,7 @@ void TrainingFlags::Declare(FlagTable* flags) {
   flags->AddChoice("documents", &documents_, {"files", "blank_lines"},
                    "What is a document, over whose ends attention does not "
                    "look: a file, or what stands between empty lines.");
+  sanity_.Declare(flags);
   flags->BeginSection("Steps");
   flags->Add("steps", &run_.steps, "N", "Steps of the optimizer.");
   flags->Add("batch_size", &step_.batch_size, "N", "Sequences of a step.");

@@ -17,6 +17,7 @@
 #include "qeff/train/gradient_reducer.h"
 #include "qeff/util/json.h"
 #include "tools/command.h"
+#include "tools/commands/sanity_flag.h"
 #include "tools/flags.h"
 
 namespace qeff {
@@ -33,6 +34,16 @@ class TrainingFlags {
   const std::string& output() const { return output_; }
   const std::vector<std::string>& data() const { return data_; }
   uint64_t seed() const { return seed_; }
+  bool strict() const { return sanity_.strict(); }
+
+  // Whether `model`, which trains on or teaches, makes sense of the first text:
+  // SanityFlag::CheckBeginning.
+  absl::Status CheckModel(const std::shared_ptr<const Transformer>& model,
+                          const Tokenizer& tokenizer,
+                          const CommandEnv& env) const {
+    return sanity_.CheckBeginning(model, tokenizer, data_.front(), env)
+        .status();
+  }
 
   // Trains and tells of it; returns the result for --json. `tokenizer` is the
   // student's. Errors: those of TrainModel; kCancelled after a signal.
@@ -44,6 +55,7 @@ class TrainingFlags {
   std::string output_;
   std::vector<std::string> data_, text_;
   std::string documents_ = "files";
+  SanityFlag sanity_;
   TrainStepOptions step_;
   TrainRunOptions run_;
   TrainableOptions weights_;
