@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -375,8 +376,17 @@ absl::StatusOr<GgufModel> ConfigReader::Read() {
         model_.tensors.begin(), model_.tensors.end(),
         [&](const GgufNamedTensor& tensor) { return tensor.name == name; });
   };
-  QEFF_RETURN_IF_ERROR(
-      MapConfig(model_.config, file_.path(), has_tensor).status());
+  QEFF_ASSIGN_OR_RETURN(const ModelMap map,
+                        MapConfig(model_.config, file_.path(), has_tensor));
+  absl::flat_hash_map<std::string, std::string> modules;  // by weight
+  for (const LinearModule& linear : map.Linears()) {
+    modules[linear.module + ".weight"] = linear.module;
+  }
+  for (GgufNamedTensor& named : model_.tensors) {
+    const auto found = modules.find(named.name);
+    if (found == modules.end() || named.tensor->shape.rank() != 2) continue;
+    named.linear_module = found->second;
+  }
   return std::move(model_);
 }
 

@@ -27,6 +27,8 @@ struct GgufNamedTensor {
   int64_t interleaved_head_dim = 0;
   // A matrix that Hugging Face stores as [in, out].
   bool transposed = false;
+  // The weight of a linear layer: its module; else empty.
+  std::string linear_module;
 };
 
 struct GgufModel {

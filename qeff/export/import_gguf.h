@@ -16,20 +16,30 @@
 
 namespace qeff {
 
+// What becomes of the linear layers that are Q8_0, Q4_0, Q4_K, Q5_K or Q6_K.
+enum class GgufBlocks : uint8_t {
+  kKeep,   // a quantized model in qeff's layout, with the same blocks
+  kFloat,  // F32, for what changes weights
+};
+
 struct ImportReport {
-  int64_t tensors = 0;
-  uint64_t weight_bytes = 0;  // of the folder
+  int64_t tensors = 0;            // of the file
+  int64_t quantized_tensors = 0;  // of those, kept as blocks
+  uint64_t weight_bytes = 0;      // of the folder
 };
 
 // Writes the folder `output`, which must not exist. Tensors that are F32, F16
-// and BF16 stay so; blocks become F32, which holds what they decode to exactly.
+// and BF16 stay so; blocks that are not kept become F32, which holds what they
+// decode to exactly. Rows that a rope of llama.cpp wants in another order go
+// back to their places, as blocks too.
 // Streamed: memory does not grow with the model. Errors, after which there is
 // no `output`: those of GgufFile::Open, MapGgufFile, GgufTokenizerFiles and
 // CheckpointWriter; kDataLoss naming the tensor and row of a value that is not
 // finite; kUnavailable when the file changed meanwhile; kResourceExhausted
 // without memory.
 absl::StatusOr<ImportReport> ImportGguf(const std::string& path,
-                                        const std::string& output);
+                                        const std::string& output,
+                                        GgufBlocks blocks = GgufBlocks::kKeep);
 
 }  // namespace qeff
 

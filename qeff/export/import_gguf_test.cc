@@ -10,11 +10,16 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/export/write_gguf_model.h"
 #include "qeff/format/ggml_codec.h"
+#include "qeff/format/quantized_layout.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/io/gguf_file.h"
+#include "qeff/io/gguf_writer.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/kernels/convert/convert.h"
 #include "qeff/parallel/thread_pool.h"
@@ -56,6 +61,18 @@ class ImportGgufTest : public testing::Test {
                                        {type, type, type}, path_, pool.get());
     EXPECT_TRUE(report.ok()) << report.status();
     return checkpoint;
+  }
+
+  // Null, with a failure, when it is not read.
+  std::shared_ptr<const Transformer> Imported(GgufBlocks blocks) {
+    const std::string output = MakeTestFolder() + "/out";
+    const auto report = ImportGguf(path_, output, blocks);
+    EXPECT_TRUE(report.ok()) << report.status();
+    if (!report.ok()) return nullptr;
+    report_ = *report;
+    const auto loaded = Transformer::Load(*Checkpoint::Open(output));
+    EXPECT_TRUE(loaded.ok()) << loaded.status();
+    return loaded.ok() ? *loaded : nullptr;
   }
 
   // The model comes back: the same spec, the same tensors, bit for bit.
@@ -106,6 +123,7 @@ class ImportGgufTest : public testing::Test {
   const std::string folder_ = MakeTestFolder();
   const std::string path_ = folder_ + "/model.gguf";
   const std::string output_ = MakeTestFolder() + "/out";
+  ImportReport report_;  // of Imported
 };
 
 TEST_F(ImportGgufTest, Llama) { ExpectRoundTrip(MakeTestModel("llama")); }
@@ -157,6 +175,7 @@ TestModel BlockModel(const std::string& family) {
 
 // What a row of `type` holds of `values`.
 void RoundTo(GgmlType type, absl::Span<float> values) {
+  if (type == GgmlType::kF32) return;
   const GgmlTypeTraits& traits = *FindGgmlType(type);
   if (type == GgmlType::kF16 || type == GgmlType::kBF16) {
     const DType dtype = type == GgmlType::kF16 ? DType::kF16 : DType::kBF16;
@@ -173,41 +192,155 @@ void RoundTo(GgmlType type, absl::Span<float> values) {
 class FamilyTest : public ImportGgufTest,
                    public testing::WithParamInterface<const char*> {};
 
-// Every type of every family: the folder has what the blocks decode to, as F32,
-// and F16 and BF16 stay.
-TEST_P(FamilyTest, Types) {
+constexpr GgmlType kFloatTypes[] = {GgmlType::kF32, GgmlType::kF16,
+                                    GgmlType::kBF16};
+constexpr GgmlType kKeptBlocks[] = {GgmlType::kQ8_0, GgmlType::kQ4_0,
+                                    GgmlType::kQ4_K, GgmlType::kQ5_K,
+                                    GgmlType::kQ6_K};
+constexpr GgmlType kOtherBlocks[] = {GgmlType::kQ4_1, GgmlType::kQ5_0,
+                                     GgmlType::kQ5_1, GgmlType::kMXFP4};
+
+// `after` has in a linear layer what `type` holds of that of `before`.
+void ExpectLayer(const Transformer& before, const Transformer& after,
+                 const LinearModule& module, GgmlType type) {
+  LinearWeights expected = *before.LoadLinear(module.block, module.role);
+  const auto found = after.LoadLinear(module.block, module.role);
+  ASSERT_TRUE(found.ok()) << found.status();
+  for (int64_t r = 0; r < expected.weight.rows(); ++r) {
+    const size_t cols = static_cast<size_t>(expected.weight.cols());
+    RoundTo(type, absl::MakeSpan(expected.weight.row(r), cols));
+    ASSERT_TRUE(std::equal(found->weight.row(r), found->weight.row(r) + cols,
+                           expected.weight.row(r)))
+        << module.module << ", row " << r;
+  }
+  EXPECT_EQ(found->bias, expected.bias);
+}
+
+void ExpectRounded(const Transformer& before, const Transformer& after,
+                   GgmlType type) {
+  for (const LinearModule& module : before.map().Linears()) {
+    ExpectLayer(before, after, module, type);
+  }
+}
+
+// Floats stay as they are.
+TEST_P(FamilyTest, Floats) {
   const TestModel model = BlockModel(GetParam());
-  for (const GgmlType type :
-       {GgmlType::kF16, GgmlType::kBF16, GgmlType::kQ8_0, GgmlType::kQ4_0,
-        GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K, GgmlType::kQ4_1,
-        GgmlType::kQ5_0, GgmlType::kQ5_1, GgmlType::kMXFP4}) {
+  for (const GgmlType type : kFloatTypes) {
     SCOPED_TRACE(FindGgmlType(type)->name);
     const auto before = *Transformer::Load(WriteGguf(model, type));
-    const std::string output = MakeTestFolder() + "/out";
-    const auto report = ImportGguf(path_, output);
-    ASSERT_TRUE(report.ok()) << report.status();
-    const auto after = Transformer::Load(*Checkpoint::Open(output));
-    ASSERT_TRUE(after.ok()) << after.status();
-    const LinearModule& down = before->map().blocks[1].linears.back();
-    const DType dtype =
-        (*after)->checkpoint().Get(down.module + ".weight")->dtype;
-    EXPECT_EQ(dtype, type == GgmlType::kF16    ? DType::kF16
-                     : type == GgmlType::kBF16 ? DType::kBF16
-                                               : DType::kF32);
-    for (const LinearRole role :
-         {LinearRole::kQ, LinearRole::kK, LinearRole::kV, LinearRole::kO,
-          LinearRole::kUp, LinearRole::kDown}) {
-      LinearWeights expected = *before->LoadLinear(1, role);
-      const LinearWeights found = *(*after)->LoadLinear(1, role);
-      for (int64_t r = 0; r < expected.weight.rows(); ++r) {
-        const size_t cols = static_cast<size_t>(expected.weight.cols());
-        RoundTo(type, absl::MakeSpan(expected.weight.row(r), cols));
-        ASSERT_TRUE(std::equal(found.weight.row(r), found.weight.row(r) + cols,
-                               expected.weight.row(r)))
-            << "role " << static_cast<int>(role) << ", row " << r;
-      }
-      EXPECT_EQ(found.bias, expected.bias);
+    const auto after = Imported(GgufBlocks::kKeep);
+    ASSERT_NE(after, nullptr);
+    EXPECT_FALSE(after->quantization().has_value());
+    const std::string name = before->map().Linears().back().module + ".weight";
+    EXPECT_EQ(after->checkpoint().Get(name)->dtype,
+              type == GgmlType::kF16    ? DType::kF16
+              : type == GgmlType::kBF16 ? DType::kBF16
+                                        : DType::kF32);
+    ExpectRounded(*before, *after, type);
+  }
+}
+
+// The folder has the blocks of the file, but for the order of the rows of
+// heads.
+TEST_P(FamilyTest, BlocksThatStay) {
+  const TestModel model = BlockModel(GetParam());
+  for (const GgmlType type : kKeptBlocks) {
+    SCOPED_TRACE(FindGgmlType(type)->name);
+    const auto before = *Transformer::Load(WriteGguf(model, type));
+    const auto after = Imported(GgufBlocks::kKeep);
+    ASSERT_NE(after, nullptr);
+    ASSERT_TRUE(after->quantization().has_value());
+    EXPECT_EQ(after->quantization()->layout(), QuantizedLayout::kQeff);
+    const auto linears = before->map().Linears();
+    EXPECT_EQ(report_.quantized_tensors, static_cast<int64_t>(linears.size()));
+    const auto file = *GgufFile::Open(path_);
+    const auto blocks = after->checkpoint().Get(
+        BlocksTensorName(before->map().blocks[1].linears.back().module));
+    ASSERT_TRUE(blocks.ok()) << blocks.status();
+    EXPECT_EQ(blocks->bytes, file->Bytes(*file->Find("blk.1.ffn_down.weight")));
+    ExpectRounded(*before, *after, type);
+
+    const auto floats = Imported(GgufBlocks::kFloat);
+    ASSERT_NE(floats, nullptr);
+    EXPECT_FALSE(floats->quantization().has_value());
+    EXPECT_EQ(report_.quantized_tensors, 0);
+    for (const LinearModule& module : linears) {
+      EXPECT_EQ(floats->LoadLinear(module.block, module.role)->weight.span(),
+                after->LoadLinear(module.block, module.role)->weight.span());
     }
+  }
+}
+
+// Blocks that qeff has no scheme for become floats.
+TEST_P(FamilyTest, BlocksThatBecomeFloats) {
+  const TestModel model = BlockModel(GetParam());
+  for (const GgmlType type : kOtherBlocks) {
+    SCOPED_TRACE(FindGgmlType(type)->name);
+    const auto before = *Transformer::Load(WriteGguf(model, type));
+    const auto after = Imported(GgufBlocks::kKeep);
+    ASSERT_NE(after, nullptr);
+    EXPECT_FALSE(after->quantization().has_value());
+    ExpectRounded(*before, *after, type);
+  }
+}
+
+// As llama.cpp mixes them: layers have their own types, some are floats.
+TEST_F(ImportGgufTest, LayersOfSeveralTypes) {
+  const auto type_of = [](absl::string_view name) {
+    if (absl::StrContains(name, "ffn_down.w")) return GgmlType::kQ6_K;
+    if (absl::StrContains(name, "attn_k.w")) return GgmlType::kQ8_0;
+    if (absl::StrContains(name, "attn_v.w")) return GgmlType::kF32;
+    const bool linear =
+        absl::StrContains(name, "blk.") && !absl::StrContains(name, "_norm");
+    return linear ? GgmlType::kQ4_K : GgmlType::kF32;
+  };
+  const auto before =
+      *Transformer::Load(WriteGguf(BlockModel("llama"), GgmlType::kF32));
+  {
+    const auto source = *GgufFile::Open(path_);
+    std::vector<GgufTensorInfo> tensors = source->header().tensors;
+    for (GgufTensorInfo& tensor : tensors) tensor.type = type_of(tensor.name);
+    const auto writer =
+        *GgufWriter::Create(path_, source->header().metadata, tensors);
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const GgufTensorInfo& tensor = source->header().tensors[i];
+      const size_t cols = static_cast<size_t>(GgufRowElems(tensor));
+      std::vector<float> row(cols);
+      std::vector<uint8_t> bytes;
+      for (int64_t r = 0; r < GgufRows(tensor); ++r) {
+        ASSERT_TRUE(source->ReadRows(tensor, r, absl::MakeSpan(row)).ok());
+        const size_t row_bytes = writer->tensors()[i].size_bytes /
+                                 static_cast<size_t>(GgufRows(tensor));
+        bytes.resize(bytes.size() + row_bytes);
+        const auto out = absl::MakeSpan(bytes).last(row_bytes);
+        if (tensors[i].type == GgmlType::kF32) {
+          std::memcpy(out.data(), row.data(), row_bytes);
+        } else {
+          EncodeGgmlRow(tensors[i].type, row, {}, out);
+        }
+      }
+      ASSERT_TRUE(writer->Write(i, 0, bytes).ok());
+    }
+    ASSERT_TRUE(writer->Commit().ok());
+  }
+  const auto after = Imported(GgufBlocks::kKeep);
+  ASSERT_NE(after, nullptr);
+  // Two blocks of q, k, o, gate, up and down.
+  EXPECT_EQ(report_.quantized_tensors, 12);
+  for (const LinearModule& module : before->map().Linears()) {
+    SCOPED_TRACE(module.module);
+    GgmlType type = GgmlType::kQ4_K;
+    if (module.role == LinearRole::kDown) type = GgmlType::kQ6_K;
+    if (module.role == LinearRole::kK) type = GgmlType::kQ8_0;
+    if (module.role == LinearRole::kV) type = GgmlType::kF32;
+    if (module.role == LinearRole::kLmHead) type = GgmlType::kF32;
+    const auto stored = after->quantization()->Find(module.module);
+    EXPECT_EQ(stored.has_value(), type != GgmlType::kF32);
+    if (stored.has_value()) {
+      EXPECT_EQ(stored->ggml, type);
+    }
+    ExpectLayer(*before, *after, module, type);
   }
 }
 

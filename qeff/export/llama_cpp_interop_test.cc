@@ -12,8 +12,10 @@
 #include <string>
 
 #include "gtest/gtest.h"
+#include "qeff/export/export_testutil.h"
 #include "qeff/export/import_gguf.h"
 #include "qeff/export/write_gguf_model.h"
+#include "qeff/export/write_quantized_folder.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/parallel/thread_pool.h"
@@ -74,9 +76,10 @@ class LlamaCppInteropTest : public testing::Test {
     return path;
   }
 
-  static std::shared_ptr<const Checkpoint> Import(const std::string& path) {
+  static std::shared_ptr<const Checkpoint> Import(
+      const std::string& path, GgufBlocks blocks = GgufBlocks::kKeep) {
     const std::string folder = MakeTestFolder() + "/out";
-    const auto report = ImportGguf(path, folder);
+    const auto report = ImportGguf(path, folder, blocks);
     EXPECT_TRUE(report.ok()) << report.status();
     return *Checkpoint::Open(folder);
   }
@@ -84,6 +87,43 @@ class LlamaCppInteropTest : public testing::Test {
   std::string model_;
   void* library_ = nullptr;
 };
+
+// The files that people have: llama.cpp's own mix of types.
+TEST_F(LlamaCppInteropTest, MixedFilesKeepTheirBlocks) {
+  const std::string f32 =
+      Write({GgmlType::kF32, GgmlType::kF32, GgmlType::kF32});
+  QuantizeParams params =
+      Find<QuantizeParams()>("llama_model_quantize_default_params")();
+  auto* quantize =
+      Find<uint32_t(const char*, const char*, const QuantizeParams*)>(
+          "llama_model_quantize");
+  for (const char* name : {"Q4_0", "Q4_K_M"}) {
+    SCOPED_TRACE(name);
+    const bool q4_0 = name == std::string("Q4_0");
+    params.threads = 1;
+    params.file_type = q4_0 ? 2 : 15;
+    const std::string path = MakeTestFolder() + "/theirs.gguf";
+    ASSERT_EQ(quantize(f32.c_str(), path.c_str(), &params), 0u);
+    const auto blocks = *Transformer::Load(Import(path));
+    ASSERT_TRUE(blocks->quantization().has_value());
+    // q_proj and the like, and those that get more bits.
+    EXPECT_EQ(blocks->quantization()->groups().size(), 2u);
+    const auto floats = *Transformer::Load(Import(path, GgufBlocks::kFloat));
+    const auto expected = LinearValues(*floats);
+    EXPECT_EQ(LinearValues(*blocks), expected);
+    for (const QuantizedLayout layout :
+         {QuantizedLayout::kAwq, QuantizedLayout::kGptq,
+          QuantizedLayout::kCompressedTensors}) {
+      SCOPED_TRACE(QuantizedLayoutName(layout));
+      const std::string folder = MakeTestFolder() + "/out";
+      const auto report = WriteQuantizedFolder(*blocks, layout, folder);
+      ASSERT_EQ(report.ok(), q4_0) << report.status();
+      if (!q4_0) continue;
+      EXPECT_EQ(report->layers, 6 * 7);
+      EXPECT_EQ(LinearValues(*LoadFolder(folder)), expected);
+    }
+  }
+}
 
 struct Pure {
   GgmlType type;
@@ -117,7 +157,7 @@ TEST_F(LlamaCppInteropTest, TheSameTensorsAsOfOurFiles) {
     const auto ours =
         Import(Write({pure.type, GgmlType::kQ8_0, GgmlType::kQ8_0}));
     EXPECT_EQ(theirs->config(), ours->config());
-    ASSERT_EQ(theirs->tensors().size(), 57u);
+    ASSERT_EQ(theirs->tensors().size(), ours->tensors().size());
     for (const TensorInfo& info : theirs->tensors()) {
       const auto found = ours->Get(info.name, info.shape);
       ASSERT_TRUE(found.ok()) << found.status();

@@ -9,6 +9,8 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "qeff/export/encode_layer.h"
 #include "qeff/export/read_back.h"
 #include "qeff/export/stored_layer.h"
@@ -23,6 +25,9 @@ namespace qeff {
 namespace {
 
 constexpr char kLmHead[] = "lm_head";
+
+// Of an lm_head that is decoded, at once.
+constexpr int64_t kChunkElems = int64_t{1} << 20;
 
 bool SameStorage(const WeightQuantization& a, const WeightQuantization& b) {
   return a.ToScheme() == b.ToScheme() && a.strategy == b.strategy &&
@@ -63,6 +68,7 @@ class FolderWriter {
     for (const LinearModule& module : layers_) {
       QEFF_RETURN_IF_ERROR(WriteLayer(module, writer.get()));
     }
+    QEFF_RETURN_IF_ERROR(WriteLmHeadFloats(writer.get()));
     for (const std::string& name : CopiedTensors()) {
       QEFF_RETURN_IF_ERROR(
           CopyTensor(checkpoint_, name, nullptr, writer.get()));
@@ -84,8 +90,25 @@ class FolderWriter {
       QEFF_ASSIGN_OR_RETURN(const StoredLayer layer,
                             ReadStoredLayer(model_, module));
       const std::string why = WhyNotHeld(layer, layout_);
-      if (!why.empty()) return NotHeldError(model_, layer, layout_, why);
-      QEFF_RETURN_IF_ERROR(AddToConfig(layer));
+      const absl::Status held = why.empty()
+                                    ? AddToConfig(layer)
+                                    : NotHeldError(model_, layer, layout_, why);
+      if (!held.ok()) {
+        // Linears() has the lm_head last.
+        if (module.role != LinearRole::kLmHead || layers_.empty() ||
+            layer.matrix.inputs != InputCodes::kNone) {
+          return held;
+        }
+        lm_head_floats_ = module;
+        report_.lm_head_floats =
+            why.empty() ? absl::StrCat("it has ", Describe(layer.weights))
+                        : why;
+        kept_.push_back(module.module);
+        layer_tensors_.push_back(
+            {module.module + ".weight", DType::kF32,
+             Shape({module.out_features, module.in_features})});
+        continue;
+      }
       layers_.push_back(module);
       for (TensorInfo& info : DeclareLayer(checkpoint_, layer, layout_)) {
         layer_tensors_.push_back(std::move(info));
@@ -120,7 +143,6 @@ class FolderWriter {
       ordered_.push_back(ordered);
       return absl::OkStatus();
     }
-    ordered_[0] = ordered_[0] || ordered;
     WeightQuantization& all = groups_[0].weights;
     if (all.bits != layer.weights.bits ||
         all.strategy != layer.weights.strategy ||
@@ -135,6 +157,7 @@ class FolderWriter {
               : "");
     }
     all.symmetric = all.symmetric && layer.weights.symmetric;
+    ordered_[0] = ordered_[0] || ordered;
     return absl::OkStatus();
   }
 
@@ -169,10 +192,12 @@ class FolderWriter {
   // Names of tensors that stay as they are.
   std::vector<std::string> CopiedTensors() const {
     absl::flat_hash_set<std::string> quantized, with_bias;
-    for (const LinearModule& module : layers_) {
+    const auto add = [&](const LinearModule& module) {
       quantized.insert(module.module);
       if (module.has_bias) with_bias.insert(module.module + ".bias");
-    }
+    };
+    for (const LinearModule& module : layers_) add(module);
+    if (lm_head_floats_.has_value()) add(*lm_head_floats_);
     std::vector<std::string> names;
     for (const TensorInfo& info : checkpoint_.tensors()) {
       const std::string module = info.name.substr(0, info.name.rfind('.'));
@@ -196,12 +221,34 @@ class FolderWriter {
     return absl::OkStatus();
   }
 
+  absl::Status WriteLmHeadFloats(CheckpointWriter* writer) const {
+    if (!lm_head_floats_.has_value()) return absl::OkStatus();
+    const LinearModule& module = *lm_head_floats_;
+    const uint64_t row_bytes =
+        static_cast<uint64_t>(module.in_features) * sizeof(float);
+    const int64_t chunk =
+        std::max<int64_t>(1, kChunkElems / module.in_features);
+    for (int64_t row = 0; row < module.out_features; row += chunk) {
+      QEFF_ASSIGN_OR_RETURN(
+          const LinearWeights rows,
+          model_.LoadLinearRows(module.block, module.role, row,
+                                std::min(chunk, module.out_features - row)));
+      const absl::Span<const float> values = rows.weight.span();
+      QEFF_RETURN_IF_ERROR(writer->Write(
+          module.module + ".weight", static_cast<uint64_t>(row) * row_bytes,
+          absl::MakeSpan(reinterpret_cast<const uint8_t*>(values.data()),
+                         values.size() * sizeof(float))));
+    }
+    return absl::OkStatus();
+  }
+
   const Transformer& model_;
   const Checkpoint& checkpoint_;
   const QuantizedLayout layout_;
   const std::string output_;
   std::vector<LinearModule> layers_;  // quantized ones
-  std::vector<std::string> kept_;     // the other linear modules
+  absl::optional<LinearModule> lm_head_floats_;
+  std::vector<std::string> kept_;  // the other linear modules
   std::vector<TensorInfo> layer_tensors_;
   // By modules; of GPTQ and AWQ the first, and its first module, count.
   std::vector<QuantizationConfig::Group> groups_;

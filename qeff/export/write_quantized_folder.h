@@ -23,12 +23,16 @@ namespace qeff {
 struct QuantizedFolderReport {
   int64_t layers = 0;         // that hold codes
   uint64_t weight_bytes = 0;  // of all tensors
+  // Why an lm_head that had codes has F32 now; else empty.
+  std::string lm_head_floats;
 };
 
 // Writes `model` in `layout`, any but kQeff, to the new folder `output`, with
 // all other tensors and files as they are; biases of zeros that the model does
-// not have are left out. One layer is in memory at a time. The folder is read
-// back (read_back.h). Errors, after which nothing is
+// not have are left out. An lm_head whose codes `layout` cannot hold, or not
+// beside those of the blocks, becomes F32, which has the same values: runtimes
+// of these layouts expect floats there. One layer is in memory at a time. The
+// folder is read back (read_back.h). Errors, after which nothing is
 // left at `output`: kInvalidArgument, before anything is written, for a model
 // without quantized layers, for the first layer that `layout` cannot hold
 // (WhyNotHeld), with the layouts that can, and for layers that differ in bits

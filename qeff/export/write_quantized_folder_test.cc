@@ -230,6 +230,34 @@ TEST(WriteQuantizedFolder, MixedSchemes) {
             LinearValues(*LoadFolder(source)));
 }
 
+// Not so of an lm_head, which has its own bits in many files.
+TEST(WriteQuantizedFolder, LmHeadBecomesFloatsWhereItsCodesDoNotFit) {
+  for (const std::string scheme : {"int8", "q8_0", "q6_k", "nf4"}) {
+    QuantizeOptions options = OptionsFor("int4_g32");
+    options.lm_head = *ParseQuantScheme(scheme);
+    const std::string source = QuantizedFolder(
+        MakeTestModel("llama", R"({"hidden_size": 256, "head_dim": 32,
+            "intermediate_size": 64, "num_attention_heads": 8,
+            "num_key_value_heads": 4})"),
+        options);
+    const auto expected = LinearValues(*LoadFolder(source));
+    for (const QuantizedLayout layout : kLayouts) {
+      SCOPED_TRACE(testing::Message()
+                   << scheme << " " << QuantizedLayoutName(layout));
+      const std::string output = MakeTestFolder() + "/exported";
+      const auto report = TryExport(source, layout, output);
+      ASSERT_TRUE(report.ok()) << report.status();
+      const auto model = LoadFolder(output);
+      EXPECT_EQ(LinearValues(*model), expected);
+      const bool codes = layout == QuantizedLayout::kCompressedTensors &&
+                         (scheme == "int8" || scheme == "q8_0");
+      EXPECT_EQ(report->layers, 14 + codes);
+      EXPECT_EQ(report->lm_head_floats.empty(), codes);
+      EXPECT_EQ(model->checkpoint().Has("lm_head.weight"), !codes);
+    }
+  }
+}
+
 TEST(WriteQuantizedFolder, RefusalsNameLayerAndOtherFormats) {
   // 24 and 40 are no multiples of 16.
   std::string source =

@@ -24,7 +24,9 @@ absl::Status CheckDense(const Checkpoint& checkpoint) {
     if (found == checkpoint.config().end() || found->is_null()) continue;
     return InvalidInputError(checkpoint.config_path(), ": ", key,
                              ": the model is quantized; prune the original "
-                             "model, with --scheme to quantize it as well");
+                             "model (that of a GGUF file: qeff import "
+                             "--dequantize), with --scheme to quantize it as "
+                             "well");
   }
   return absl::OkStatus();
 }

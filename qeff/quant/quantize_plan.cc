@@ -46,7 +46,8 @@ absl::Status CheckNotQuantized(const Checkpoint& checkpoint) {
         named ? absl::StrCat(" (quant_method ",
                              JsonForMessage((*found)["quant_method"]), ")")
               : "",
-        "; quantize the original model");
+        "; quantize the original model (that of a GGUF file: qeff import "
+        "--dequantize)");
   }
   return absl::OkStatus();
 }

@@ -32,7 +32,7 @@ class FolderFormat : public ExportFormat {
            "same, and compared when they are written. What a format cannot "
            "hold is an error that names the formats that can: gptq has 2, 3, 4 "
            "and 8 bits, awq 4, both one group size for all layers and scales "
-           "of float16.";
+           "of float16. An lm_head that does not fit becomes float32.";
   }
   absl::StatusOr<Json> Run(const CommandEnv& env, const Transformer& model,
                            const std::string& format,
@@ -46,6 +46,10 @@ class FolderFormat : public ExportFormat {
     std::fprintf(env.out, "%s: %lld layers, %.1f MB, every weight as it was\n",
                  output.c_str(), static_cast<long long>(report.layers),
                  static_cast<double>(report.weight_bytes) / 1e6);
+    if (!report.lm_head_floats.empty()) {
+      std::fprintf(env.out, "lm_head has the same values as F32: %s\n",
+                   report.lm_head_floats.c_str());
+    }
     return Json{{"layers", report.layers},
                 {"weight_bytes", report.weight_bytes}};
   }

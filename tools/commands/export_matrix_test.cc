@@ -69,8 +69,13 @@ std::vector<Source> Sources() {
       {"gptq", int4, "gptq"},
       {"gptq_v2", int4, "gptq_v2"},
       {"awq", int4, "awq"},
-      // Read as floats, which have the values of its blocks.
-      {"gguf_of_codes", int4, "gguf", InAllFolders(kQuantizeFirst)},
+      {"gguf_of_codes", int4, "gguf"},
+      {"gguf_of_int8",
+       {"--scheme=int8"},
+       "gguf",
+       {{"awq",
+         "q_proj: it has 8 bits; it can be written as compressed-tensors, "
+         "gptq, gptq_v2"}}},
       {"blocks", {"--scheme=q4_0"}, ""},
       {"zero_points",
        {"--scheme=int4_g32", "--asymmetric"},
@@ -199,7 +204,7 @@ TEST(ExportMatrix, OnnxOfTheSameCodesIsTheSame) {
            "--output=" + folder + "/compressed-tensors"});
   MustRun({"quantize", "--model=" + folder + "/model", "--scheme=int4_g32",
            "--layout=qeff", "--output=" + folder + "/qeff"});
-  for (const std::string format : {"gptq", "awq"}) {
+  for (const std::string format : {"gptq", "awq", "gguf"}) {
     ASSERT_EQ(Export(folder + "/qeff", format, folder + "/" + format).code, 0);
   }
   std::string graph, data;

@@ -18,7 +18,7 @@ class ModelFolder {
  public:
   // `model` itself unless it is a GGUF file. Such a file is imported
   // (qeff/export/import_gguf.h) into a new folder under $TMPDIR, or /tmp, which
-  // takes up to 4 bytes a weight. Errors: those of ImportGguf, and kUnavailable
+  // takes up to 4 bytes a weight that is not in a linear layer. Errors: those of ImportGguf, and kUnavailable
   // when no folder can be made.
   static absl::StatusOr<ModelFolder> Open(const std::string& model);
 
