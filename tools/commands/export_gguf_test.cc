@@ -76,5 +76,38 @@ TEST_F(ExportGgufTest, OtherCodesAreRoundedOnRequest) {
   EXPECT_LT(kl, 1e-3);
 }
 
+// Blocks are what the device runs on; what changes weights asks for floats.
+TEST_F(ExportGgufTest, ImportKeepsBlocksUnlessFloatsAreWanted) {
+  const std::string quantized = Quantize("llama", "int4_g32");
+  ASSERT_EQ(Export(quantized).code, 0);
+  const std::string blocks = files_ + "/blocks", floats = files_ + "/floats";
+  const CommandOutcome kept =
+      RunQeff({"import", "--model=" + file_, "--output=" + blocks});
+  ASSERT_EQ(kept.code, 0) << kept.err;
+  EXPECT_GT(kept.json["quantized_tensors"], 0);
+  const CommandOutcome decoded = RunQeff(
+      {"import", "--model=" + file_, "--output=" + floats, "--dequantize"});
+  ASSERT_EQ(decoded.code, 0) << decoded.err;
+  EXPECT_EQ(decoded.json["quantized_tensors"], 0);
+
+  const auto tokens = [](const std::string& model) {
+    const CommandOutcome outcome =
+        RunQeff({"generate", "--model=" + model, "--prompt=The whale",
+                 "--max_new_tokens=12"});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.json["tokens"];
+  };
+  EXPECT_EQ(tokens(blocks), tokens(quantized));
+
+  const auto quantize = [&](const std::string& model) {
+    return RunQeff({"quantize", "--model=" + model, "--scheme=int8",
+                    "--output=" + files_ + "/again"});
+  };
+  const CommandOutcome refused = quantize(blocks);
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_THAT(refused.err, HasSubstr("qeff import --dequantize"));
+  EXPECT_EQ(quantize(floats).code, 0);
+}
+
 }  // namespace
 }  // namespace qeff
