@@ -166,6 +166,9 @@ absl::Status ConfigReader::ReadSizes() {
   QEFF_ASSIGN_OR_RETURN(num_kv_heads_,
                         SizeOr("attention.head_count_kv", num_heads_));
   QEFF_ASSIGN_OR_RETURN(const int64_t num_layers, Size("block_count"));
+  if (num_layers > static_cast<int64_t>(file_.header().tensors.size())) {
+    return Wrong(Key("block_count"), "no more than there are tensors");
+  }
   QEFF_ASSIGN_OR_RETURN(const int64_t max_positions, Size("context_length"));
   model_.config[family_->hidden_size] = hidden_size_;
   model_.config[family_->num_layers] = num_layers;
@@ -371,21 +374,18 @@ absl::StatusOr<GgufModel> ConfigReader::Read() {
                                                 : ReadLlamaLike());
   ReadTokens();
   QEFF_RETURN_IF_ERROR(NameTensors());
-  const auto has_tensor = [&](absl::string_view name) {
-    return std::any_of(
-        model_.tensors.begin(), model_.tensors.end(),
-        [&](const GgufNamedTensor& tensor) { return tensor.name == name; });
-  };
-  QEFF_ASSIGN_OR_RETURN(const ModelMap map,
-                        MapConfig(model_.config, file_.path(), has_tensor));
-  absl::flat_hash_map<std::string, std::string> modules;  // by weight
+  absl::flat_hash_map<std::string, GgufNamedTensor*> by_name;
+  for (GgufNamedTensor& named : model_.tensors) by_name[named.name] = &named;
+  QEFF_ASSIGN_OR_RETURN(
+      const ModelMap map,
+      MapConfig(model_.config, file_.path(), [&](absl::string_view name) {
+        return by_name.contains(name);
+      }));
   for (const LinearModule& linear : map.Linears()) {
-    modules[linear.module + ".weight"] = linear.module;
-  }
-  for (GgufNamedTensor& named : model_.tensors) {
-    const auto found = modules.find(named.name);
-    if (found == modules.end() || named.tensor->shape.rank() != 2) continue;
-    named.linear_module = found->second;
+    const auto found = by_name.find(linear.module + ".weight");
+    if (found == by_name.end()) continue;
+    GgufNamedTensor& named = *found->second;
+    if (named.tensor->shape.rank() == 2) named.linear_module = linear.module;
   }
   return std::move(model_);
 }

@@ -154,6 +154,9 @@ TEST_F(GgufConfigTest, KeysThatAreMissingOrWrong) {
 
 TEST_F(GgufConfigTest, ContradictionsAreFound) {
   const auto invalid = absl::StatusCode::kInvalidArgument;
+  // Of blocks without tensors nothing is made.
+  ExpectError(Map(With("llama.block_count", uint32_t{2})), invalid,
+              "expected no more than there are tensors");
   ExpectError(Map(With("llama.vocab_size", uint32_t{11})), invalid,
               "expected 10, the rows of token_embd.weight, found 11");
   ExpectError(Map(With("llama.attention.head_count_kv", uint32_t{9})), invalid,
