@@ -305,7 +305,10 @@ class StepRun {
                         options_.unfinished == PartialWork::kResume &&
                         !fs::exists(output(), error);
     if (unfinished && !resume) {
-      fs::remove_all(folder_, error);
+      // First, so that what is left of it by a process that is killed while it
+      // removes is not gone on with.
+      if (has_partial) fs::rename(partial, folder_ + "/removed", error);
+      if (!error) fs::remove_all(folder_, error);
       if (error) return FileError(error, folder_, "remove");
     }
     resumes_ = resume;
