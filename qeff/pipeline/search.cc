@@ -6,13 +6,14 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/types/optional.h"
-#include "qeff/io/checkpoint.h"
-#include "qeff/quant/quantize_plan.h"
-#include "qeff/transformer/model_map.h"
+#include "qeff/pipeline/candidate_recipes.h"
+#include "qeff/pipeline/scheme_sizes.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -28,6 +29,11 @@ constexpr const char* kSchemes[] = {
 // Bisections between two schemes.
 constexpr int kBisections = 2;
 
+// At a size that is known when a model is made, and how far below the limit the
+// next one is aimed.
+constexpr int kAttempts = 3;
+constexpr double kCloser = 0.995;
+
 // Of a probe: tokens that are measured, and how many times what is allowed, or
 // what another scheme loses, it has to lose to be ruled out. Calibration leaves
 // between a quarter and two fifths of what rounding loses (qeff/quant/README.md
@@ -41,14 +47,6 @@ constexpr double kFarBehind = 2.5;
 struct Loss {
   double nll = 0;  // more than the model's own
   double kl = 0;
-};
-
-// What a scheme takes, before anything is run.
-struct SchemeSize {
-  std::string scheme;
-  uint64_t bytes;
-  double bits_per_weight;
-  int bits;
 };
 
 class Search {
@@ -76,24 +74,13 @@ class Search {
 
  private:
   absl::Status ListSizes() {
-    QEFF_ASSIGN_OR_RETURN(const auto checkpoint,
-                          Checkpoint::Open(inputs_.model));
-    QEFF_ASSIGN_OR_RETURN(const ModelMap map, MapModel(*checkpoint));
-    bytes_before_ = checkpoint->weight_bytes();
-    for (const char* scheme : kSchemes) {
-      QuantizeOptions options;
-      QEFF_ASSIGN_OR_RETURN(options.scheme, ParseQuantScheme(scheme));
-      QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,
-                            PlanQuantization(*checkpoint, map, options));
-      sizes_.push_back({scheme, plan.BytesAfter(),
-                        plan.QuantizedBitsPerWeight(), options.scheme.bits});
-    }
-    std::stable_sort(sizes_.begin(), sizes_.end(),
-                     [](const SchemeSize& a, const SchemeSize& b) {
-                       return a.bytes < b.bytes;
-                     });
+    QEFF_ASSIGN_OR_RETURN(sizes_, ForDevice()
+                                      ? SizesInPackage(inputs_.model, kSchemes)
+                                      : SizesInFolder(inputs_.model, kSchemes));
     return absl::OkStatus();
   }
+
+  bool ForDevice() const { return !limits_.target.empty(); }
 
   absl::Status MeasureInput() {
     Recipe recipe;
@@ -102,39 +89,6 @@ class Search {
                           RunRecipe(StepsOf(recipe), inputs_, options_));
     result_.perplexity_before = run.steps.back().result["perplexity"];
     return absl::OkStatus();
-  }
-
-  // Quantization with whatever measured best at these bits.
-  Recipe Quantized(const std::string& scheme, const std::string& budget,
-                   int bits) const {
-    Recipe recipe;
-    pipeline::Quantize* const quantize = recipe.add_step()->mutable_quantize();
-    if (!scheme.empty()) quantize->set_scheme(scheme);
-    if (!budget.empty()) quantize->set_budget(budget);
-    quantize->set_algorithm(bits <= 4 && budget.empty() ? "best" : "gptq");
-    Calibrate(quantize);
-    return recipe;
-  }
-
-  template <class Options>
-  void Calibrate(Options* options) const {
-    options->set_calibration_tokens(limits_.calibration_tokens);
-    options->set_sequence_length(limits_.sequence_length);
-    options->set_seed(limits_.seed);
-  }
-
-  void Teach(Recipe* recipe, const std::string& scheme) const {
-    pipeline::Distill* const distill = recipe->add_step()->mutable_distill();
-    distill->set_loss("kl:1,ce:1");
-    distill->set_steps(limits_.distill_steps);
-    distill->set_warmup_steps(limits_.distill_steps / 10);
-    distill->set_learning_rate(scheme.empty() ? 1e-3 : 3e-4);
-    distill->set_eval_every(limits_.distill_steps);
-    distill->set_sequence_length(limits_.sequence_length);
-    distill->set_seed(limits_.seed);
-    if (scheme.empty()) return;
-    distill->set_scheme(scheme);
-    distill->set_learn_scales(true);
   }
 
   // The result of measuring what `recipe` makes on the beginning of the text.
@@ -150,12 +104,8 @@ class Search {
       QEFF_ASSIGN_OR_RETURN(const Json before, MeasureBeginning(Recipe()));
       nll_before_ = before["nll"].get<double>();
     }
-    Recipe recipe;
-    pipeline::Quantize* const quantize = recipe.add_step()->mutable_quantize();
-    quantize->set_scheme(size.scheme);
-    quantize->set_algorithm("mse");
     QEFF_ASSIGN_OR_RETURN(const Json after,
-                          MeasureBeginning(std::move(recipe)));
+                          MeasureBeginning(RoundedRecipe(size.scheme)));
     return Loss{after["nll"].get<double>() - *nll_before_,
                 after["kl_mean"].get<double>()};
   }
@@ -170,18 +120,27 @@ class Search {
     Candidate candidate;
     candidate.name = name;
     recipe.add_step()->mutable_evaluate();
+    if (ForDevice()) {
+      recipe.add_step()->mutable_compile()->set_target(limits_.target);
+    }
     candidate.recipe = recipe;
     QEFF_ASSIGN_OR_RETURN(const RecipeResult run,
                           RunRecipe(StepsOf(recipe), inputs_, options_), name);
     for (const StepReport& step : run.steps) {
-      if (step.parameters != 0) candidate.bytes = step.bytes;
-      if (step.result.contains("quantized_bits_per_weight")) {
-        candidate.bits_per_weight = step.result["quantized_bits_per_weight"];
+      const Json& result = step.result;
+      if (step.command == "eval") {
+        candidate.perplexity = result["perplexity"];
+        candidate.kl_mean = result.value("kl_mean", 0.0);
+      } else if (!ForDevice()) {
+        candidate.bytes = step.bytes;
+        if (result.contains("quantized_bits_per_weight")) {
+          candidate.bits_per_weight = result["quantized_bits_per_weight"];
+        }
+      } else if (step.command == "compile") {
+        candidate.bytes = step.bytes;
+        candidate.bits_per_weight = result["bits_per_weight"];
       }
     }
-    const Json& measured = run.steps.back().result;
-    candidate.perplexity = measured["perplexity"];
-    candidate.kl_mean = measured.value("kl_mean", 0.0);
     if (on_candidate_) on_candidate_(candidate);
     result_.seen.push_back(std::move(candidate));
     return absl::optional<size_t>(result_.seen.size() - 1);
@@ -228,7 +187,7 @@ class Search {
   absl::Status ForSize() {
     // The two largest of those that fit: with larger groups more bits fit.
     std::vector<SchemeSize> fitting;
-    for (const SchemeSize& size : sizes_) {
+    for (const SchemeSize& size : sizes_.schemes) {
       if (FitsSize(size.bytes, size.bits_per_weight)) fitting.push_back(size);
     }
     if (fitting.empty()) return Smaller();
@@ -243,20 +202,45 @@ class Search {
         QEFF_RETURN_IF_ERROR(TryUniform(second).status());
       }
     }
-    if (fitting.size() < sizes_.size()) {
-      const std::string budget =
-          limits_.bytes != 0
-              ? absl::StrCat(limits_.bytes, "B")
-              : absl::StrFormat("%.6gbpw", limits_.bits_per_weight);
-      QEFF_RETURN_IF_ERROR(Try(absl::StrCat("budget ", budget),
-                               Quantized("", budget, fitting.back().bits))
-                               .status());
+    if (fitting.size() < sizes_.schemes.size()) {
+      QEFF_RETURN_IF_ERROR(SpendAll());
     }
     return TeachBest();
   }
 
+  // A budget of the whole limit.
+  absl::Status SpendAll() {
+    if (limits_.bytes != 0 && !ForDevice()) {
+      const std::string budget = absl::StrCat(limits_.bytes, "B");
+      return TryBudget(budget).status();
+    }
+    const double most = limits_.bytes != 0 ? sizes_.BitsWithin(limits_.bytes)
+                                           : limits_.bits_per_weight;
+    // A package may pad what quantize counts without: rows of 172 codes of 3
+    // bits take the place of 192.
+    double bits = most;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
+                            TryBudget(absl::StrFormat("%.6gbpw", bits)));
+      if (!index.has_value() || Fits(result_.seen[*index])) break;
+      bits *= kCloser * most / result_.seen[*index].bits_per_weight;
+    }
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<absl::optional<size_t>> TryUniform(const SchemeSize& size) {
-    return Try(size.scheme, Quantized(size.scheme, "", size.bits));
+    return Try(size.scheme, UniformRecipe(limits_.candidates, size.scheme));
+  }
+
+  absl::StatusOr<absl::optional<size_t>> TryBudget(const std::string& budget) {
+    // What the device engine has no product for would be float32 there.
+    std::vector<std::string> schemes;
+    for (const SchemeSize& size : sizes_.schemes) {
+      if (ForDevice()) schemes.push_back(size.scheme);
+    }
+    return Try(
+        absl::StrCat("budget ", budget),
+        BudgetRecipe(limits_.candidates, budget, absl::StrJoin(schemes, ",")));
   }
 
   absl::StatusOr<bool> IsFarBehind(const SchemeSize& size,
@@ -279,43 +263,28 @@ class Search {
       }
     }
     if (!best.has_value()) return absl::OkStatus();
-    const std::string scheme =
-        result_.seen[*best].recipe.step(0).quantize().scheme();
-    QEFF_ASSIGN_OR_RETURN(const QuantScheme parsed, ParseQuantScheme(scheme));
-    Recipe recipe = Quantized(scheme, "", parsed.bits);
-    Teach(&recipe, scheme);
-    const double bits = result_.seen[*best].bits_per_weight;
-    QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
-                          Try(scheme + ", distilled", recipe));
-    if (index.has_value()) result_.seen[*index].bits_per_weight = bits;
-    return absl::OkStatus();
+    return TryTaught(result_.seen[*best].recipe.step(0).quantize().scheme());
+  }
+
+  absl::Status TryTaught(const std::string& scheme) {
+    return Try(scheme + ", distilled", TaughtRecipe(limits_.candidates, scheme))
+        .status();
   }
 
   // Nothing fits with all of the parameters.
   absl::Status Smaller() {
     if (limits_.bytes == 0 || inputs_.data.empty()) return NothingFits();
-    const auto four = std::find_if(
-        sizes_.begin(), sizes_.end(),
-        [](const SchemeSize& size) { return size.scheme == "int4_g64"; });
+    const auto four = absl::c_find_if(
+        sizes_.schemes,
+        [](const SchemeSize& size) { return size.scheme == kSmallerScheme; });
+    if (four == sizes_.schemes.end()) return NothingFits();
     double share =
         static_cast<double>(limits_.bytes) / static_cast<double>(four->bytes);
-    for (int attempt = 0; attempt < 3 && share > 0.05; ++attempt) {
-      Recipe recipe;
-      pipeline::Prune* const prune = recipe.add_step()->mutable_prune();
-      prune->set_method("structured");
-      prune->set_parameters(share);
-      Calibrate(prune);
-      Teach(&recipe, "");
-      pipeline::Quantize* const quantize =
-          recipe.add_step()->mutable_quantize();
-      quantize->set_scheme("int4_g64");
-      quantize->set_algorithm("best");
-      Calibrate(quantize);
-      QEFF_ASSIGN_OR_RETURN(
-          const absl::optional<size_t> index,
-          Try(absl::StrFormat("%.0f %% of the parameters, int4_g64",
-                              share * 100),
-              recipe));
+    for (int attempt = 0; attempt < kAttempts && share > 0.05; ++attempt) {
+      QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
+                            Try(absl::StrFormat("%.0f %% of the parameters, %s",
+                                                share * 100, kSmallerScheme),
+                                SmallerRecipe(limits_.candidates, share)));
       if (!index.has_value() || Fits(result_.seen[*index])) break;
       share *= .97 * static_cast<double>(limits_.bytes) /
                static_cast<double>(result_.seen[*index].bytes);
@@ -324,43 +293,34 @@ class Search {
   }
 
   absl::Status ForPerplexity() {
+    const std::vector<SchemeSize>& sizes = sizes_.schemes;
     // From the smallest on: the first that keeps to it, and the one before.
     size_t at = 0;
-    for (; at + 1 < sizes_.size() && !TimeIsOver(); ++at) {
-      QEFF_ASSIGN_OR_RETURN(const Loss loss, Probe(sizes_[at]));
+    for (; at + 1 < sizes.size() && !TimeIsOver(); ++at) {
+      QEFF_ASSIGN_OR_RETURN(const Loss loss, Probe(sizes[at]));
       if (loss.nll <= kHopeless * std::log1p(limits_.perplexity_increase)) {
         break;
       }
-      result_.ruled_out.push_back(sizes_[at].scheme);
+      result_.ruled_out.push_back(sizes[at].scheme);
     }
-    for (; at < sizes_.size(); ++at) {
+    for (; at < sizes.size(); ++at) {
       QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
-                            TryUniform(sizes_[at]));
+                            TryUniform(sizes[at]));
       if (!index.has_value()) return absl::OkStatus();
       if (Fits(result_.seen[*index])) break;
     }
-    if (at == sizes_.size() || at == 0) return absl::OkStatus();
-    double low = sizes_[at - 1].bits_per_weight;
-    double high = sizes_[at].bits_per_weight;
+    if (at == sizes.size() || at == 0) return absl::OkStatus();
+    double low = sizes[at - 1].bits_per_weight;
+    double high = sizes[at].bits_per_weight;
     for (int i = 0; i < kBisections; ++i) {
       const double middle = (low + high) / 2;
-      const std::string budget = absl::StrFormat("%.6gbpw", middle);
       QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
-                            Try(absl::StrCat("budget ", budget),
-                                Quantized("", budget, sizes_[at].bits)));
+                            TryBudget(absl::StrFormat("%.6gbpw", middle)));
       if (!index.has_value()) return absl::OkStatus();
       (Fits(result_.seen[*index]) ? high : low) = middle;
     }
     if (inputs_.data.empty()) return absl::OkStatus();
-    const std::string scheme = sizes_[at - 1].scheme;
-    Recipe recipe = Quantized(scheme, "", sizes_[at - 1].bits);
-    Teach(&recipe, scheme);
-    QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
-                          Try(scheme + ", distilled", recipe));
-    if (index.has_value()) {
-      result_.seen[*index].bits_per_weight = sizes_[at - 1].bits_per_weight;
-    }
-    return absl::OkStatus();
+    return TryTaught(sizes[at - 1].scheme);
   }
 
   absl::Status NothingFits() const {
@@ -381,7 +341,8 @@ class Search {
     return InvalidInputError(absl::StrFormat(
         "nothing is as small: the smallest has %d bytes, %.3f bits a weight, "
         "the model %d bytes%s",
-        sizes_.front().bytes, sizes_.front().bits_per_weight, bytes_before_,
+        sizes_.schemes.front().bytes, sizes_.schemes.front().bits_per_weight,
+        sizes_.model_bytes,
         inputs_.data.empty() ? "; with data, fewer parameters would be tried"
                              : ""));
   }
@@ -391,8 +352,7 @@ class Search {
   const RecipeRunOptions& options_;
   const std::function<void(const Candidate&)>& on_candidate_;
   const absl::Time deadline_;
-  std::vector<SchemeSize> sizes_;  // by bytes
-  uint64_t bytes_before_ = 0;
+  SchemeSizes sizes_;
   absl::optional<double> nll_before_;  // of what a probe measures
   SearchResult result_;
 };

@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "qeff/pipeline/candidate_recipes.h"
 #include "qeff/pipeline/recipe.h"
 #include "qeff/pipeline/run_recipe.h"
 
@@ -22,23 +23,21 @@ namespace qeff {
 
 // What the model must keep to. One of the first three.
 struct SearchLimits {
-  uint64_t bytes = 0;              // of all weights
+  uint64_t bytes = 0;              // of all weights, or of the package
   double bits_per_weight = 0;      // of the blocks' layers
   double perplexity_increase = 0;  // over the model's own, 0.02: 2 %
   absl::Duration time = absl::InfiniteDuration();  // of the search
-
-  // Of calibration, and of distillation where there are data.
-  int64_t calibration_tokens = 65536;
-  int64_t sequence_length = 256;
-  int64_t distill_steps = 120;
-  uint64_t seed = 0;
+  // The machines that a device package is for, as compile's --target; sizes are
+  // then those of the package, and recipes end with it. "": a model folder.
+  std::string target;
+  CandidateOptions candidates;
 };
 
 // A model that was made and measured.
 struct Candidate {
   std::string name;  // "int4_g32", "budget 3.25bpw, distilled"
   pipeline::Recipe recipe;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;          // as SearchLimits', where it was made
   double bits_per_weight = 0;  // of the blocks' layers
   double perplexity = std::numeric_limits<double>::infinity();
   double kl_mean = 0;
@@ -63,6 +62,7 @@ struct SearchResult {
 // take, and with data, fewer parameters in four bits. Of a perplexity: uniform
 // schemes from the smallest on until one keeps to it, budgets between that one
 // and the one before, and (with data) what was too bad by little, taught.
+// With a target, only schemes that the device engine multiplies as integers.
 //
 // Where schemes differ in their bits, those that are far off are ruled out by a
 // probe: rounded without calibration, measured on the beginning of the text.

@@ -29,6 +29,10 @@ using ::testing::Not;
 
 constexpr double kNllBefore = 2;
 
+// All but those of 5 and 6 bits.
+constexpr char kDeviceSchemes[] =
+    "int2_g64,int2_g32,int3_g64,int3_g32,int4_g128,int4_g64,int4_g32,int8";
+
 class SearchTest : public testing::Test {
  protected:
   SearchTest() {
@@ -58,6 +62,8 @@ class SearchTest : public testing::Test {
   RecipeRunOptions options_;
   SearchLimits limits_;
   std::vector<std::string> quantized_;  // "SCHEME ALGORITHM" of every run
+  // What a package is said to have, one after another; then 3.
+  std::vector<double> package_bits_;
 
  private:
   static std::string Flag(const std::vector<std::string>& arguments,
@@ -75,14 +81,26 @@ class SearchTest : public testing::Test {
     if (arguments[0] == "quantize") {
       const std::string scheme = Flag(arguments, "scheme");
       const std::string algorithm = Flag(arguments, "algorithm");
-      quantized_.push_back(absl::StrCat(scheme, " ", algorithm));
+      const std::string budget = Flag(arguments, "budget");
+      quantized_.push_back(absl::StrCat(scheme, " ", budget,
+                                        budget.empty() ? "" : " ", algorithm));
       const std::string output = Flag(arguments, "output");
       std::filesystem::copy(model, output);
-      const double loss = scheme.empty() ? .5 : losses_.at(scheme);
+      const double loss = budget.empty() ? losses_.at(scheme) : .5;
       WriteTestFile(output + "/loss",
                     absl::StrCat(loss * (algorithm == "mse" ? 3 : 1)));
-      const double bits = scheme.empty() ? 3 : scheme[3] - '0' + .25;
+      const double bits = budget.empty() ? scheme[3] - '0' + .25 : 3;
       return Json{{"quantized_bits_per_weight", bits}};
+    }
+    if (arguments[0] == "compile") {
+      EXPECT_EQ(Flag(arguments, "target"), limits_.target);
+      WriteTestFile(Flag(arguments, "output"), "package");
+      double bits = 3;
+      if (!package_bits_.empty()) {
+        bits = package_bits_.front();
+        package_bits_.erase(package_bits_.begin());
+      }
+      return Json{{"bits_per_weight", bits}};
     }
     EXPECT_EQ(arguments[0], "eval");
     const double loss = std::filesystem::exists(model + "/loss")
@@ -99,9 +117,8 @@ TEST_F(SearchTest, OfASizeASchemeThatIsFarBehindIsNotRunInFull) {
   const auto found = Search();
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_THAT(found->ruled_out, ElementsAre("int2_g32"));
-  EXPECT_THAT(quantized_,
-              ElementsAre("int3_g64 best", "int3_g64 mse", "int2_g32 mse",
-                          " gptq"));  // a budget
+  EXPECT_THAT(quantized_, ElementsAre("int3_g64 best", "int3_g64 mse",
+                                      "int2_g32 mse", " 3.3bpw gptq"));
   EXPECT_EQ(found->recipe.step(0).quantize().scheme(), "int3_g64");
 }
 
@@ -136,6 +153,40 @@ TEST_F(SearchTest, OfAPerplexityWhatMayFitIsRun) {
   EXPECT_THAT(found->ruled_out, IsEmpty());
   EXPECT_THAT(quantized_, Contains("int2_g64 best"));
   EXPECT_EQ(found->recipe.step(0).quantize().scheme(), "int4_g128");
+}
+
+// Neither has a scheme that would be float32 there: of the tiny model's layers,
+// whose rows have 64 and 172 weights, int3_g64 takes 3.4 bits.
+TEST_F(SearchTest, ForADeviceSizesAreThoseOfThePackage) {
+  limits_.target = "generic";
+  limits_.bits_per_weight = 3.3;
+  losses_["int2_g32"] = .06;
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_THAT(quantized_,
+              ElementsAre("int2_g32 best", "int2_g64 best",
+                          absl::StrCat(kDeviceSchemes, " 3.3bpw gptq")));
+  for (const Candidate& seen : found->seen) {
+    EXPECT_EQ(seen.bytes, 7U);  // of the file
+    EXPECT_EQ(seen.bits_per_weight, 3);
+  }
+  const auto& steps = found->recipe.step();
+  ASSERT_EQ(steps.size(), 3);
+  EXPECT_TRUE(steps[1].has_evaluate());
+  EXPECT_EQ(steps[2].compile().target(), "generic");
+}
+
+// quantize counts without padding: what comes out too large is tried smaller.
+TEST_F(SearchTest, ForADeviceABudgetIsWhatFits) {
+  limits_.target = "generic";
+  limits_.bits_per_weight = 3.3;
+  losses_["int2_g32"] = .06;
+  package_bits_ = {2.6, 2.3, 3.6, 3.3};
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  ASSERT_EQ(quantized_.size(), 4U);
+  EXPECT_EQ(quantized_[2], absl::StrCat(kDeviceSchemes, " 3.3bpw gptq"));
+  EXPECT_EQ(quantized_[3], absl::StrCat(kDeviceSchemes, " 3.00987bpw gptq"));
 }
 
 }  // namespace

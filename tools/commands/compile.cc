@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "qeff/base/qeff_base_model.h"
 #include "qeff/compile/compile_in_memory.h"
+#include "qeff/compile/package_size.h"
 #include "qeff/compile/package_writer.h"
 #include "qeff/device/package/device_package.h"
 #include "qeff/util/progress.h"
@@ -233,16 +234,20 @@ class CompileCommand : public Command {
     const std::string lm_head = WeightLayoutName(
         model.lm_head.weight.rows == 0 ? model.token_embedding.layout
                                        : model.lm_head.weight.layout);
-    std::fprintf(env.out, "wrote %s: %llu bytes, blocks %s, lm_head %s\n",
+    const double bits = SizeOfBlocks(model).bits_per_weight();
+    std::fprintf(env.out,
+                 "wrote %s: %llu bytes, blocks %s, %.3f bits a weight, lm_head "
+                 "%s\n",
                  output_.c_str(),
                  static_cast<unsigned long long>(header.file_bytes),
-                 block.c_str(), lm_head.c_str());
+                 block.c_str(), bits, lm_head.c_str());
     const Json sparse = ReportSparse(model, env);
     const EngineOptions& engine = header.options;
     return Json{{"output", output_},
                 {"sparse", sparse},
                 {"target", target_},
                 {"bytes", header.file_bytes},
+                {"bits_per_weight", bits},
                 {"tensors", header.tensors.size()},
                 {"blocks", block},
                 {"lm_head", lm_head},

@@ -89,11 +89,16 @@ class OptimizeCommand : public Command {
         "max_perplexity_increase", &max_increase_, "SHARE",
         "Instead: the smallest one whose perplexity on --text is at most "
         "this much higher than the model's own, as 2%.");
+    flags->AddChoice("target", &target_,
+                     {"folder", "generic", "x86-64", "aarch64"},
+                     "What a search makes and a limit counts: a model folder, "
+                     "or a device package for these machines, of schemes that "
+                     "the engine has integer kernels for.");
     flags->Add("time_limit", &time_limit_, "DURATION",
                "As 30m: a search begins nothing new after that time.");
-    flags->Add("distill_steps", &limits_.distill_steps, "N",
+    flags->Add("distill_steps", &limits_.candidates.distill_steps, "N",
                "Steps of distillation that a search takes.");
-    flags->Add("calibration_tokens", &limits_.calibration_tokens, "N",
+    flags->Add("calibration_tokens", &limits_.candidates.calibration_tokens, "N",
                "Tokens of --calibration that a search draws.");
     flags->AddRequired("output", &output_, "DIR",
                        "The folder to write; must not exist.");
@@ -193,7 +198,11 @@ class OptimizeCommand : public Command {
     if (sanity_.strict() && CheckedText().empty()) {
       return UsageError("--strict needs --calibration, --data or --text");
     }
-    if (!recipe_.empty()) return absl::OkStatus();
+    if (!recipe_.empty()) {
+      if (target_ == "folder") return absl::OkStatus();
+      return UsageError("--target goes with a search; a recipe has compile");
+    }
+    if (target_ != "folder") limits_.target = target_;
     if (plan_) return UsageError("--plan goes with --recipe");
     if (inputs_.calibration.empty() || inputs_.text.empty()) {
       return UsageError("a search needs --calibration and --text");
@@ -367,6 +376,7 @@ class OptimizeCommand : public Command {
   std::string target_size_;
   double target_bpw_ = 0;
   std::string max_increase_;
+  std::string target_ = "folder";
   std::string time_limit_;
   SearchLimits limits_;
   std::string output_;

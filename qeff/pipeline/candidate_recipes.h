@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The recipes that a search tries: what measured best in the tables of
+// qeff/quant, qeff/prune and qeff/distill.
+
+#ifndef QEFF_PIPELINE_CANDIDATE_RECIPES_H_
+#define QEFF_PIPELINE_CANDIDATE_RECIPES_H_
+
+#include <cstdint>
+#include <string>
+
+#include "qeff/pipeline/recipe.h"
+
+namespace qeff {
+
+struct CandidateOptions {
+  // Of calibration, and of distillation where there are data.
+  int64_t calibration_tokens = 65536;
+  int64_t sequence_length = 256;
+  int64_t distill_steps = 120;
+  uint64_t seed = 0;
+};
+
+// All layers alike: to 4 bits with `best`, above with GPTQ, which costs less
+// and leaves as little there. Precondition (checked): `scheme` is one.
+pipeline::Recipe UniformRecipe(const CandidateOptions& options,
+                               const std::string& scheme);
+
+// The same, then taught by the model that was given, as codes.
+pipeline::Recipe TaughtRecipe(const CandidateOptions& options,
+                              const std::string& scheme);
+
+// A budget as quantize takes it, spent on `schemes`, separated by commas; on
+// those that quantize has for it when empty.
+pipeline::Recipe BudgetRecipe(const CandidateOptions& options,
+                              const std::string& budget,
+                              const std::string& schemes);
+
+// `share` of the parameters, taught, then quantized to kSmallerScheme.
+inline constexpr char kSmallerScheme[] = "int4_g64";
+pipeline::Recipe SmallerRecipe(const CandidateOptions& options, double share);
+
+// Rounded to the least squared error: seconds, and no calibration.
+pipeline::Recipe RoundedRecipe(const std::string& scheme);
+
+}  // namespace qeff
+
+#endif  // QEFF_PIPELINE_CANDIDATE_RECIPES_H_
