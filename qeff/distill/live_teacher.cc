@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -35,8 +36,9 @@ struct Tapped {
 
 class LiveTeacher : public Teacher, private ForwardObserver {
  public:
-  LiveTeacher(std::unique_ptr<HostForward> forward, const TeacherTaps& taps)
-      : forward_(std::move(forward)) {
+  LiveTeacher(std::unique_ptr<HostForward> forward, const TeacherTaps& taps,
+              std::function<absl::Status()> check)
+      : forward_(std::move(forward)), check_(std::move(check)) {
     for (const int64_t layer : taps.hidden) hidden_[layer];
     for (const int64_t layer : taps.heads) {
       queries_[layer];
@@ -57,7 +59,8 @@ class LiveTeacher : public Teacher, private ForwardObserver {
     }
     final_.rows = 0;
     block_ = 0;
-    const bool observes = !hidden_.empty() || !queries_.empty();
+    const bool observes =
+        !hidden_.empty() || !queries_.empty() || check_ != nullptr;
     return forward_->Run(sequences, observes ? this : nullptr,
                          [&](int64_t, MatrixView<const float> hidden) {
                            final_.Append(hidden, tokens_);
@@ -83,7 +86,9 @@ class LiveTeacher : public Teacher, private ForwardObserver {
   }
 
  private:
-  absl::Status OnLinear(const LinearTap&) override { return absl::OkStatus(); }
+  absl::Status OnLinear(const LinearTap&) override {
+    return check_ ? check_() : absl::OkStatus();
+  }
 
   absl::Status OnHeads(MatrixView<const float> q,
                        MatrixView<const float> k) override {
@@ -103,6 +108,7 @@ class LiveTeacher : public Teacher, private ForwardObserver {
   }
 
   std::unique_ptr<HostForward> forward_;
+  const std::function<absl::Status()> check_;
   int64_t tokens_ = 0;  // of the batch
   int64_t block_ = 0;   // that runs
   Tapped final_;        // after the final norm
@@ -114,13 +120,14 @@ class LiveTeacher : public Teacher, private ForwardObserver {
 
 absl::StatusOr<std::unique_ptr<Teacher>> MakeLiveTeacher(
     std::shared_ptr<const Transformer> model, const TeacherTaps& taps,
-    uint64_t weight_bytes, ThreadPool* pool) {
+    uint64_t weight_bytes, ThreadPool* pool,
+    std::function<absl::Status()> check) {
   HostForwardOptions options;
   options.weight_budget_bytes = weight_bytes;
   QEFF_ASSIGN_OR_RETURN(std::unique_ptr<HostForward> forward,
                         HostForward::Create(std::move(model), pool, options));
-  return std::unique_ptr<Teacher>(
-      std::make_unique<LiveTeacher>(std::move(forward), taps));
+  return std::unique_ptr<Teacher>(std::make_unique<LiveTeacher>(
+      std::move(forward), taps, std::move(check)));
 }
 
 }  // namespace qeff

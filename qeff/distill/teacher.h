@@ -64,10 +64,12 @@ class Teacher {
 
 // A model, in float32 whatever it is stored as. Memory: packed weights up to
 // `weight_bytes`, the rest is read again for each batch; hidden states. Errors:
-// those of HostForward::Create. `pool` must outlive the result.
+// those of HostForward::Create; of Run also those of `check`, which is called
+// between linear layers and may be null. `pool` must outlive the result.
 absl::StatusOr<std::unique_ptr<Teacher>> MakeLiveTeacher(
     std::shared_ptr<const Transformer> model, const TeacherTaps& taps,
-    uint64_t weight_bytes, ThreadPool* pool);
+    uint64_t weight_bytes, ThreadPool* pool,
+    std::function<absl::Status()> check = nullptr);
 
 }  // namespace qeff
 

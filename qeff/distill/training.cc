@@ -134,6 +134,7 @@ class Training {
                                 /*shuffle=*/true, source.tokenize.bos));
     TrainStepOptions step_options = options_.step;
     step_options.schedule.total_steps = options_.run.steps;
+    step_options.check = options_.run.check;
     OnPolicyOptions on_policy;
     on_policy.share = options_.on_policy;
     on_policy.batch_size = step_options.batch_size;

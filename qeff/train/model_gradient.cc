@@ -9,6 +9,7 @@
 #include "qeff/transformer/block_steps.h"
 #include "qeff/transformer/model_ends.h"
 #include "qeff/util/check.h"
+#include "qeff/util/status.h"
 
 namespace qeff {
 namespace {
@@ -32,24 +33,28 @@ ModelGradient::ModelGradient(const TransformerSpec& spec, int64_t max_length,
       x_(static_cast<size_t>(spec.num_layers) + 1),
       kept_(options.recompute ? 1 : static_cast<size_t>(spec.num_layers)) {}
 
-void ModelGradient::Forward(const ModelWeights& weights,
-                            const TokenBatch& batch, bool keep) {
+absl::Status ModelGradient::Forward(const ModelWeights& weights,
+                                    const TokenBatch& batch, bool keep) {
   const int64_t rows = static_cast<int64_t>(batch.ids.size());
   EmbedTokens(weights.tokens.view(), weights.positions.view(), batch.lengths,
               batch.ids, x_[0].Get(rows, spec_.hidden_size), *pool_);
   for (int64_t i = 0; i < spec_.num_layers; ++i) {
     const size_t layer = static_cast<size_t>(i);
     const bool keeps = keep && !options_.recompute;
+    QEFF_RETURN_IF_ERROR(Check());
     block_.Forward(weights.blocks[layer], batch.lengths, x(i),
                    x_[layer + 1].Get(rows, spec_.hidden_size),
                    kept_[keeps ? layer : 0]);
   }
+  return absl::OkStatus();
 }
 
-void ModelGradient::BackwardHead(const ModelWeights& weights, ModelLoss& loss,
-                                 MatrixView<float> dx, ModelWeights& gradient) {
+absl::Status ModelGradient::BackwardHead(const ModelWeights& weights,
+                                         ModelLoss& loss, MatrixView<float> dx,
+                                         ModelWeights& gradient) {
   const auto last = x(spec_.num_layers);
   for (int64_t row = 0; row < last.rows(); row += options_.logit_rows) {
+    QEFF_RETURN_IF_ERROR(Check());
     const int64_t count = std::min(options_.logit_rows, last.rows() - row);
     const auto hidden = hidden_.Get(count, spec_.hidden_size);
     const auto logits = logits_.Get(count, spec_.vocab_size);
@@ -62,17 +67,20 @@ void ModelGradient::BackwardHead(const ModelWeights& weights, ModelLoss& loss,
                    dx.Rows(row, count), gradient.final_norm,
                    gradient.lm_head_table().view(), *pool_, products_);
   }
+  return absl::OkStatus();
 }
 
-void ModelGradient::Run(const ModelWeights& weights, const TokenBatch& batch,
-                        ModelLoss& loss, ModelWeights& gradient,
-                        const std::function<void(int64_t part)>& done) {
+absl::Status ModelGradient::Run(const ModelWeights& weights,
+                                const TokenBatch& batch, ModelLoss& loss,
+                                ModelWeights& gradient,
+                                const std::function<void(int64_t part)>& done) {
   const int64_t rows = static_cast<int64_t>(batch.ids.size());
-  Forward(weights, batch, /*keep=*/true);
+  QEFF_RETURN_IF_ERROR(Forward(weights, batch, /*keep=*/true));
   const auto dx = dx_.Get(rows, spec_.hidden_size);
-  BackwardHead(weights, loss, dx, gradient);
+  QEFF_RETURN_IF_ERROR(BackwardHead(weights, loss, dx, gradient));
   if (done) done(spec_.num_layers);
   for (int64_t i = spec_.num_layers; i-- > 0;) {
+    QEFF_RETURN_IF_ERROR(Check());
     const size_t layer = static_cast<size_t>(i);
     if (loss.WantsHidden(i)) loss.AtHidden(i, x(i + 1), dx);
     BlockActivations& kept = kept_[options_.recompute ? 0 : layer];
@@ -93,13 +101,15 @@ void ModelGradient::Run(const ModelWeights& weights, const TokenBatch& batch,
   EmbedTokensBackward(batch.lengths, batch.ids, dx, gradient.tokens.view(),
                       gradient.positions.view(), *pool_);
   if (done) done(-1);
+  return absl::OkStatus();
 }
 
-void ModelGradient::Evaluate(const ModelWeights& weights,
-                             const TokenBatch& batch, ModelLoss& loss) {
-  Forward(weights, batch, /*keep=*/false);
+absl::Status ModelGradient::Evaluate(const ModelWeights& weights,
+                                     const TokenBatch& batch, ModelLoss& loss) {
+  QEFF_RETURN_IF_ERROR(Forward(weights, batch, /*keep=*/false));
   const auto last = x(spec_.num_layers);
   for (int64_t row = 0; row < last.rows(); row += options_.logit_rows) {
+    QEFF_RETURN_IF_ERROR(Check());
     const int64_t count = std::min(options_.logit_rows, last.rows() - row);
     const auto logits = logits_.Get(count, spec_.vocab_size);
     LmHeadForward(spec_, weights.final_norm, weights.lm_head_table().view(),
@@ -107,6 +117,7 @@ void ModelGradient::Evaluate(const ModelWeights& weights,
                   logits, *pool_, products_);
     loss.AtLogits(row, logits);
   }
+  return absl::OkStatus();
 }
 
 std::string ModelGradient::FirstBadOutput() {

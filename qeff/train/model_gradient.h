@@ -6,7 +6,7 @@
 //   ModelGradient model(spec, /*max_length=*/256, {}, pool);
 //   CrossEntropy loss(...);
 //   ModelWeights gradient = ZerosLike(weights);
-//   model.Run(weights, batch, loss, gradient);
+//   QEFF_RETURN_IF_ERROR(model.Run(weights, batch, loss, gradient));
 
 #ifndef QEFF_TRAIN_MODEL_GRADIENT_H_
 #define QEFF_TRAIN_MODEL_GRADIENT_H_
@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/parallel/thread_pool.h"
@@ -60,12 +61,16 @@ struct ModelGradientOptions {
   bool recompute = false;
   // Tokens whose logits are held at a time.
   int64_t logit_rows = 256;
+  // Called between blocks and between pieces of logits: an error ends Run and
+  // Evaluate, which return it. May be null.
+  std::function<absl::Status()> check;
 };
 
-// Not thread-safe. All methods throw std::bad_alloc. Memory: 4 bytes *
-// hidden_size * (num_layers + 3) a token, and what BlockActivations says for
-// each block (one with recompute).
-// Numerics: the same bits for any number of threads, with recompute or not.
+// Not thread-safe. All methods throw std::bad_alloc. Errors: those of
+// ModelGradientOptions::check; what was added until then means nothing. Memory:
+// 4 bytes * hidden_size * (num_layers + 3) a token, and what BlockActivations
+// says for each block (one with recompute). Numerics: the same bits for any
+// number of threads, with recompute or not.
 class ModelGradient {
  public:
   // Segments of up to `max_length` tokens (at most max_positions with learned
@@ -78,26 +83,30 @@ class ModelGradient {
   // num_layers for the final norm and an untied lm_head, then the blocks from
   // the last, then -1 for the embeddings. Preconditions (checked): the batch
   // fits; ids are below vocab_size.
-  void Run(const ModelWeights& weights, const TokenBatch& batch,
-           ModelLoss& loss, ModelWeights& gradient,
-           const std::function<void(int64_t part)>& done = nullptr);
+  absl::Status Run(const ModelWeights& weights, const TokenBatch& batch,
+                   ModelLoss& loss, ModelWeights& gradient,
+                   const std::function<void(int64_t part)>& done = nullptr);
 
   // Forward only: calls loss.AtLogits, and drops what it gives.
-  void Evaluate(const ModelWeights& weights, const TokenBatch& batch,
-                ModelLoss& loss);
+  absl::Status Evaluate(const ModelWeights& weights, const TokenBatch& batch,
+                        ModelLoss& loss);
 
   // "the embeddings" or "the output of block 3": the first of the last batch
   // that is not finite. Empty where all are.
   std::string FirstBadOutput();
 
  private:
-  void Forward(const ModelWeights& weights, const TokenBatch& batch, bool keep);
+  absl::Status Check() const {
+    return options_.check ? options_.check() : absl::OkStatus();
+  }
+  absl::Status Forward(const ModelWeights& weights, const TokenBatch& batch,
+                       bool keep);
   // x_[layer] is the input of block `layer`.
   MatrixView<float> x(int64_t layer) {
     return x_[static_cast<size_t>(layer)].view();
   }
-  void BackwardHead(const ModelWeights& weights, ModelLoss& loss,
-                    MatrixView<float> dx, ModelWeights& gradient);
+  absl::Status BackwardHead(const ModelWeights& weights, ModelLoss& loss,
+                            MatrixView<float> dx, ModelWeights& gradient);
 
   const TransformerSpec& spec_;
   const ModelGradientOptions options_;

@@ -71,8 +71,10 @@ ModelWeights GradientOf(const TransformerSpec& spec,
   ModelWeights gradient = ZerosLike(weights);
   LinearLoss loss(dlogits);
   std::vector<int64_t> done;
-  model.Run(weights, Batch(), loss, gradient,
-            [&](int64_t part) { done.push_back(part); });
+  const absl::Status status =
+      model.Run(weights, Batch(), loss, gradient,
+                [&](int64_t part) { done.push_back(part); });
+  EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(done, (std::vector<int64_t>{2, 1, 0, -1}));
   return gradient;
 }
@@ -233,7 +235,7 @@ TEST(ModelGradientTest, LossesInTheMiddleReachTheWeightsBefore) {
   ModelGradient model(spec, kTokens, {}, pool.get());
   const auto run = [&](ModelWeights* gradient) {
     MiddleLoss loss(zeros.view(), 0);
-    model.Run(weights, Batch(), loss, *gradient);
+    EXPECT_TRUE(model.Run(weights, Batch(), loss, *gradient).ok());
     return loss.value;
   };
   ModelWeights gradient = ZerosLike(weights);
@@ -290,7 +292,7 @@ int64_t MemoryOf(const TransformerSpec& spec, const ModelWeights& weights,
   options.recompute = recompute;
   ModelGradient model(spec, batch.lengths[0], options, pool.get());
   LinearLoss loss(zeros.view());
-  model.Run(weights, batch, loss, gradient);
+  EXPECT_TRUE(model.Run(weights, batch, loss, gradient).ok());
   return PeakMemoryBytes() - before;
 }
 
@@ -314,6 +316,36 @@ TEST(ModelGradientTest, RecomputingKeepsTheInputsOfBlocksOnly) {
   EXPECT_GT(all, 4 * less);
 }
 
+// Wherever it says so, and nothing is called afterwards.
+TEST(ModelGradientTest, TheCheckEndsIt) {
+  const auto pool = *CreateThreadPool(1);
+  const auto loaded = Load(MakeTestModel("llama"));
+  const TransformerSpec& spec = loaded->spec();
+  const ModelWeights weights = *LoadModelWeights(*loaded);
+  const Matrix<float> zeros(kTokens, spec.vocab_size);
+  int until = 0, asked = 0;
+  ModelGradientOptions options;
+  options.logit_rows = 4;
+  options.check = [&]() -> absl::Status {
+    return asked++ < until ? absl::OkStatus() : absl::CancelledError("enough");
+  };
+  ModelGradient model(spec, kTokens, options, pool.get());
+  const int pieces = (kTokens + 3) / 4, blocks = 2;
+  for (const int calls : {blocks + pieces + blocks, blocks + pieces}) {
+    const bool backward = calls > blocks + pieces;
+    for (until = 0; until <= calls; ++until) {
+      asked = 0;
+      ModelWeights gradient = ZerosLike(weights);
+      LinearLoss loss(zeros.view());
+      const absl::Status status =
+          backward ? model.Run(weights, Batch(), loss, gradient)
+                   : model.Evaluate(weights, Batch(), loss);
+      EXPECT_EQ(status.ok(), until == calls) << until;
+      EXPECT_EQ(asked, std::min(until + 1, calls));
+    }
+  }
+}
+
 TEST(ModelGradientTest, NamesTheFirstBadOutput) {
   const auto pool = *CreateThreadPool(1);
   const auto loaded = Load(MakeTestModel("llama"));
@@ -322,13 +354,13 @@ TEST(ModelGradientTest, NamesTheFirstBadOutput) {
   const Matrix<float> zeros(kTokens, spec.vocab_size);
   ModelGradient model(spec, kTokens, {}, pool.get());
   LinearLoss loss(zeros.view());
-  model.Evaluate(weights, Batch(), loss);
+  ASSERT_TRUE(model.Evaluate(weights, Batch(), loss).ok());
   EXPECT_EQ(model.FirstBadOutput(), "");
   weights.blocks[1].up.weight.row(0)[0] = std::nanf("");
-  model.Evaluate(weights, Batch(), loss);
+  ASSERT_TRUE(model.Evaluate(weights, Batch(), loss).ok());
   EXPECT_EQ(model.FirstBadOutput(), "the output of block 1");
   weights.tokens.row(TestTokens(7)[3])[0] = std::nanf("");
-  model.Evaluate(weights, Batch(), loss);
+  ASSERT_TRUE(model.Evaluate(weights, Batch(), loss).ok());
   EXPECT_EQ(model.FirstBadOutput(), "the embeddings");
 }
 

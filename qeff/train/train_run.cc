@@ -94,6 +94,7 @@ class Run {
     QEFF_RETURN_IF_ERROR(Begin());
     QEFF_RETURN_IF_ERROR(Agree(OpenMetrics(), reducer_));
     if (step_ == 0) QEFF_RETURN_IF_ERROR(MeasureBeginning());
+    if (measured_step_ < step_) QEFF_RETURN_IF_ERROR(MeasureAgain());
     while (step_ < options_.steps) QEFF_RETURN_IF_ERROR(Step());
     return Agree(first_ ? Finish() : absl::OkStatus(), reducer_);
   }
@@ -135,6 +136,8 @@ class Run {
     QEFF_ASSIGN_OR_RETURN(result_.held_out_after,
                           saved.NumberOr("held_out", -1.0));
     QEFF_ASSIGN_OR_RETURN(result_.loss, saved.NumberOr("loss", 0.0));
+    QEFF_ASSIGN_OR_RETURN(measured_step_,
+                          saved.IntOr("measured", step_, 0, step_));
     result_.first_step = step_;
     saved_step_ = step_;
     return absl::OkStatus();
@@ -152,20 +155,41 @@ class Run {
     return absl::OkStatus();
   }
 
+  // What an earlier run was ended in, after the step.
+  absl::Status MeasureAgain() {
+    QEFF_ASSIGN_OR_RETURN(const double loss,
+                          work_.step->HeldOutLoss(work_.held_out));
+    result_.held_out_after = loss;
+    measured_step_ = step_;
+    return metrics_->Append({{"step", step_}, {"held_out_loss", loss}});
+  }
+
+  absl::Status Checked() const {
+    return options_.check ? options_.check() : absl::OkStatus();
+  }
+
+  // `status` after the state was saved.
+  absl::Status Stop(const absl::Status& status) {
+    if (step_ > saved_step_) QEFF_RETURN_IF_ERROR(Save());
+    return status;
+  }
+
   bool Every(int64_t period) const {
     return step_ == options_.steps || (period > 0 && step_ % period == 0);
   }
 
   absl::Status Step() {
-    const absl::Status status =
-        Agree(options_.check ? options_.check() : absl::OkStatus(), reducer_);
-    if (!status.ok()) {
-      if (step_ > saved_step_) QEFF_RETURN_IF_ERROR(Save());
-      return status;
-    }
+    const absl::Status status = Agree(Checked(), reducer_);
+    if (!status.ok()) return Stop(status);
     StepProgress progress;
     const absl::Time start = options_.clock();
-    QEFF_ASSIGN_OR_RETURN(progress.report, work_.step->Run(step_));
+    const auto report = work_.step->Run(step_);
+    if (!report.ok()) {
+      // Given up, and nothing has changed.
+      return reducer_ == nullptr && !Checked().ok() ? Stop(report.status())
+                                                    : report.status();
+    }
+    progress.report = *report;
     ++step_;
     progress.step = step_;
     progress.steps = options_.steps;
@@ -185,12 +209,23 @@ class Run {
       bad_in_a_row_ = 0;
       result_.loss = progress.report.terms[0].sum;
     }
+    absl::Status stopped;
+    const int64_t measured_before = measured_step_;
+    measured_step_ = step_;
     if (!work_.held_out.empty() && Every(options_.eval_every)) {
-      QEFF_ASSIGN_OR_RETURN(progress.held_out_loss,
-                            work_.step->HeldOutLoss(work_.held_out));
-      result_.held_out_after = progress.held_out_loss;
+      const auto loss = work_.step->HeldOutLoss(work_.held_out);
+      if (loss.ok()) {
+        progress.held_out_loss = *loss;
+        result_.held_out_after = *loss;
+      } else if (reducer_ == nullptr && !Checked().ok()) {
+        stopped = loss.status();
+        measured_step_ = measured_before;
+      } else {
+        return loss.status();
+      }
     }
     QEFF_RETURN_IF_ERROR(metrics_->Append(MetricsOf(progress)));
+    if (!stopped.ok()) return Stop(stopped);
     if (options_.progress) options_.progress(progress);
     if (bad_in_a_row_ >= options_.most_bad_steps) {
       return NumericalError("step ", step_, ": ", progress.report.bad,
@@ -219,7 +254,8 @@ class Run {
                            {"skipped", result_.skipped},
                            {"loss", result_.loss},
                            {"held_out_before", result_.held_out_before},
-                           {"held_out", result_.held_out_after}};
+                           {"held_out", result_.held_out_after},
+                           {"measured", measured_step_}};
     return files_->Save(progress, state);
   }
 
@@ -247,6 +283,8 @@ class Run {
   TrainRunResult result_;
   int64_t step_ = 0;  // that are done
   int64_t saved_step_ = 0;
+  // Up to which held-out losses were measured where they are to be.
+  int64_t measured_step_ = 0;
   int64_t bad_in_a_row_ = 0;
 };
 

@@ -47,8 +47,9 @@ struct TrainRunOptions {
   // The step's loss, norm or gradient was not finite this often in a row: the
   // run ends.
   int64_t most_bad_steps = 5;
-  // Called between steps; an error ends the run after its state was saved. May
-  // be null.
+  // Called between steps; an error ends the run after its state was saved, and
+  // is what it returns from then on. The step's own (TrainStepOptions) may be
+  // the same, so that a long step is given up. May be null.
   std::function<absl::Status()> check;
   // Called after each step, and with step 0 when the held-out loss of the
   // beginning was measured. May be null.

@@ -9,9 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <string>
@@ -310,32 +313,78 @@ struct RunOutcome {
   absl::Status status;
   TrainRunResult result;
   std::vector<float> weights;
+  int64_t asked = 0;  // how often whether to go on
 };
 
-// Runs in `folder` until step `until` is asked for, or to the end.
+// 0 when there is none.
+int64_t CountLines(const std::string& path) {
+  std::ifstream file(path);
+  return std::count(std::istreambuf_iterator<char>(file), {}, '\n');
+}
+
+enum class Stops { kBetweenSteps, kWithinSteps };
+
+// Runs in `folder` until it has asked `until` times whether to go on, or to the
+// end.
 RunOutcome RunIn(const std::string& folder, int64_t until = 1000,
                  TrainRunOptions options = RunOptions(),
-                 const std::string& kind = "a") {
-  Trained trained;
+                 const std::string& kind = "a",
+                 Stops stops = Stops::kBetweenSteps) {
+  RunOutcome outcome;
+  options.check = [&]() -> absl::Status {
+    return outcome.asked++ < until ? absl::OkStatus()
+                                   : absl::CancelledError("enough");
+  };
+  TrainStepOptions step_options = Trained::Options();
+  if (stops == Stops::kWithinSteps) step_options.check = options.check;
+  Trained trained({}, 2, step_options);
   TrainWork work;
   work.step = trained.step.get();
   work.weights = trained.weights.get();
   work.held_out.emplace_back();
   EXPECT_TRUE(trained.text.Get(1000000, &work.held_out[0]).ok());
   work.description = Json{{"kind", kind}};
-  RunOutcome outcome;
   work.write = [&] {
     outcome.weights = AllOf(trained.weights->weights());
     return absl::OkStatus();
-  };
-  int64_t asked = 0;
-  options.check = [&]() -> absl::Status {
-    return asked++ < until ? absl::OkStatus() : absl::CancelledError("enough");
   };
   const auto result = RunTraining(work, folder, options);
   outcome.status = result.status();
   if (result.ok()) outcome.result = *result;
   return outcome;
+}
+
+// In the midst of a step, or of measuring the held-out loss: what was done
+// before is kept, all of it.
+TEST(TrainRunTest, StopsWithinSteps) {
+  const auto run = [](const std::string& folder, int64_t until) {
+    TrainRunOptions options = RunOptions();
+    options.metrics = folder + "/metrics";
+    return RunIn(folder, until, options, "a", Stops::kWithinSteps);
+  };
+  const RunOutcome whole = run(MakeTestFolder(), 1000000);
+  ASSERT_TRUE(whole.status.ok()) << whole.status;
+  EXPECT_GT(whole.asked, 100);
+  int64_t measured_again = 0;
+  for (int64_t until = 0; until < whole.asked; until += 5) {
+    SCOPED_TRACE(until);
+    const std::string folder = MakeTestFolder();
+    const RunOutcome part = run(folder, until);
+    EXPECT_EQ(part.status.code(), absl::StatusCode::kCancelled);
+    const int64_t done = CountLines(folder + "/metrics") - 1;
+    const RunOutcome rest = run(folder, 1000000);
+    ASSERT_TRUE(rest.status.ok()) << rest.status;
+    EXPECT_EQ(rest.result.first_step, std::max<int64_t>(done, 0));
+    EXPECT_EQ(rest.weights, whole.weights);
+    EXPECT_EQ(rest.result.held_out_before, whole.result.held_out_before);
+    EXPECT_EQ(rest.result.held_out_after, whole.result.held_out_after);
+    // Of the beginning, and of 12 steps.
+    const int64_t lines = CountLines(folder + "/metrics");
+    EXPECT_GE(lines, 13);
+    EXPECT_LE(lines, 14);
+    measured_again += lines - 13;
+  }
+  EXPECT_GT(measured_again, 0);
 }
 
 TEST(TrainRunTest, GoesOnToTheSameBits) {

@@ -57,6 +57,15 @@ int64_t MicroBatchSize(const TrainStepOptions& options, int64_t ranks) {
   return size;
 }
 
+ModelGradientOptions GradientOptions(const TrainStepOptions& options,
+                                     const GradientReducer* reducer) {
+  ModelGradientOptions result;
+  result.recompute = options.recompute;
+  // One of several processes does not stop alone.
+  if (reducer == nullptr) result.check = options.check;
+  return result;
+}
+
 absl::Status CheckSizes(const TransformerSpec& spec,
                         const TrainStepOptions& options, int64_t ranks) {
   if (options.micro_batch_size < 0) {
@@ -122,7 +131,8 @@ TrainStep::TrainStep(const TransformerSpec& spec,
       data_(*data),
       reducer_(reducer),
       pool_(*pool),
-      model_(spec, options.sequence_length, {options.recompute}, pool),
+      model_(spec, options.sequence_length, GradientOptions(options, reducer),
+             pool),
       parameters_(weights->parameters()),
       gradients_(weights->gradients()) {
   for (const Parameter& parameter : objective->parameters()) {
@@ -174,10 +184,12 @@ absl::Status TrainStep::Gradients(int64_t step, StepReport* report) {
   for (const TokenBatch& batch : own) {
     QEFF_RETURN_IF_ERROR(objective_.Begin(batch, scale));
     const bool last = &batch == &own.back();
-    model_.Run(weights_.weights(), batch, objective_.loss(),
-               weights_.weight_gradient(), [&](int64_t part) {
-                 if (last && reducer_ != nullptr) status.Update(Reduce(part));
-               });
+    QEFF_RETURN_IF_ERROR(
+        model_.Run(weights_.weights(), batch, objective_.loss(),
+                   weights_.weight_gradient(), [&](int64_t part) {
+                     if (last && reducer_ != nullptr)
+                       status.Update(Reduce(part));
+                   }));
     QEFF_RETURN_IF_ERROR(status);
     QEFF_RETURN_IF_ERROR(objective_.End());
   }
@@ -269,7 +281,7 @@ absl::StatusOr<double> TrainStep::HeldOutLoss(
   size_t i = reducer_ == nullptr ? 0 : reducer_->rank();
   for (; i < batches.size(); i += ranks) {
     HeldOut loss(batches[i], pool_);
-    model_.Evaluate(weights_.weights(), batches[i], loss);
+    QEFF_RETURN_IF_ERROR(model_.Evaluate(weights_.weights(), batches[i], loss));
     sums[0] += loss.Sum();
     sums[1] += static_cast<double>(batches[i].counted);
   }

@@ -7,6 +7,7 @@
 #define QEFF_TRAIN_TRAIN_STEP_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,6 +36,9 @@ struct TrainStepOptions {
   OptimizerOptions optimizer;
   double clip_norm = 1;    // of the gradient's L2 norm; 0: none
   bool recompute = false;  // see ModelGradientOptions
+  // Of one process alone: as ModelGradientOptions. A step that it ends has
+  // changed nothing. May be null.
+  std::function<absl::Status()> check;
 };
 
 // What happened in a step.
@@ -65,13 +69,14 @@ class TrainStep {
 
   // Takes step `step`, from 0, on sequences [step * batch_size,
   // (step + 1) * batch_size) of the data. Skipped steps (StepReport::bad) do
-  // not count for the optimizer. Errors: those of the objective and the
-  // reducer.
+  // not count for the optimizer. Errors: those of the objective, the reducer
+  // and the options' check.
   absl::StatusOr<StepReport> Run(int64_t step);
 
   // Mean of -ln p(next token) over all counted tokens of `batches`, with the
   // weights as they are: the held-out loss. Each rank runs its share of them,
-  // the same on every rank. Errors: those of the reducer.
+  // the same on every rank. Errors: those of the reducer and the options'
+  // check.
   absl::StatusOr<double> HeldOutLoss(const std::vector<TokenBatch>& batches);
 
   // Everything that later steps depend on, by name, but for applied_steps:

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -30,6 +31,7 @@
 #include "tools/commands/commands.h"
 #include "tools/commands/text_tokens.h"
 #include "tools/commands/training_flags.h"
+#include "tools/interrupt.h"
 
 namespace qeff {
 namespace {
@@ -160,7 +162,10 @@ class DistillCommand : public Command {
     QEFF_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(*model));
     // Of students much is asked, but not that they know anything yet.
     QEFF_RETURN_IF_ERROR(training_.CheckModel(model, *tokenizer, env));
-    QEFF_ASSIGN_OR_RETURN(Student student, MakeStudent(model, *tokenizer, env));
+    const InterruptScope interrupt;
+    const auto check = [&] { return interrupt.Check(); };
+    QEFF_ASSIGN_OR_RETURN(Student student,
+                          MakeStudent(model, *tokenizer, check, env));
     if (TapsLayers(loss)) {
       if (layers_.empty()) {
         options.distill.layers = EvenLayerPairs(student.map.spec.num_layers,
@@ -176,13 +181,13 @@ class DistillCommand : public Command {
                             ModelFingerprint(model->checkpoint()));
       QEFF_ASSIGN_OR_RETURN(
           live, cache_.empty() ? MakeLiveTeacher(model, TapsOf(options.distill),
-                                                 kTeacherBytes, env.pool)
+                                                 kTeacherBytes, env.pool, check)
                                : OpenTeacherCache(cache_, teacher.fingerprint));
       teacher.teacher = live.get();
       teacher.spec = &model->spec();
     }
     return training_.Run(std::move(student), teacher, *tokenizer,
-                         std::move(options), env);
+                         std::move(options), interrupt, env);
   }
 
  private:
@@ -231,8 +236,11 @@ class DistillCommand : public Command {
 
   absl::StatusOr<Student> MakeStudent(
       const std::shared_ptr<const Transformer>& teacher,
-      const Tokenizer& tokenizer, const CommandEnv& env) const {
-    if (!student_init_.empty()) return PrunedStudent(teacher, tokenizer, env);
+      const Tokenizer& tokenizer, const std::function<absl::Status()>& check,
+      const CommandEnv& env) const {
+    if (!student_init_.empty()) {
+      return PrunedStudent(teacher, tokenizer, check, env);
+    }
     struct stat info;
     const bool folder =
         stat(student_.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
@@ -251,9 +259,11 @@ class DistillCommand : public Command {
   // in a folder beside the output for a moment, one for each process.
   absl::StatusOr<Student> PrunedStudent(
       const std::shared_ptr<const Transformer>& teacher,
-      const Tokenizer& tokenizer, const CommandEnv& env) const {
-    QEFF_ASSIGN_OR_RETURN(const StructuredOptions options,
+      const Tokenizer& tokenizer, const std::function<absl::Status()>& check,
+      const CommandEnv& env) const {
+    QEFF_ASSIGN_OR_RETURN(StructuredOptions options,
                           ParsePruning(student_init_));
+    options.check = check;
     SampleOptions sample_options;
     sample_options.sequence_length =
         std::min<int64_t>(teacher->spec().max_positions, 512);

@@ -102,7 +102,8 @@ class TeacherCacheCommand : public Command {
     info.bos = tokenize.bos.value_or(-1);
     QEFF_ASSIGN_OR_RETURN(info.teacher, ModelFingerprint(model->checkpoint()));
     QEFF_ASSIGN_OR_RETURN(const auto teacher,
-                          MakeLiveTeacher(model, {}, kTeacherBytes, env.pool));
+                          MakeLiveTeacher(model, {}, kTeacherBytes, env.pool,
+                                          [&] { return interrupt.Check(); }));
     absl::optional<Progress> progress;
     options.check = [&] { return interrupt.Check(); };
     options.progress = [&](int64_t done, int64_t total) {

@@ -70,8 +70,9 @@ class TrainCommand : public Command {
           student, NewStudentWithTokenizer(shape, config_, tokenizer_,
                                            *tokenizer, training_.seed()));
     }
+    const InterruptScope interrupt;
     return training_.Run(std::move(student), {}, *tokenizer, std::move(options),
-                         env);
+                         interrupt, env);
   }
 
  private:

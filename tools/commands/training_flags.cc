@@ -18,7 +18,6 @@
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/text_tokens.h"
-#include "tools/interrupt.h"
 
 namespace qeff {
 namespace {
@@ -209,6 +208,7 @@ absl::StatusOr<Json> TrainingFlags::Run(Student student,
                                         const TeacherModel& teacher,
                                         const Tokenizer& tokenizer,
                                         TrainingOptions options,
+                                        const InterruptScope& interrupt,
                                         const CommandEnv& env) const {
   TrainingText text;
   text.data = data_;
@@ -218,7 +218,6 @@ absl::StatusOr<Json> TrainingFlags::Run(Student student,
   QEFF_ASSIGN_OR_RETURN(text.tokenize.documents, ParseDocumentKind(documents_));
   QEFF_ASSIGN_OR_RETURN(text.tokenize.bos, LeadingToken(tokenizer));
   text.tokenize.eos = tokenizer.eos_id();
-  const InterruptScope interrupt;
   text.tokenize.check = [&] { return interrupt.Check(); };
   options.run.check = [&] { return interrupt.Check(); };
   Reporter reporter(options.run.steps, env.out);

@@ -19,6 +19,7 @@
 #include "tools/command.h"
 #include "tools/commands/sanity_flag.h"
 #include "tools/flags.h"
+#include "tools/interrupt.h"
 
 namespace qeff {
 
@@ -46,9 +47,10 @@ class TrainingFlags {
   }
 
   // Trains and tells of it; returns the result for --json. `tokenizer` is the
-  // student's. Errors: those of TrainModel; kCancelled after a signal.
+  // student's. Errors: those of TrainModel and of `interrupt`.
   absl::StatusOr<Json> Run(Student student, const TeacherModel& teacher,
                            const Tokenizer& tokenizer, TrainingOptions options,
+                           const InterruptScope& interrupt,
                            const CommandEnv& env) const;
 
  private:
