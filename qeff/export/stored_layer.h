@@ -19,7 +19,7 @@
 namespace qeff {
 
 struct StoredLayer {
-  LinearModule module;
+  LinearModule module = {};
   // How it is stored; of integers, how they are here: blocks and bytes that are
   // integers (integer_codes.h) have become packed ones, unless inputs are codes
   // as well.

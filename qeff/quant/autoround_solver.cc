@@ -56,14 +56,13 @@ std::string WhyNotTuned(const ModelMap& map, const QuantizePlan& plan) {
     }
   }
   for (const PlannedTensor& tensor : plan.tensors) {
-    const bool tuned =
-        tensor.scheme.integers() && tensor.scheme.inputs == InputCodes::kNone;
-    if (!tensor.quantized() || tuned || !modules.contains(tensor.module)) {
+    if (!tensor.quantized() || tensor.scheme.inputs == InputCodes::kNone ||
+        !modules.contains(tensor.module)) {
       continue;
     }
-    return absl::StrCat(
-        "autoround learns codes of integers with float inputs; ", tensor.module,
-        " has the scheme ", QuantSchemeName(tensor.scheme));
+    return absl::StrCat("autoround learns codes of layers with float inputs; ",
+                        tensor.module, " has the scheme ",
+                        QuantSchemeName(tensor.scheme));
   }
   return "";
 }
@@ -100,8 +99,9 @@ uint64_t AutoRoundSolver::MemoryBytes(const TokenSample& sample) const {
   for (const std::vector<int32_t>& sequence : sample.sequences) {
     length = std::max(length, static_cast<int64_t>(sequence.size()));
   }
-  // Weights as solved, and steps and codes of them.
-  constexpr uint64_t kBytesOfWeight = 4 + 5;
+  // Weights as solved, steps and codes of them, and what is around groups of
+  // 16 to 32.
+  constexpr uint64_t kBytesOfWeight = 4 + 5 + 2;
   const uint64_t layers =
       kBytesOfWeight *
       static_cast<uint64_t>(model_.spec().block_linear_elems());
@@ -178,7 +178,7 @@ absl::Status AutoRoundSolver::WriteNorm(const std::string& name,
 }
 
 absl::Status AutoRoundSolver::WriteLayer(const Layer& layer) {
-  const TunedLayer::Packed packed = layer.tuned->Pack(pool_);
+  const StoredSteps packed = layer.tuned->Pack(pool_);
   return WriteQuantizedRows(
       *layer.tensor, 0, layer.tensor->rows, packed.bytes(),
       [this](const std::string& name, uint64_t offset_bytes,

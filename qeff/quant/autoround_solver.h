@@ -31,8 +31,8 @@
 
 namespace qeff {
 
-// Why layers of the blocks cannot be tuned, naming one: only integers whose
-// inputs stay in float can; empty when they can.
+// Why layers of the blocks cannot be tuned, naming one: only those whose inputs
+// stay in float can; empty when they can.
 std::string WhyNotTuned(const ModelMap& map, const QuantizePlan& plan);
 
 // Borrows its arguments. Not thread-safe. Precondition: WhyNotTuned is empty.

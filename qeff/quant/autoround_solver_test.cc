@@ -90,11 +90,17 @@ TEST_F(AutoRoundSolverTest, BlocksAreNeverWorse) {
     std::string shape, scheme;
     bool symmetric, gptq;
   };
-  for (const Case& c : {Case{"tiny", "int2_g32", true, false},
-                        Case{"tiny", "int4_g32", true, true},
-                        Case{"tiny-gpt2", "int3_g40", false, true}}) {
+  for (const Case& c :
+       {Case{"tiny", "int2_g32", true, false},
+        Case{"tiny", "int4_g32", true, true},
+        Case{"tiny-gpt2", "int3_g40", false, true},
+        Case{"blocks", "q4_0", true, true}, Case{"blocks", "q4_k", true, true},
+        Case{"blocks", "q6_k", true, false},
+        Case{"tiny", "nf4_g32", true, true},
+        Case{"tiny", "mxfp4", true, false}}) {
     SCOPED_TRACE(c.scheme);
-    Begin(SynthModel(c.shape), c.scheme, c.symmetric);
+    Begin(c.shape == "blocks" ? SynthBlockModel() : SynthModel(c.shape),
+          c.scheme, c.symmetric);
     CalibratedQuantizeOptions options = Options();
     options.solver.propagate = c.gptq;
     const auto result = Quantize(c.scheme, options);
@@ -149,12 +155,13 @@ TEST_F(AutoRoundSolverTest, SameBytes) {
   }
 }
 
-TEST_F(AutoRoundSolverTest, OtherSchemesAreRefused) {
-  Begin(SynthBlockModel(), "q4_k");
+// What is rounded to 8 bits needs what goes in as it will be.
+TEST_F(AutoRoundSolverTest, InputCodesAreRefused) {
+  Begin(SynthModel("tiny"), "w8a8");
   const absl::Status status = Quantize("out", Options()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(status.message(), HasSubstr("q4_k"));
-  EXPECT_THAT(status.message(), HasSubstr("integers"));
+  EXPECT_THAT(status.message(), HasSubstr("w8a8"));
+  EXPECT_THAT(status.message(), HasSubstr("float inputs"));
   EXPECT_THAT(ListTestFolder(folder_), IsEmpty());
 }
 

@@ -7,7 +7,6 @@
 #include <cstddef>
 
 #include "absl/types/span.h"
-#include "qeff/format/packing.h"
 #include "qeff/util/vector_clones.h"
 
 namespace qeff {
@@ -18,177 +17,238 @@ constexpr int64_t kRowsOfTask = 16;
 // In [2^23, 2^24) floats are whole numbers (QuantizeValue).
 constexpr float kRound = 12582912.0f;
 
-float RoundTo(float x, DType dtype) {
-  switch (dtype) {
-    case DType::kBF16:
-      return BF16ToFloat(FloatToBF16(x));
-    case DType::kF16:
-      return F16ToFloat(FloatToF16(x));
-    default:
-      return x;
-  }
-}
-
 QEFF_VECTOR_CLONES void RenderGroup(const float* steps, int64_t count,
-                                    float zero, float scale, float* weights) {
+                                    float zero, float scale, float offset,
+                                    float* weights) {
   for (int64_t c = 0; c < count; ++c) {
-    weights[c] = (((steps[c] + kRound) - kRound) - zero) * scale;
+    weights[c] = (((steps[c] + kRound) - kRound) - zero) * scale - offset;
   }
 }
 
-// Moves the steps, between 0 and `most` rounded, and returns the gradient in
-// the scale before. A step that is exactly that of 0 is a weight that was
-// removed, and stays.
-QEFF_VECTOR_CLONES float MoveGroup(const float* gradient, int64_t count,
-                                   float zero, float most, float rate,
-                                   float* steps) {
-  constexpr int64_t kLanes = 16;
-  float sums[kLanes] = {};
-  const auto move = [&](int64_t c, int64_t lane) {
+int Rounded(float step) { return static_cast<int>((step + kRound) - kRound); }
+
+// Moves the steps, between 0 and `most` rounded. A step that is exactly
+// `removed` is a weight that was removed, and stays.
+QEFF_VECTOR_CLONES void MoveSteps(const float* gradient, int64_t count,
+                                  float removed, float most, float rate,
+                                  float* steps) {
+  for (int64_t c = 0; c < count; ++c) {
     const float g = gradient[c];
-    float step = steps[c];
-    const bool removed = step == zero;
-    sums[lane] += g * (((step + kRound) - kRound) - zero);
+    const float before = steps[c];
+    float step = before;
     step -= g > 0 ? rate : g < 0 ? -rate : 0.0f;
     step = step < -0.49f ? -0.49f : step;
     step = step > most ? most : step;
-    steps[c] = removed ? zero : step;
+    steps[c] = before == removed ? before : step;
+  }
+}
+
+// Of a group: of the gradients, and of them times the steps above zero.
+struct GradientSums {
+  float plain = 0;
+  float weighted = 0;
+};
+
+QEFF_VECTOR_CLONES GradientSums SumGradients(const float* gradient,
+                                             const float* steps, int64_t count,
+                                             float zero) {
+  constexpr int64_t kLanes = 16;
+  float plain[kLanes] = {}, weighted[kLanes] = {};
+  const auto add = [&](int64_t c, int64_t lane) {
+    plain[lane] += gradient[c];
+    weighted[lane] += gradient[c] * (((steps[c] + kRound) - kRound) - zero);
   };
   int64_t c = 0;
   for (; c + kLanes <= count; c += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) move(c + lane, lane);
+    for (int64_t lane = 0; lane < kLanes; ++lane) add(c + lane, lane);
   }
-  for (int64_t lane = 0; c + lane < count; ++lane) move(c + lane, lane);
-  float sum = 0;
-  for (const float lane : sums) sum += lane;
-  return sum;
+  for (int64_t lane = 0; c + lane < count; ++lane) add(c + lane, lane);
+  GradientSums sums;
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    sums.plain += plain[lane];
+    sums.weighted += weighted[lane];
+  }
+  return sums;
+}
+
+// The step, not a whole one, at which a table has `value`, near `code`.
+float StepOf(absl::Span<const float> values, float value, uint8_t code) {
+  const float step = code;
+  const float here = values[code];
+  if (value >= here) {
+    if (static_cast<size_t>(code) + 1 == values.size()) return step + 1;
+    return step + (value - here) / (values[code + 1u] - here);
+  }
+  return code == 0 ? step - 1
+                   : step - (here - value) / (here - values[code - 1u]);
 }
 
 }  // namespace
 
 TunedLayer::TunedLayer(const QuantScheme& scheme, DType scale_dtype,
                        int64_t rows, int64_t cols)
-    : scheme_(scheme),
-      scale_dtype_(scale_dtype),
-      shape_(scheme, rows, cols),
+    : format_(scheme, scale_dtype, cols),
+      rows_(rows),
       steps_(rows, cols),
-      groups_(static_cast<size_t>(rows * shape_.groups)),
-      kept_codes_(static_cast<size_t>(rows * cols)),
-      kept_scales_(groups_.size()) {}
+      groups_(static_cast<size_t>(rows * format_.groups())),
+      scales_(static_cast<size_t>(rows * format_.scales())),
+      kept_steps_(static_cast<size_t>(rows * cols)),
+      kept_scales_(scales_.size()) {
+  while (1 << bits_ < format_.levels()) ++bits_;
+}
 
 template <class Body>
 void TunedLayer::ForGroups(int64_t row, Body body) const {
-  for (int64_t g = 0; g < shape_.groups; ++g) {
-    const int64_t begin = g * shape_.group_elems;
-    body(static_cast<size_t>(row * shape_.groups + g), begin,
-         std::min(shape_.group_elems, shape_.cols - begin));
+  const int64_t elems = format_.group_elems();
+  for (int64_t g = 0; g < format_.groups(); ++g) {
+    body(static_cast<size_t>(row * format_.scales() +
+                             g / format_.groups_of_scale()),
+         static_cast<size_t>(row * format_.groups() + g), g * elems,
+         std::min(elems, cols() - g * elems));
   }
 }
 
 void TunedLayer::SetRows(int64_t begin, MatrixView<const float> weights,
                          const QuantizedRowBytes& solved) {
-  const size_t scale_bytes = DTypeBytes(scale_dtype_);
-  const size_t row_bytes = static_cast<size_t>(4 * shape_.row_words);
-  std::vector<uint8_t> codes(static_cast<size_t>(shape_.cols));
+  const size_t scales_of_row = static_cast<size_t>(format_.scales());
+  const size_t groups_of_row = static_cast<size_t>(format_.groups());
+  std::vector<uint8_t> codes(static_cast<size_t>(cols()));
+  std::vector<StepScale> scales(scales_of_row);
   for (int64_t r = 0; r < weights.rows(); ++r) {
-    UnpackCodes(
-        scheme_.bits,
-        solved.packed.subspan(static_cast<size_t>(r) * row_bytes, row_bytes),
-        absl::MakeSpan(codes));
-    const size_t first = static_cast<size_t>(r * shape_.groups);
-    ForGroups(begin + r, [&](size_t index, int64_t col, int64_t count) {
-      Group& group = groups_[index];
-      const size_t from =
-          first + index - static_cast<size_t>((begin + r) * shape_.groups);
-      group.scale =
-          LoadScale(scale_dtype_, solved.scales.data() + from * scale_bytes);
-      group.learned = group.start = group.scale;
-      group.zero = static_cast<float>(
-          shape_.asymmetric ? solved.zeros[from] : 1 << (scheme_.bits - 1));
+    const size_t row = static_cast<size_t>(begin + r);
+    format_.Read(
+        solved, r, absl::MakeSpan(codes), absl::MakeSpan(scales),
+        absl::MakeSpan(groups_).subspan(row * groups_of_row, groups_of_row));
+    for (size_t i = 0; i < scales_of_row; ++i) {
+      const float scale = scales[i].scale, floor = scales[i].floor;
+      scales_[row * scales_of_row + i] = {{scale, scale, scale},
+                                          {floor, floor, floor}};
+    }
+    ForGroups(begin + r, [&](size_t s, size_t g, int64_t col, int64_t count) {
+      const StepGroup& group = groups_[g];
+      const float scale = scales_[s].scale.value * group.factor;
+      const float offset = scales_[s].floor.value * group.below;
       float* steps = steps_.row(begin + r);
       for (int64_t c = col; c < col + count; ++c) {
-        const float code = static_cast<float>(codes[static_cast<size_t>(c)]);
-        const float wanted = weights.row(r)[c] / group.scale + group.zero;
-        steps[c] = std::min(std::max(wanted, code - kMargin), code + kMargin);
+        const uint8_t code = codes[static_cast<size_t>(c)];
+        const float step = code;
+        const float w = weights.row(r)[c];
+        float wanted = step;
+        if (!format_.values().empty()) {
+          wanted = StepOf(format_.values(), w / scale, code);
+        } else if (scale != 0) {
+          wanted = (w + offset) / scale + group.zero;
+        }
+        steps[c] = std::min(std::max(wanted, step - kMargin), step + kMargin);
       }
     });
   }
 }
 
 void TunedLayer::Render(int64_t row, float* weights) const {
-  ForGroups(row, [&](size_t index, int64_t begin, int64_t count) {
-    const Group& group = groups_[index];
-    RenderGroup(steps_.row(row) + begin, count, group.zero, group.scale,
-                weights + begin);
+  const float* steps = steps_.row(row);
+  ForGroups(row, [&](size_t s, size_t g, int64_t begin, int64_t count) {
+    const StepGroup& group = groups_[g];
+    const float scale = scales_[s].scale.value * group.factor;
+    if (format_.values().empty()) {
+      RenderGroup(steps + begin, count, group.zero, scale,
+                  scales_[s].floor.value * group.below, weights + begin);
+      return;
+    }
+    for (int64_t c = begin; c < begin + count; ++c) {
+      weights[c] =
+          format_.values()[static_cast<size_t>(Rounded(steps[c]))] * scale;
+    }
   });
+}
+
+void TunedLayer::Move(float gradient, float rate, Learned* learned) const {
+  const float move = gradient > 0 ? rate : gradient < 0 ? -rate : 0.0f;
+  const float exact = learned->exact - move * std::abs(learned->start);
+  const float value = format_.RoundScale(exact);
+  // Less would count as 0 (ComputeGroupParams).
+  if (!(exact / learned->start > 0.25f) || std::abs(value) < 0x1p-126f) return;
+  learned->exact = exact;
+  learned->value = value;
 }
 
 void TunedLayer::Update(int64_t row, const float* gradient, float code_rate,
                         float scale_rate) {
-  const float most = static_cast<float>((1 << scheme_.bits) - 1) + 0.49f;
-  ForGroups(row, [&](size_t index, int64_t begin, int64_t count) {
-    Group& group = groups_[index];
-    const float g = MoveGroup(gradient + begin, count, group.zero, most,
-                              group.scale > 0 ? code_rate : -code_rate,
-                              steps_.row(row) + begin);
-    const float start = std::abs(group.start);
-    const float move = g > 0 ? scale_rate : g < 0 ? -scale_rate : 0.0f;
-    const float learned = group.learned - move * start;
-    const float rounded = RoundTo(learned, scale_dtype_);
-    // Less would count as 0 (ComputeGroupParams).
-    if (!(learned / group.start > 0.25f) || std::abs(rounded) < 0x1p-126f) {
+  const float most = static_cast<float>(format_.levels() - 1) + 0.49f;
+  float* steps = steps_.row(row);
+  float in_scale = 0, in_floor = 0;
+  ForGroups(row, [&](size_t s, size_t g, int64_t begin, int64_t count) {
+    const StepGroup& group = groups_[g];
+    if (g % static_cast<size_t>(format_.groups_of_scale()) == 0) {
+      in_scale = in_floor = 0;
+    }
+    Scale& of = scales_[s];
+    if (format_.values().empty()) {
+      const GradientSums sums =
+          SumGradients(gradient + begin, steps + begin, count, group.zero);
+      in_scale += group.factor * sums.weighted;
+      in_floor -= group.below * sums.plain;
+    } else {
+      for (int64_t c = begin; c < begin + count; ++c) {
+        in_scale += gradient[c] *
+                    format_.values()[static_cast<size_t>(Rounded(steps[c]))];
+      }
+    }
+    const float scale = of.scale.value * group.factor;
+    const float rate = scale > 0 ? code_rate : scale < 0 ? -code_rate : 0.0f;
+    MoveSteps(gradient + begin, count, group.removed, most, rate,
+              steps + begin);
+    const size_t next = g + 1;
+    if (next % static_cast<size_t>(format_.groups_of_scale()) != 0 ||
+        !format_.free_scales()) {
       return;
     }
-    group.learned = learned;
-    group.scale = rounded;
+    Move(in_scale, scale_rate, &of.scale);
+    if (of.floor.start != 0) Move(in_floor, scale_rate, &of.floor);
   });
 }
 
 void TunedLayer::Keep() {
-  for (size_t i = 0; i < kept_codes_.size(); ++i) {
-    kept_codes_[i] = static_cast<uint8_t>(
-        static_cast<int>((steps_.data()[i] + kRound) - kRound));
+  for (size_t i = 0; i < kept_steps_.size(); ++i) {
+    kept_steps_[i] = static_cast<uint8_t>(Rounded(steps_.data()[i]));
   }
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    kept_scales_[i] = groups_[i].scale;
+  for (size_t i = 0; i < scales_.size(); ++i) {
+    kept_scales_[i] = {scales_[i].scale.value, scales_[i].floor.value};
   }
 }
 
 void TunedLayer::Return() {
-  for (size_t i = 0; i < kept_codes_.size(); ++i) {
-    steps_.data()[i] = static_cast<float>(kept_codes_[i]);
+  for (size_t i = 0; i < kept_steps_.size(); ++i) {
+    steps_.data()[i] = kept_steps_[i];
   }
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    groups_[i].scale = groups_[i].learned = kept_scales_[i];
+  for (size_t i = 0; i < scales_.size(); ++i) {
+    scales_[i].scale.value = scales_[i].scale.exact = kept_scales_[i].scale;
+    scales_[i].floor.value = scales_[i].floor.exact = kept_scales_[i].floor;
   }
 }
 
-TunedLayer::Packed TunedLayer::Pack(ThreadPool& pool) const {
-  const size_t cols = static_cast<size_t>(shape_.cols);
-  const size_t row_bytes = static_cast<size_t>(4 * shape_.row_words);
-  Packed packed;
-  packed.codes.resize(static_cast<size_t>(shape_.rows) * row_bytes);
-  pool.ParallelFor(shape_.rows, kRowsOfTask, [&](int64_t r, int64_t end, int) {
-    std::vector<uint8_t> codes(cols);
+StoredSteps TunedLayer::Pack(ThreadPool& pool) const {
+  const size_t scales_of_row = static_cast<size_t>(format_.scales());
+  const size_t groups_of_row = static_cast<size_t>(format_.groups());
+  StoredSteps packed = format_.Room(rows_);
+  pool.ParallelFor(rows_, kRowsOfTask, [&](int64_t r, int64_t end, int) {
+    std::vector<uint8_t> codes(static_cast<size_t>(cols()));
+    std::vector<StepScale> scales(scales_of_row);
     for (; r < end; ++r) {
-      for (size_t c = 0; c < cols; ++c) {
-        codes[c] = static_cast<uint8_t>(
-            static_cast<int>((steps_.row(r)[c] + kRound) - kRound));
+      const size_t row = static_cast<size_t>(r);
+      for (size_t c = 0; c < codes.size(); ++c) {
+        codes[c] = static_cast<uint8_t>(Rounded(steps_.row(r)[c]));
       }
-      PackCodes(scheme_.bits, codes,
-                absl::MakeSpan(packed.codes)
-                    .subspan(static_cast<size_t>(r) * row_bytes, row_bytes));
+      for (size_t i = 0; i < scales_of_row; ++i) {
+        const Scale& scale = scales_[row * scales_of_row + i];
+        scales[i] = {scale.scale.value, scale.floor.value};
+      }
+      format_.Write(
+          codes, scales,
+          absl::MakeSpan(groups_).subspan(row * groups_of_row, groups_of_row),
+          r, &packed);
     }
   });
-  const size_t scale_bytes = DTypeBytes(scale_dtype_);
-  packed.scales.resize(groups_.size() * scale_bytes);
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    StoreScale(groups_[i].scale, scale_dtype_,
-               packed.scales.data() + i * scale_bytes);
-    if (shape_.asymmetric) {
-      packed.zeros.push_back(static_cast<uint8_t>(groups_[i].zero));
-    }
-  }
   return packed;
 }
 

@@ -2,8 +2,8 @@
 //
 // A quantized layer whose codes and scales are learned by gradients in the
 // weights that they stand for (straight through the rounding). A code is a
-// number of steps that is rounded: gradients move it until it rounds to
-// another one.
+// number of steps (step_format.h) that is rounded: gradients move it until it
+// rounds to another one.
 //
 // Source: Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent
 // for the Quantization of LLMs", arXiv 2309.05516. There steps begin at
@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "qeff/format/quant_scheme.h"
-#include "qeff/format/quantized_layout.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/quantized_output.h"
+#include "qeff/quant/step_format.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
@@ -31,14 +31,15 @@ class TunedLayer {
   // several gradients of one direction to change it.
   static constexpr float kMargin = 0.45f;
 
-  // Of a layer [rows, cols] with a scheme of integers, whose scales are stored
-  // as `scale_dtype`. Memory: 5 bytes a weight. Throws std::bad_alloc.
+  // Of a layer [rows, cols], whose scales are stored as `scale_dtype` but in
+  // ggml's blocks. Memory: 5 bytes a weight, and what is around a group.
+  // Throws std::bad_alloc.
   TunedLayer(const QuantScheme& scheme, DType scale_dtype, int64_t rows,
              int64_t cols);
 
-  int64_t rows() const { return shape_.rows; }
-  int64_t cols() const { return shape_.cols; }
-  int bits() const { return scheme_.bits; }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return format_.cols(); }
+  int bits() const { return bits_; }  // that its steps take
 
   // Rows from `begin` on begin with `solved` for what was `weights`.
   void SetRows(int64_t begin, MatrixView<const float> weights,
@@ -48,9 +49,10 @@ class TunedLayer {
   void Render(int64_t row, float* weights) const;
 
   // But for weights that are exactly 0, which stay so, steps move by
-  // `code_rate` against the sign of their gradients, scales by
-  // `scale_rate` times what they began with, neither through 0 nor to less
-  // than a quarter of that. `gradient`: of a loss in the row's weights.
+  // `code_rate` against the sign of their gradients, scales, and in ggml's
+  // blocks the unit of offsets, by `scale_rate` times what they began with,
+  // neither through 0 nor to less than a quarter of that. Powers of two stay.
+  // `gradient`: of a loss in the row's weights.
   void Update(int64_t row, const float* gradient, float code_rate,
               float scale_rate);
 
@@ -59,31 +61,33 @@ class TunedLayer {
   void Return();
 
   // What is stored of all rows.
-  struct Packed {
-    std::vector<uint8_t> codes, scales, zeros;
-    QuantizedRowBytes bytes() const { return {codes, scales, zeros}; }
-  };
-  Packed Pack(ThreadPool& pool) const;
+  StoredSteps Pack(ThreadPool& pool) const;
 
  private:
-  struct Group {
-    float scale;    // as it is stored
-    float learned;  // before it is rounded to that
-    float start;
-    float zero;
+  // A number that is stored.
+  struct Learned {
+    float value = 0;  // as it is stored
+    float exact = 0;  // before it is rounded to that
+    float start = 0;
+  };
+  struct Scale {
+    Learned scale, floor;
   };
 
-  // body(group, first column, number of columns).
+  // body(scale, group, first column, number of columns).
   template <class Body>
   void ForGroups(int64_t row, Body body) const;
 
-  QuantScheme scheme_;
-  DType scale_dtype_;
-  QuantizedShape shape_;
-  Matrix<float> steps_;        // [rows, cols]
-  std::vector<Group> groups_;  // [rows, groups]
-  std::vector<uint8_t> kept_codes_;
-  std::vector<float> kept_scales_;
+  void Move(float gradient, float rate, Learned* learned) const;
+
+  const StepFormat format_;
+  int bits_ = 0;
+  int64_t rows_;
+  Matrix<float> steps_;  // [rows, cols]
+  std::vector<StepGroup> groups_;
+  std::vector<Scale> scales_;
+  std::vector<uint8_t> kept_steps_;
+  std::vector<StepScale> kept_scales_;
 };
 
 }  // namespace qeff

@@ -4,12 +4,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "qeff/format/packing.h"
+#include "qeff/format/quantized_layout.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/gptq.h"
+#include "qeff/quant/solve_rows.h"
 #include "qeff/util/random.h"
 
 namespace qeff {
@@ -86,7 +91,7 @@ TEST_P(TunedLayerTest, BeginsAsItWasSolved) {
   const TunedLayer layer = Make();
   EXPECT_EQ(ValuesOf(layer), values_);
   const auto pool = CreateThreadPool(2).value();
-  const TunedLayer::Packed packed = layer.Pack(*pool);
+  const StoredSteps packed = layer.Pack(*pool);
   EXPECT_EQ(packed.codes, packed_);
   EXPECT_EQ(packed.scales, scales_);
   EXPECT_EQ(packed.zeros, zeros_);
@@ -140,7 +145,7 @@ TEST_P(TunedLayerTest, StaysInRange) {
     }
   }
   const auto pool = CreateThreadPool(1).value();
-  const TunedLayer::Packed packed = layer.Pack(*pool);
+  const StoredSteps packed = layer.Pack(*pool);
   for (size_t i = 0; i < packed.scales.size(); i += 2) {
     const float before = LoadScale(DType::kBF16, scales_.data() + i);
     const float after = LoadScale(DType::kBF16, packed.scales.data() + i);
@@ -148,6 +153,129 @@ TEST_P(TunedLayerTest, StaysInRange) {
   }
   for (const float value : ValuesOf(layer)) EXPECT_TRUE(std::isfinite(value));
   EXPECT_THAT(packed.zeros, ElementsAreArray(zeros_));
+}
+
+// Any scheme: what is stored comes back, codes follow gradients to what can be
+// had, and the values are those of a reader.
+class SchemeTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  static constexpr int64_t kRows = 3, kCols = 512;
+
+  SchemeTest() : weights_(kRows, kCols) {
+    scheme_ = *ParseQuantScheme(GetParam());
+    dtype_ = scheme_.ggml.has_value() ? DType::kF16
+                                      : ScaleDType(scheme_, DType::kBF16);
+    const Random random(1);
+    for (int64_t i = 0; i < kRows * kCols; ++i) {
+      weights_.data()[i] = random.NormalAt(static_cast<uint64_t>(i));
+    }
+    const auto pool = CreateThreadPool(1).value();
+    GptqOptions options;
+    options.scheme = scheme_;
+    options.scale_dtype = dtype_;
+    options.propagate = false;  // rounding
+    Matrix<float> identity(kCols, kCols);
+    for (int64_t c = 0; c < kCols; ++c) identity.row(c)[c] = 1;
+    const FactoredHessian hessian =
+        FactorHessian(std::move(identity), options, *pool);
+    Matrix<float> values = Copy(weights_);
+    solved_ = *SolveRows(values.view(), hessian, options, *pool);
+    values_ = std::move(values);
+  }
+
+  static Matrix<float> Copy(const Matrix<float>& from) {
+    Matrix<float> to(from.rows(), from.cols());
+    std::copy_n(from.data(), from.rows() * from.cols(), to.data());
+    return to;
+  }
+
+  TunedLayer Make() const {
+    TunedLayer layer(scheme_, dtype_, kRows, kCols);
+    layer.SetRows(0, weights_.view(), solved_.bytes());
+    return layer;
+  }
+
+  static Matrix<float> ValuesOf(const TunedLayer& layer) {
+    Matrix<float> values(kRows, kCols);
+    for (int64_t r = 0; r < kRows; ++r) layer.Render(r, values.row(r));
+    return values;
+  }
+
+  static double Distance(const Matrix<float>& a, const Matrix<float>& b) {
+    double sum = 0;
+    for (int64_t i = 0; i < kRows * kCols; ++i) {
+      const double d = a.data()[i] - b.data()[i];
+      sum += d * d;
+    }
+    return sum;
+  }
+
+  QuantScheme scheme_;
+  DType dtype_;
+  Matrix<float> weights_;
+  Matrix<float> values_;  // what a reader makes of solved_
+  SolvedRows solved_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Schemes, SchemeTest,
+                         ::testing::Values("int3_g64", "q4_0", "q8_0", "q4_k",
+                                           "q5_k", "q6_k", "nf4", "fp8_e4m3",
+                                           "mxfp4", "mxfp6", "mxint8"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
+
+TEST_P(SchemeTest, BeginsAsItWasSolved) {
+  const TunedLayer layer = Make();
+  EXPECT_EQ(ValuesOf(layer).span(), values_.span());
+  const auto pool = CreateThreadPool(2).value();
+  const StoredSteps packed = layer.Pack(*pool);
+  // But for the sign of zeros.
+  if (!scheme_.codebook.has_value()) {
+    EXPECT_EQ(packed.codes, solved_.packed);
+  }
+  EXPECT_EQ(packed.scales, solved_.scales);
+  EXPECT_EQ(packed.blocks, solved_.blocks);
+}
+
+// As TunedLayerTest's.
+TEST_P(SchemeTest, FollowsGradients) {
+  const auto descend = [&](float factor, float code_rate, float scale_rate,
+                           TunedLayer* layer) {
+    Matrix<float> wanted = Copy(values_);
+    for (int64_t i = 0; i < kRows * kCols; ++i) wanted.data()[i] *= factor;
+    const double before = Distance(ValuesOf(*layer), wanted);
+    for (int i = 0; i < 200; ++i) {
+      Matrix<float> gradient = ValuesOf(*layer);
+      for (int64_t j = 0; j < kRows * kCols; ++j) {
+        gradient.data()[j] -= wanted.data()[j];
+      }
+      const float left = static_cast<float>(200 - i) / 200;
+      for (int64_t r = 0; r < kRows; ++r) {
+        layer->Update(r, gradient.row(r), code_rate * left, scale_rate * left);
+      }
+    }
+    return Distance(ValuesOf(*layer), wanted) / before;
+  };
+  TunedLayer layer = Make();
+  layer.Keep();
+  if (dtype_ == DType::kU8) {
+    EXPECT_EQ(descend(1.1f, 0, 0.003f, &layer), 1);  // powers of two stay
+  } else {
+    EXPECT_LT(descend(1.1f, 0, 0.003f, &layer), 0.02);
+  }
+  layer.Return();
+  EXPECT_EQ(ValuesOf(layer).span(), values_.span());
+
+  const float levels = static_cast<float>(1 << layer.bits());
+  EXPECT_LT(descend(-1, 0.02f * levels, 0, &layer), 0.1);
+
+  // What was found is stored.
+  const auto pool = CreateThreadPool(2).value();
+  const StoredSteps packed = layer.Pack(*pool);
+  TunedLayer again(scheme_, dtype_, kRows, kCols);
+  again.SetRows(0, ValuesOf(layer).view(), packed.bytes());
+  EXPECT_EQ(ValuesOf(again).span(), ValuesOf(layer).span());
 }
 
 }  // namespace
