@@ -2,6 +2,8 @@
 
 #include "qeff/pipeline/candidate_recipes.h"
 
+#include <algorithm>
+
 #include "qeff/format/quant_scheme.h"
 #include "qeff/util/check.h"
 
@@ -9,6 +11,8 @@ namespace qeff {
 namespace {
 
 using pipeline::Recipe;
+
+constexpr int64_t kProbeCalibrationTokens = 8192;
 
 template <class Step>
 void Calibrate(const CandidateOptions& options, Step* step) {
@@ -23,6 +27,20 @@ void AddQuantize(const CandidateOptions& options, const std::string& scheme,
   quantize->set_scheme(scheme);
   quantize->set_algorithm(algorithm);
   Calibrate(options, quantize);
+}
+
+// With uniform shares.
+pipeline::Prune* AddPrune(const CandidateOptions& options,
+                          const SparseChoice& choice, Recipe* recipe) {
+  pipeline::Prune* const prune = recipe->add_step()->mutable_prune();
+  prune->set_method("sparsegpt");
+  if (choice.pattern.empty()) {
+    prune->set_sparsity(choice.share);
+  } else {
+    prune->set_pattern(choice.pattern);
+  }
+  Calibrate(options, prune);
+  return prune;
 }
 
 pipeline::Distill* AddDistill(const CandidateOptions& options,
@@ -77,6 +95,35 @@ Recipe SmallerRecipe(const CandidateOptions& options, double share) {
   Calibrate(options, prune);
   AddDistill(options, 1e-3, &recipe);
   AddQuantize(options, kSmallerScheme, "best", &recipe);
+  return recipe;
+}
+
+Recipe SparseRecipe(const CandidateOptions& options,
+                    const SparseChoice& choice) {
+  Recipe recipe;
+  pipeline::Prune* const prune = AddPrune(options, choice, &recipe);
+  prune->set_scheme(choice.scheme);
+  if (choice.pattern.empty()) prune->set_allocation("budget");
+  return recipe;
+}
+
+Recipe TaughtSparseRecipe(const CandidateOptions& options,
+                          const SparseChoice& choice) {
+  Recipe recipe;
+  pipeline::Prune* const prune = AddPrune(options, choice, &recipe);
+  if (choice.pattern.empty()) prune->set_allocation("budget");
+  AddDistill(options, 3e-4, &recipe);
+  AddQuantize(options, choice.scheme, "gptq", &recipe);
+  return recipe;
+}
+
+Recipe SparseProbeRecipe(const CandidateOptions& options,
+                         const SparseChoice& choice) {
+  CandidateOptions little = options;
+  little.calibration_tokens =
+      std::min(options.calibration_tokens, kProbeCalibrationTokens);
+  Recipe recipe;
+  AddPrune(little, choice, &recipe)->set_scheme(choice.scheme);
   return recipe;
 }
 

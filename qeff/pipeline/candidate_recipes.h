@@ -10,6 +10,7 @@
 #include <string>
 
 #include "qeff/pipeline/recipe.h"
+#include "qeff/pipeline/sparse_choices.h"
 
 namespace qeff {
 
@@ -40,8 +41,19 @@ pipeline::Recipe BudgetRecipe(const CandidateOptions& options,
 inline constexpr char kSmallerScheme[] = "int4_g64";
 pipeline::Recipe SmallerRecipe(const CandidateOptions& options, double share);
 
-// Rounded to the least squared error: seconds, and no calibration.
+// Pruned and quantized in one walk; shares go where they cost least.
+pipeline::Recipe SparseRecipe(const CandidateOptions& options,
+                              const SparseChoice& choice);
+
+// Pruned, taught with its zeros kept, then quantized.
+pipeline::Recipe TaughtSparseRecipe(const CandidateOptions& options,
+                                    const SparseChoice& choice);
+
+// For probes, seconds each: rounded to the least squared error, without
+// calibration; pruned and quantized with little of it, all layers alike.
 pipeline::Recipe RoundedRecipe(const std::string& scheme);
+pipeline::Recipe SparseProbeRecipe(const CandidateOptions& options,
+                                   const SparseChoice& choice);
 
 }  // namespace qeff
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
+#include <variant>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/optional.h"
@@ -11,7 +13,9 @@
 #include "qeff/compile/linear_place.h"
 #include "qeff/compile/pack_matrix.h"
 #include "qeff/compile/package_size.h"
+#include "qeff/device/package/model_tensors.h"
 #include "qeff/io/checkpoint.h"
+#include "qeff/kernels/matmul_int/packed_int_layout.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/tokenizer/tokenizer.h"
@@ -60,6 +64,26 @@ bool UseCodes(const ModelMap& map, const QuantizePlan& plan,
     packed = packed && !matrix->has_float_rows();
   });
   return packed;
+}
+
+// Bytes of a sparse matrix besides masks, values and scales.
+double SparseOverhead(const PackedIntLayout& layout) {
+  // Of 4 bits there are two streams of values in a panel, of which the longer
+  // one counts: for random masks by about this much.
+  constexpr int64_t kLongerStreamBytes = 20;
+  constexpr int64_t kAlignment = 64;
+  return static_cast<double>(kSparseSlackBytes + 2 * kAlignment +
+                             layout.panels() * (8 + kLongerStreamBytes));
+}
+
+double MaskBits(const DeviceModel& device) {
+  double bytes = 0;
+  VisitMatrices(&device, [&](const TensorId& id, const DeviceMatrix* matrix) {
+    const auto* layout = std::get_if<PackedIntLayout>(&matrix->layout);
+    if (!IsInBlock(id.role) || layout == nullptr) return;
+    bytes += SparseOverhead(*layout);
+  });
+  return 1 + 8 * bytes / SizeOfBlocks(device).weights;
 }
 
 }  // namespace
@@ -121,6 +145,7 @@ absl::StatusOr<SchemeSizes> SizesInPackage(
         PlannedFileBytes(device,
                          tokenizer.ok() ? &(*tokenizer)->tables() : nullptr));
     size.bits_per_weight = SizeOfBlocks(device).bits_per_weight();
+    size.mask_bits = MaskBits(device);
     sizes.schemes.push_back(std::move(size));
   }
   if (sizes.schemes.empty()) {

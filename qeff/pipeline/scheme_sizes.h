@@ -21,11 +21,16 @@ struct SchemeSize {
   double bits_per_weight = 0;  // of the blocks' layers
   int bits = 0;                // of a code
 
-  // Bits a weight of the blocks' layers in a package when `share` of the codes
-  // is 0 and left out: each weight has a bit of a mask (sparse_matrix.h).
+  // In a package that leaves zeros out, of all layers: a bit of a mask, and
+  // what lies beside masks and values (qeff/kernels/matmul_int/README.md).
+  double mask_bits = 1;
+
+  // Bits a weight of the blocks' layers in such a package when `share` of the
+  // codes is 0, and when two of each four are; about.
   double SparseBits(double share) const {
-    return bits_per_weight + 1 - share * bits;
+    return bits_per_weight + mask_bits - share * bits;
   }
+  double TwoOfFourBits() const { return bits_per_weight + 1 - 0.5 * bits; }
 };
 
 struct SchemeSizes {

@@ -14,6 +14,9 @@
 #include "qeff/io/checkpoint.h"
 #include "qeff/io/io_testutil.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/prune/prune_model.h"
+#include "qeff/prune/prune_plan.h"
+#include "qeff/prune/sparsity_pattern.h"
 #include "qeff/quant/quant_testutil.h"
 #include "qeff/quant/quantize_checkpoint.h"
 #include "qeff/tokenizer/tokenizer.h"
@@ -92,11 +95,42 @@ TEST_P(SchemeSizesTest, OfAPackage) {
 INSTANTIATE_TEST_SUITE_P(Shapes, SchemeSizesTest,
                          testing::Values("tiny", "tiny-gpt2", "tiny-mpt"));
 
-TEST(SchemeSizesTest, ZerosTakeABit) {
+// What pruning to random masks makes, with the parts that lie beside them.
+TEST(SparseSizesTest, AreThoseOfSparseMatrices) {
+  const std::string folder = SynthBlockModel();
+  const char* const schemes[] = {"int4_g128", "int8"};
+  const auto sizes = SizesInPackage(folder, schemes);
+  ASSERT_TRUE(sizes.ok()) << sizes.status();
+  const auto pool = CreateThreadPool(1).value();
+  for (const SchemeSize& size : sizes->schemes) {
+    SCOPED_TRACE(size.scheme);
+    const std::string pruned = MakeTestFolder() + "/pruned";
+    const TestModel model(folder);
+    PruneOptions options;
+    options.method = PruneMethod::kMagnitude;
+    options.pattern = ParseSparsityPattern("0.5").value();
+    const auto plan = PlanPruning(*model.checkpoint, model.map, options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    const auto dense = Transformer::Load(model.checkpoint);
+    ASSERT_TRUE(PruneByMagnitude(**dense, *plan, pruned, {}, *pool).ok());
+    const auto sparse = Transformer::Load(Quantize(pruned, size.scheme));
+    ASSERT_TRUE(sparse.ok()) << sparse.status();
+    CompileOptions compile;
+    compile.sparse = SparseRule::kSmaller;
+    const auto compiled = ModelCompiler(**sparse, compile, pool.get()).Plan();
+    ASSERT_TRUE(compiled.ok()) << compiled.status();
+    // Rounding makes a few more zeros.
+    const double bits = SizeOfBlocks(*compiled).bits_per_weight();
+    EXPECT_LE(bits, size.SparseBits(0.5) + 0.01);
+    EXPECT_GE(bits, size.SparseBits(0.6));
+  }
+}
+
+TEST(SparseSizesTest, TwoOfFourTakesABitInsteadOfHalf) {
   SchemeSize size;
   size.bits = 4;
   size.bits_per_weight = 4.125;
-  EXPECT_EQ(size.SparseBits(0.5), 3.125);
+  EXPECT_EQ(size.TwoOfFourBits(), 3.125);
 }
 
 }  // namespace

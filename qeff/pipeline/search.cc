@@ -13,7 +13,9 @@
 #include "absl/time/clock.h"
 #include "absl/types/optional.h"
 #include "qeff/pipeline/candidate_recipes.h"
+#include "qeff/pipeline/probe.h"
 #include "qeff/pipeline/scheme_sizes.h"
+#include "qeff/pipeline/sparse_choices.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -33,21 +35,21 @@ constexpr int kBisections = 2;
 // next one is aimed.
 constexpr int kAttempts = 3;
 constexpr double kCloser = 0.995;
+// Of the smallest that keeps to a perplexity, what is worth trying instead.
+constexpr double kMuchSmaller = 0.95;
 
-// Of a probe: tokens that are measured, and how many times what is allowed, or
-// what another scheme loses, it has to lose to be ruled out. Calibration leaves
+// Of a probe: how many times what is allowed, or what another scheme loses, it
+// has to lose to be ruled out. Calibration leaves
 // between a quarter and two fifths of what rounding loses (qeff/quant/README.md
 // has 2 to 4 bits of two models): a scheme ten times too bad stays too bad, and
 // one that is behind by 2.5 times stays behind.
-constexpr int64_t kProbeTokens = 8192;
 constexpr double kHopeless = 10;
 constexpr double kFarBehind = 2.5;
-
-// What rounding to a scheme loses, in nats a token.
-struct Loss {
-  double nll = 0;  // more than the model's own
-  double kl = 0;
-};
+// The same for sparse models, whose probes are calibrated: a full run still
+// leaves half of it or more. With data training takes back most of what is
+// left, and kHopeless and kFarBehind hold.
+constexpr double kSparseHopeless = 2;
+constexpr double kSparseBehind = 0.8;
 
 class Search {
  public:
@@ -58,7 +60,8 @@ class Search {
         limits_(limits),
         options_(options),
         on_candidate_(on_candidate),
-        deadline_(absl::Now() + limits.time) {}
+        deadline_(absl::Now() + limits.time),
+        prober_(inputs, options) {}
 
   absl::StatusOr<SearchResult> Run() {
     QEFF_RETURN_IF_ERROR(ListSizes());
@@ -91,23 +94,8 @@ class Search {
     return absl::OkStatus();
   }
 
-  // The result of measuring what `recipe` makes on the beginning of the text.
-  absl::StatusOr<Json> MeasureBeginning(Recipe recipe) const {
-    recipe.add_step()->mutable_evaluate()->set_max_tokens(kProbeTokens);
-    QEFF_ASSIGN_OR_RETURN(const RecipeResult run,
-                          RunRecipe(StepsOf(recipe), inputs_, options_));
-    return run.steps.back().result;
-  }
-
   absl::StatusOr<Loss> Probe(const SchemeSize& size) {
-    if (!nll_before_.has_value()) {
-      QEFF_ASSIGN_OR_RETURN(const Json before, MeasureBeginning(Recipe()));
-      nll_before_ = before["nll"].get<double>();
-    }
-    QEFF_ASSIGN_OR_RETURN(const Json after,
-                          MeasureBeginning(RoundedRecipe(size.scheme)));
-    return Loss{after["nll"].get<double>() - *nll_before_,
-                after["kl_mean"].get<double>()};
+    return prober_.Measure(RoundedRecipe(size.scheme));
   }
 
   bool TimeIsOver() const { return absl::Now() > deadline_; }
@@ -121,7 +109,9 @@ class Search {
     candidate.name = name;
     recipe.add_step()->mutable_evaluate();
     if (ForDevice()) {
-      recipe.add_step()->mutable_compile()->set_target(limits_.target);
+      pipeline::Compile* const compile = recipe.add_step()->mutable_compile();
+      compile->set_target(limits_.target);
+      if (recipe.step(0).has_prune()) compile->set_sparse("smaller");
     }
     candidate.recipe = recipe;
     QEFF_ASSIGN_OR_RETURN(const RecipeResult run,
@@ -146,49 +136,20 @@ class Search {
     return absl::optional<size_t>(result_.seen.size() - 1);
   }
 
-  bool FitsSize(uint64_t bytes, double bits_per_weight) const {
-    if (limits_.bytes != 0) return bytes <= limits_.bytes;
-    if (limits_.bits_per_weight == 0) return true;
-    // Scales of a whole row are a few bits of thousands.
-    return bits_per_weight <= limits_.bits_per_weight;
-  }
-
-  double Increase(double perplexity) const {
-    return perplexity / result_.perplexity_before - 1;
-  }
-
-  bool Fits(const Candidate& candidate) const {
-    if (limits_.perplexity_increase > 0) {
-      return Increase(candidate.perplexity) <= limits_.perplexity_increase;
-    }
-    return FitsSize(candidate.bytes, candidate.bits_per_weight);
+  bool IsWithin(size_t index) const {
+    return Fits(limits_, result_.seen[index], result_.perplexity_before);
   }
 
   absl::optional<size_t> Best() const {
-    absl::optional<size_t> best;
-    for (size_t i = 0; i < result_.seen.size(); ++i) {
-      const Candidate& candidate = result_.seen[i];
-      if (!Fits(candidate)) continue;
-      if (best.has_value()) {
-        const Candidate& other = result_.seen[*best];
-        const bool better =
-            limits_.perplexity_increase > 0
-                ? std::make_pair(candidate.bytes, candidate.perplexity) <
-                      std::make_pair(other.bytes, other.perplexity)
-                : std::make_pair(candidate.perplexity, candidate.bytes) <
-                      std::make_pair(other.perplexity, other.bytes);
-        if (!better) continue;
-      }
-      best = i;
-    }
-    return best;
+    return BestWithin(limits_, result_.seen, result_.perplexity_before);
   }
 
   absl::Status ForSize() {
     // The two largest of those that fit: with larger groups more bits fit.
     std::vector<SchemeSize> fitting;
     for (const SchemeSize& size : sizes_.schemes) {
-      if (FitsSize(size.bytes, size.bits_per_weight)) fitting.push_back(size);
+      if (FitsSize(limits_, size.bytes, size.bits_per_weight))
+        fitting.push_back(size);
     }
     if (fitting.empty()) return Smaller();
     const SchemeSize& largest = fitting.back();
@@ -205,7 +166,13 @@ class Search {
     if (fitting.size() < sizes_.schemes.size()) {
       QEFF_RETURN_IF_ERROR(SpendAll());
     }
-    return TeachBest();
+    QEFF_RETURN_IF_ERROR(TeachBest());
+    return TrySparseOfSize(largest);
+  }
+
+  double MostBits() const {
+    return limits_.bytes != 0 ? sizes_.BitsWithin(limits_.bytes)
+                              : limits_.bits_per_weight;
   }
 
   // A budget of the whole limit.
@@ -214,16 +181,14 @@ class Search {
       const std::string budget = absl::StrCat(limits_.bytes, "B");
       return TryBudget(budget).status();
     }
-    const double most = limits_.bytes != 0 ? sizes_.BitsWithin(limits_.bytes)
-                                           : limits_.bits_per_weight;
     // A package may pad what quantize counts without: rows of 172 codes of 3
     // bits take the place of 192.
-    double bits = most;
+    double bits = MostBits();
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
       QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
                             TryBudget(absl::StrFormat("%.6gbpw", bits)));
-      if (!index.has_value() || Fits(result_.seen[*index])) break;
-      bits *= kCloser * most / result_.seen[*index].bits_per_weight;
+      if (!index.has_value() || IsWithin(*index)) break;
+      bits *= kCloser * MostBits() / result_.seen[*index].bits_per_weight;
     }
     return absl::OkStatus();
   }
@@ -249,6 +214,62 @@ class Search {
     QEFF_ASSIGN_OR_RETURN(const Loss of_other, Probe(other));
     QEFF_ASSIGN_OR_RETURN(const Loss of_this, Probe(size));
     return of_this.kl > kFarBehind * of_other.kl;
+  }
+
+  // Instead of the scheme `dense`.
+  absl::Status TrySparseOfSize(const SchemeSize& dense) {
+    const std::vector<SparseChoice> choices = SparseWithin(MostBits());
+    if (choices.empty() || TimeIsOver()) return absl::OkStatus();
+    QEFF_ASSIGN_OR_RETURN(const Loss of_dense, Probe(dense));
+    const double most =
+        of_dense.kl * (inputs_.data.empty() ? kSparseBehind : kFarBehind);
+    return TrySparse(choices,
+                     [most](const Loss& loss) { return loss.kl > most; });
+  }
+
+  // Smaller than the best so far.
+  absl::Status TrySparseOfPerplexity() {
+    const absl::optional<size_t> best = Best();
+    if (!best.has_value()) return absl::OkStatus();
+    const double most = std::log1p(limits_.perplexity_increase) *
+                        (inputs_.data.empty() ? kSparseHopeless : kHopeless);
+    return TrySparse(
+        SparseWithin(kMuchSmaller * result_.seen[*best].bits_per_weight),
+        [most](const Loss& loss) { return loss.nll > most; });
+  }
+
+  // None for a folder, where zeros take the place of any other code.
+  std::vector<SparseChoice> SparseWithin(double bits) const {
+    if (!ForDevice()) return {};
+    return SparseChoicesWithin(bits, sizes_);
+  }
+
+  // Of those that the probe does not rule out, the one that loses least there.
+  absl::Status TrySparse(const std::vector<SparseChoice>& choices,
+                         const std::function<bool(const Loss&)>& rules_out) {
+    absl::optional<SparseChoice> best;
+    double least = 0;
+    for (const SparseChoice& choice : choices) {
+      if (TimeIsOver()) return absl::OkStatus();
+      QEFF_ASSIGN_OR_RETURN(
+          const Loss loss,
+          prober_.Measure(SparseProbeRecipe(limits_.candidates, choice)),
+          choice.name());
+      if (rules_out(loss) || (best.has_value() && loss.kl >= least)) {
+        result_.ruled_out.push_back(choice.name());
+        continue;
+      }
+      if (best.has_value()) result_.ruled_out.push_back(best->name());
+      best = choice;
+      least = loss.kl;
+    }
+    if (!best.has_value()) return absl::OkStatus();
+    QEFF_RETURN_IF_ERROR(
+        Try(best->name(), SparseRecipe(limits_.candidates, *best)).status());
+    if (inputs_.data.empty()) return absl::OkStatus();
+    return Try(best->name() + ", distilled",
+               TaughtSparseRecipe(limits_.candidates, *best))
+        .status();
   }
 
   // The best so far, if one scheme is all it has, taught.
@@ -285,7 +306,7 @@ class Search {
                             Try(absl::StrFormat("%.0f %% of the parameters, %s",
                                                 share * 100, kSmallerScheme),
                                 SmallerRecipe(limits_.candidates, share)));
-      if (!index.has_value() || Fits(result_.seen[*index])) break;
+      if (!index.has_value() || IsWithin(*index)) break;
       share *= .97 * static_cast<double>(limits_.bytes) /
                static_cast<double>(result_.seen[*index].bytes);
     }
@@ -307,7 +328,7 @@ class Search {
       QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
                             TryUniform(sizes[at]));
       if (!index.has_value()) return absl::OkStatus();
-      if (Fits(result_.seen[*index])) break;
+      if (IsWithin(*index)) break;
     }
     if (at == sizes.size() || at == 0) return absl::OkStatus();
     double low = sizes[at - 1].bits_per_weight;
@@ -317,10 +338,12 @@ class Search {
       QEFF_ASSIGN_OR_RETURN(const absl::optional<size_t> index,
                             TryBudget(absl::StrFormat("%.6gbpw", middle)));
       if (!index.has_value()) return absl::OkStatus();
-      (Fits(result_.seen[*index]) ? high : low) = middle;
+      (IsWithin(*index) ? high : low) = middle;
     }
-    if (inputs_.data.empty()) return absl::OkStatus();
-    return TryTaught(sizes[at - 1].scheme);
+    if (!inputs_.data.empty()) {
+      QEFF_RETURN_IF_ERROR(TryTaught(sizes[at - 1].scheme));
+    }
+    return TrySparseOfPerplexity();
   }
 
   absl::Status NothingFits() const {
@@ -331,7 +354,8 @@ class Search {
     if (limits_.perplexity_increase > 0) {
       double least = std::numeric_limits<double>::infinity();
       for (const Candidate& candidate : result_.seen) {
-        least = std::min(least, Increase(candidate.perplexity));
+        least = std::min(
+            least, IncreaseOf(candidate.perplexity, result_.perplexity_before));
       }
       return InvalidInputError(
           absl::StrFormat("no candidate keeps to an increase of %.3g %%: the "
@@ -353,7 +377,7 @@ class Search {
   const std::function<void(const Candidate&)>& on_candidate_;
   const absl::Time deadline_;
   SchemeSizes sizes_;
-  absl::optional<double> nll_before_;  // of what a probe measures
+  Prober prober_;
   SearchResult result_;
 };
 

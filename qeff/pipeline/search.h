@@ -7,48 +7,22 @@
 #ifndef QEFF_PIPELINE_SEARCH_H_
 #define QEFF_PIPELINE_SEARCH_H_
 
-#include <cstdint>
 #include <functional>
-#include <limits>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
-#include "qeff/pipeline/candidate_recipes.h"
+#include "qeff/pipeline/candidate.h"
 #include "qeff/pipeline/recipe.h"
 #include "qeff/pipeline/run_recipe.h"
 
 namespace qeff {
 
-// What the model must keep to. One of the first three.
-struct SearchLimits {
-  uint64_t bytes = 0;              // of all weights, or of the package
-  double bits_per_weight = 0;      // of the blocks' layers
-  double perplexity_increase = 0;  // over the model's own, 0.02: 2 %
-  absl::Duration time = absl::InfiniteDuration();  // of the search
-  // The machines that a device package is for, as compile's --target; sizes are
-  // then those of the package, and recipes end with it. "": a model folder.
-  std::string target;
-  CandidateOptions candidates;
-};
-
-// A model that was made and measured.
-struct Candidate {
-  std::string name;  // "int4_g32", "budget 3.25bpw, distilled"
-  pipeline::Recipe recipe;
-  uint64_t bytes = 0;          // as SearchLimits', where it was made
-  double bits_per_weight = 0;  // of the blocks' layers
-  double perplexity = std::numeric_limits<double>::infinity();
-  double kl_mean = 0;
-  bool chosen = false;
-};
-
 struct SearchResult {
   pipeline::Recipe recipe;  // of the chosen one
   double perplexity_before = 0;
   std::vector<Candidate> seen;  // in the order that they were made
-  // Schemes that a probe ruled out, before a full run.
+  // Schemes and sparse models that a probe ruled out, before a full run.
   std::vector<std::string> ruled_out;
 };
 
@@ -62,7 +36,10 @@ struct SearchResult {
 // take, and with data, fewer parameters in four bits. Of a perplexity: uniform
 // schemes from the smallest on until one keeps to it, budgets between that one
 // and the one before, and (with data) what was too bad by little, taught.
-// With a target, only schemes that the device engine multiplies as integers.
+// With a target, only schemes that the device engine multiplies as integers,
+// and sparse models: of those that are as small (of a perplexity: smaller than
+// all others that keep to it) the one that loses least in a probe, and with
+// data the same taught.
 //
 // Where schemes differ in their bits, those that are far off are ruled out by a
 // probe: rounded without calibration, measured on the beginning of the text.

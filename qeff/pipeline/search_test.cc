@@ -24,6 +24,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
@@ -52,6 +53,9 @@ class SearchTest : public testing::Test {
                                            {"int3_g64", .03},
                                            {"int3_g32", .025},
                                            {"int4_g128", .01}};
+
+  // Of sparse models, in probes as in full runs.
+  double sparse_loss_ = .3;
 
   absl::StatusOr<SearchResult> Search() {
     return SearchRecipe(inputs_, limits_, options_, {});
@@ -91,6 +95,23 @@ class SearchTest : public testing::Test {
                     absl::StrCat(loss * (algorithm == "mse" ? 3 : 1)));
       const double bits = budget.empty() ? scheme[3] - '0' + .25 : 3;
       return Json{{"quantized_bits_per_weight", bits}};
+    }
+    if (arguments[0] == "prune") {
+      const std::string what =
+          absl::StrCat(Flag(arguments, "sparsity"), Flag(arguments, "pattern"),
+                       " of ", Flag(arguments, "scheme"));
+      const bool full = Flag(arguments, "calibration_tokens") == "65536";
+      quantized_.push_back(absl::StrCat(what, full ? "" : " probe"));
+      const std::string output = Flag(arguments, "output");
+      std::filesystem::copy(model, output);
+      WriteTestFile(output + "/loss", absl::StrCat(sparse_loss_));
+      return Json::object();
+    }
+    if (arguments[0] == "distill") {
+      const std::string output = Flag(arguments, "output");
+      std::filesystem::copy(Flag(arguments, "student"), output);
+      WriteTestFile(output + "/loss", "0.001");
+      return Json::object();
     }
     if (arguments[0] == "compile") {
       EXPECT_EQ(Flag(arguments, "target"), limits_.target);
@@ -163,6 +184,7 @@ TEST_F(SearchTest, ForADeviceSizesAreThoseOfThePackage) {
   losses_["int2_g32"] = .06;
   const auto found = Search();
   ASSERT_TRUE(found.ok()) << found.status();
+  // Masks of so small layers would take more than they save.
   EXPECT_THAT(quantized_,
               ElementsAre("int2_g32 best", "int2_g64 best",
                           absl::StrCat(kDeviceSchemes, " 3.3bpw gptq")));
@@ -187,6 +209,62 @@ TEST_F(SearchTest, ForADeviceABudgetIsWhatFits) {
   ASSERT_EQ(quantized_.size(), 4U);
   EXPECT_EQ(quantized_[2], absl::StrCat(kDeviceSchemes, " 3.3bpw gptq"));
   EXPECT_EQ(quantized_[3], absl::StrCat(kDeviceSchemes, " 3.00987bpw gptq"));
+}
+
+// Its probe is calibrated: it has to lose clearly less than what is rounded.
+TEST_F(SearchTest, ForADeviceASparseModelThatIsCloseIsRunInFull) {
+  limits_.target = "generic";
+  inputs_.model = SynthBlockModel();
+  limits_.bits_per_weight = 3.3;
+  losses_["int2_g32"] = .06;
+  sparse_loss_ = .05;
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  // Of those that lose the same, one.
+  EXPECT_THAT(found->ruled_out, ElementsAre("2:4 of int4_g128"));
+  EXPECT_EQ(quantized_.back(), "0.53 of int4_g128");
+  EXPECT_TRUE(found->seen.back().chosen);
+  const auto& steps = found->recipe.step();
+  ASSERT_EQ(steps.size(), 3);
+  EXPECT_EQ(steps[0].prune().scheme(), "int4_g128");
+  EXPECT_EQ(steps[2].compile().sparse(), "smaller");
+}
+
+// With data it is taught, too, and may be further behind before.
+TEST_F(SearchTest, ForADeviceSparseModelsAreTaught) {
+  limits_.target = "generic";
+  inputs_.model = SynthBlockModel();
+  limits_.bits_per_weight = 3.3;
+  inputs_.data = {inputs_.text};
+  losses_["int2_g32"] = .06;
+  sparse_loss_ = .4;
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->seen.back().name, "0.53 of int4_g128, distilled");
+  sparse_loss_ = .5;
+  options_.work += "2";
+  const auto other = Search();
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_THAT(other->ruled_out,
+              ElementsAre("0.53 of int4_g128", "2:4 of int4_g128"));
+}
+
+// Smaller than the budgets that keep to it.
+TEST_F(SearchTest, ForADeviceOfAPerplexitySparseModelsAreSmaller) {
+  limits_.target = "generic";
+  inputs_.model = SynthBlockModel();
+  limits_.perplexity_increase = .05;
+  sparse_loss_ = .04;
+  const auto found = Search();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->seen.back().name, "0.64 of int4_g128");
+}
+
+// Zeros take the place of any other code.
+TEST_F(SearchTest, OfAFolderNoSparseModelIsTried) {
+  limits_.bits_per_weight = 3.3;
+  ASSERT_TRUE(Search().ok());
+  EXPECT_THAT(quantized_, Not(Contains(HasSubstr("of int4_g128"))));
 }
 
 }  // namespace

@@ -20,18 +20,24 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kText[] = "tools/demo_model/text.txt";
+// Of the text, so that the searches take seconds.
+constexpr size_t kTextBytes = 10000;
 
 class OptimizeSearchTest : public testing::Test {
  protected:
+  void SetUp() override {
+    WriteTestFile(
+        text_, ReadTestFile("tools/demo_model/text.txt").substr(0, kTextBytes));
+  }
+
   CommandOutcome Search(const std::vector<std::string>& flags) {
     std::vector<std::string> arguments = {"optimize",
                                           "--model=tools/demo_model/llama",
                                           "--output=" + output_,
                                           "--target=generic",
                                           "--calibration_tokens=1024",
-                                          std::string("--calibration=") + kText,
-                                          std::string("--text=") + kText};
+                                          "--calibration=" + text_,
+                                          "--text=" + text_};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     return RunQeff(arguments);
   }
@@ -66,7 +72,9 @@ class OptimizeSearchTest : public testing::Test {
     return Json();
   }
 
-  const std::string output_ = MakeTestFolder() + "/out";
+  const std::string folder_ = MakeTestFolder();
+  const std::string text_ = folder_ + "/text.txt";
+  const std::string output_ = folder_ + "/out";
 };
 
 TEST_F(OptimizeSearchTest, OfAPackageOfSoManyBits) {
@@ -87,6 +95,18 @@ TEST_F(OptimizeSearchTest, OfAPackageOfSoManyBytes) {
   ExpectIntegers(Package());
   EXPECT_LE(std::filesystem::file_size(Package()), 2400000U);
   EXPECT_GE(found.json["front"].size(), 2U);
+}
+
+// Rounding to 2 bits loses so much that half of the weights may go instead.
+TEST_F(OptimizeSearchTest, ASparsePackage) {
+  const CommandOutcome found = Search({"--target_bpw=3.15"});
+  ASSERT_EQ(found.code, 0) << found.err;
+  ExpectIntegers(Package());
+  const Json sparse = found.json["front"].back();
+  EXPECT_THAT(sparse["name"].get<std::string>(), HasSubstr(" of int4_g128"));
+  EXPECT_LE(sparse["bits_per_weight"].get<double>(), 3.15);
+  EXPECT_THAT(sparse["recipe"].get<std::string>(), HasSubstr("sparsegpt"));
+  EXPECT_THAT(found.out, HasSubstr("of int4_g128: ruled out by a probe"));
 }
 
 TEST_F(OptimizeSearchTest, ATargetIsNotOfARecipe) {
