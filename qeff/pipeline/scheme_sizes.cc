@@ -88,6 +88,13 @@ double MaskBits(const DeviceModel& device) {
 
 }  // namespace
 
+const SchemeSize* SchemeSizes::Find(const std::string& scheme) const {
+  for (const SchemeSize& size : schemes) {
+    if (size.scheme == scheme) return &size;
+  }
+  return nullptr;
+}
+
 double SchemeSizes::BitsWithin(uint64_t bytes) const {
   const SchemeSize& any = schemes.front();
   const double rest =

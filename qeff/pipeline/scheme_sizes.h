@@ -38,6 +38,9 @@ struct SchemeSizes {
   uint64_t model_bytes = 0;         // of the weights of the model as it is
   double weights = 0;               // of the blocks' layers
 
+  // nullptr when it is not among them.
+  const SchemeSize* Find(const std::string& scheme) const;
+
   // Bits a weight that are left for the blocks' layers of `bytes` in all; below
   // 0 when the rest takes more. Precondition: there are schemes.
   double BitsWithin(uint64_t bytes) const;

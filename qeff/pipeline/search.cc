@@ -6,10 +6,8 @@
 #include <cmath>
 #include <utility>
 
-#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/types/optional.h"
 #include "qeff/pipeline/candidate_recipes.h"
@@ -28,11 +26,15 @@ constexpr const char* kSchemes[] = {
     "int2_g64", "int2_g32", "int3_g64", "int3_g32", "int4_g128",
     "int4_g64", "int4_g32", "int5_g64", "int6_g64", "int8"};
 
+// What quantize spends a budget on when nobody says.
+constexpr const char* kBudgetSchemes[] = {
+    "int2_g64", "int2_g32", "int3_g128", "int3_g64", "int3_g32", "int4_g128",
+    "int4_g64", "int4_g32", "int5_g64",  "int6_g64", "int8"};
+
 // Bisections between two schemes.
 constexpr int kBisections = 2;
 
-// At a size that is known when a model is made, and how far below the limit the
-// next one is aimed.
+// At a size that is known afterwards, each aimed a little below the limit.
 constexpr int kAttempts = 3;
 constexpr double kCloser = 0.995;
 // Of the smallest that keeps to a perplexity, what is worth trying instead.
@@ -77,9 +79,18 @@ class Search {
 
  private:
   absl::Status ListSizes() {
-    QEFF_ASSIGN_OR_RETURN(sizes_, ForDevice()
-                                      ? SizesInPackage(inputs_.model, kSchemes)
-                                      : SizesInFolder(inputs_.model, kSchemes));
+    if (!ForDevice()) {
+      QEFF_ASSIGN_OR_RETURN(sizes_, SizesInFolder(inputs_.model, kSchemes));
+      return absl::OkStatus();
+    }
+    QEFF_ASSIGN_OR_RETURN(sizes_, SizesInPackage(inputs_.model, kSchemes));
+    // What the engine has no product for would be float32 there.
+    QEFF_ASSIGN_OR_RETURN(const SchemeSizes spent,
+                          SizesInPackage(inputs_.model, kBudgetSchemes));
+    for (const SchemeSize& size : spent.schemes) {
+      if (!budget_schemes_.empty()) budget_schemes_ += ',';
+      budget_schemes_ += size.scheme;
+    }
     return absl::OkStatus();
   }
 
@@ -178,8 +189,7 @@ class Search {
   // A budget of the whole limit.
   absl::Status SpendAll() {
     if (limits_.bytes != 0 && !ForDevice()) {
-      const std::string budget = absl::StrCat(limits_.bytes, "B");
-      return TryBudget(budget).status();
+      return TryBudget(absl::StrCat(limits_.bytes, "B")).status();
     }
     // A package may pad what quantize counts without: rows of 172 codes of 3
     // bits take the place of 192.
@@ -198,14 +208,8 @@ class Search {
   }
 
   absl::StatusOr<absl::optional<size_t>> TryBudget(const std::string& budget) {
-    // What the device engine has no product for would be float32 there.
-    std::vector<std::string> schemes;
-    for (const SchemeSize& size : sizes_.schemes) {
-      if (ForDevice()) schemes.push_back(size.scheme);
-    }
-    return Try(
-        absl::StrCat("budget ", budget),
-        BudgetRecipe(limits_.candidates, budget, absl::StrJoin(schemes, ",")));
+    return Try(absl::StrCat("budget ", budget),
+               BudgetRecipe(limits_.candidates, budget, budget_schemes_));
   }
 
   absl::StatusOr<bool> IsFarBehind(const SchemeSize& size,
@@ -295,10 +299,8 @@ class Search {
   // Nothing fits with all of the parameters.
   absl::Status Smaller() {
     if (limits_.bytes == 0 || inputs_.data.empty()) return NothingFits();
-    const auto four = absl::c_find_if(
-        sizes_.schemes,
-        [](const SchemeSize& size) { return size.scheme == kSmallerScheme; });
-    if (four == sizes_.schemes.end()) return NothingFits();
+    const SchemeSize* const four = sizes_.Find(kSmallerScheme);
+    if (four == nullptr) return NothingFits();
     double share =
         static_cast<double>(limits_.bytes) / static_cast<double>(four->bytes);
     for (int attempt = 0; attempt < kAttempts && share > 0.05; ++attempt) {
@@ -354,9 +356,9 @@ class Search {
     if (limits_.perplexity_increase > 0) {
       double least = std::numeric_limits<double>::infinity();
       for (const Candidate& candidate : result_.seen) {
-        least = std::min(
-            least, IncreaseOf(candidate.perplexity, result_.perplexity_before));
+        least = std::min(least, candidate.perplexity);
       }
+      least = IncreaseOf(least, result_.perplexity_before);
       return InvalidInputError(
           absl::StrFormat("no candidate keeps to an increase of %.3g %%: the "
                           "least was %.3g %%",
@@ -377,6 +379,7 @@ class Search {
   const std::function<void(const Candidate&)>& on_candidate_;
   const absl::Time deadline_;
   SchemeSizes sizes_;
+  std::string budget_schemes_;  // "": all that quantize has for it
   Prober prober_;
   SearchResult result_;
 };

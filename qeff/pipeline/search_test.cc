@@ -30,9 +30,10 @@ using ::testing::Not;
 
 constexpr double kNllBefore = 2;
 
-// All but those of 5 and 6 bits.
+// Those of quantize but for 5 and 6 bits, by size.
 constexpr char kDeviceSchemes[] =
-    "int2_g64,int2_g32,int3_g64,int3_g32,int4_g128,int4_g64,int4_g32,int8";
+    "int2_g64,int2_g32,int3_g128,int3_g64,int3_g32,int4_g128,int4_g64,int4_g32,"
+    "int8";
 
 class SearchTest : public testing::Test {
  protected:

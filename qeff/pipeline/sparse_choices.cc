@@ -32,10 +32,8 @@ std::vector<SparseChoice> SparseChoicesWithin(double bits,
                                               const SchemeSizes& sizes) {
   std::vector<SparseChoice> choices;
   for (const char* scheme : kSchemes) {
-    const auto size = std::find_if(
-        sizes.schemes.begin(), sizes.schemes.end(),
-        [&](const SchemeSize& size) { return size.scheme == scheme; });
-    if (size == sizes.schemes.end() || size->bits_per_weight <= bits) continue;
+    const SchemeSize* const size = sizes.Find(scheme);
+    if (size == nullptr || size->bits_per_weight <= bits) continue;
     const double needed = (size->SparseBits(0) - bits) / size->bits + kMargin;
     SparseChoice choice;
     choice.scheme = scheme;
