@@ -16,6 +16,8 @@
 #include "absl/strings/str_split.h"
 #include "absl/types/optional.h"
 #include "qeff/format/quant_scheme.h"
+#include "qeff/pipeline/format_holds.h"
+#include "qeff/quant/budget.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -139,7 +141,9 @@ class Checker {
   }
 
   absl::Status SetScheme(const std::string& scheme, int line) {
-    QEFF_RETURN_IF_ERROR(ParseQuantScheme(scheme).status());
+    QEFF_ASSIGN_OR_RETURN(const QuantScheme parsed, ParseQuantScheme(scheme));
+    // What is taught keeps its zero points.
+    if (scheme != scheme_) schemes_ = {parsed};
     scheme_ = scheme;
     quantized_line_ = line;
     return absl::OkStatus();
@@ -175,10 +179,18 @@ class Checker {
     changed_ = true;
     const std::string scheme = step.Flag("scheme");
     const std::string budget = step.Flag("budget");
+    const std::string lm_head = step.Flag("lm_head");
+    if (!lm_head.empty() && lm_head != "keep") {
+      QEFF_ASSIGN_OR_RETURN(lm_head_, ParseQuantScheme(lm_head));
+    }
+    const bool asymmetric = step.Flag("asymmetric") == "true";
     if (!budget.empty()) {
+      const std::string list = scheme.empty() ? kBudgetSchemes : scheme;
       for (const absl::string_view part :
-           absl::StrSplit(scheme, ',', absl::SkipEmpty())) {
-        QEFF_RETURN_IF_ERROR(ParseQuantScheme(part).status());
+           absl::StrSplit(list, ',', absl::SkipEmpty())) {
+        QEFF_ASSIGN_OR_RETURN(const QuantScheme parsed, ParseQuantScheme(part));
+        schemes_.push_back(parsed);
+        schemes_.back().symmetric = !asymmetric;
       }
       scheme_ = "of several schemes";
       quantized_line_ = step.line;
@@ -187,8 +199,9 @@ class Checker {
     if (scheme.empty()) {
       return InvalidInputError("quantize: needs a scheme or a budget");
     }
-    asymmetric_ = step.Flag("asymmetric") == "true";
-    return SetScheme(scheme, step.line);
+    QEFF_RETURN_IF_ERROR(SetScheme(scheme, step.line));
+    if (asymmetric) schemes_[0].symmetric = false;
+    return absl::OkStatus();
   }
 
   absl::Status Export(const RecipeStep& step) const {
@@ -201,36 +214,20 @@ class Checker {
       return InvalidInputError("export: ", format,
                                " holds quantized layers, and the model is not");
     }
-    const auto parsed = ParseQuantScheme(scheme_);
-    if (!parsed.ok()) return absl::OkStatus();  // several: seen when it is run
-    const bool integers =
-        !parsed->codebook.has_value() && !parsed->ggml.has_value();
-    const int bits = parsed->bits;
-    const auto refuse = [&](const char* holds) {
-      return InvalidInputError("export: ", format, " cannot hold ", scheme_,
-                               ", the model's scheme since line ",
-                               quantized_line_, ": it takes ", holds);
-    };
-    if (format == "awq" && !(integers && bits == 4 && parsed->group_size > 0)) {
-      return refuse("integers of 4 bits in groups");
-    }
-    if ((format == "gptq" || format == "gptq_v2") &&
-        !(integers && (bits == 2 || bits == 3 || bits == 4 || bits == 8))) {
-      return refuse("integers of 2, 3, 4 and 8 bits");
-    }
-    if (format == "gguf" && integers &&
-        (asymmetric_ || !(bits == 8 || (bits == 4 && parsed->group_size > 0 &&
-                                        parsed->group_size % 32 == 0)))) {
-      return refuse(
-          "ggml's blocks, mxfp4, int8 and int4 in groups of 32 without zero "
-          "points");
-    }
-    return absl::OkStatus();
+    std::vector<QuantScheme> schemes = schemes_;
+    // Others have floats there, if they must.
+    if (format == "gguf" && lm_head_.has_value()) schemes.push_back(*lm_head_);
+    const std::string why = WhyFormatCannotHold(format, schemes);
+    if (why.empty()) return absl::OkStatus();
+    return InvalidInputError("export: ", format, " ", why,
+                             " (the model's schemes since line ",
+                             quantized_line_, ")");
   }
 
   const RecipeTexts texts_;
-  std::string scheme_;  // of the model so far; "": floats
-  bool asymmetric_ = false;
+  std::string scheme_;                // of the model so far; "": floats
+  std::vector<QuantScheme> schemes_;  // any mix of these
+  absl::optional<QuantScheme> lm_head_;
   int quantized_line_ = 0;
   bool changed_ = false;
 };

@@ -93,7 +93,18 @@ TEST(RecipeTest, WhatAFormatCannotHoldIsFound) {
   };
   const char kInt3[] = "scheme: \"int3_g32\"", kInt8[] = "scheme: \"int8\"";
   ExpectError(recipe(kInt3, "awq").c_str(), "r.textproto:3: ", "4 bits");
-  ExpectError(recipe(kInt3, "gguf").c_str(), "r.textproto:3: ", "blocks");
+  ExpectError(recipe("scheme: \"int4_g16\"", "gguf").c_str(),
+              "r.textproto:3: ", "blocks");
+  ExpectError(recipe("scheme: \"int8\" lm_head: \"nf4\"", "gguf").c_str(),
+              "r.textproto:3: ", "cannot hold nf4");
+  ExpectError(recipe(kInt3, "compressed-tensors").c_str(),
+              "r.textproto:3: ", "2, 4 and 8");
+  ExpectError(recipe("budget: \"4bpw\"", "gptq").c_str(),
+              "r.textproto:3: ", "both int2_g64 and int2_g32");
+  ExpectError(
+      recipe("budget: \"4bpw\" scheme: \"int4,int5\"", "compressed-tensors")
+          .c_str(),
+      "r.textproto:3: ", "cannot hold int5");
   ExpectError(recipe("scheme: \"int5_g32\"", "gptq").c_str(),
               "r.textproto:3: ", "2, 3, 4 and 8");
   ExpectError(recipe("scheme: \"int4_g32\" asymmetric: true", "gguf").c_str(),
@@ -102,6 +113,8 @@ TEST(RecipeTest, WhatAFormatCannotHoldIsFound) {
               "r.textproto:1: ", "the model is not");
   EXPECT_TRUE(ParseRecipe(recipe(kInt8, "gguf"), "r", kAll).ok());
   EXPECT_TRUE(ParseRecipe(recipe(kInt3, "gptq"), "r", kAll).ok());
+  EXPECT_TRUE(ParseRecipe(recipe(kInt3, "gguf"), "r", kAll).ok());
+  EXPECT_TRUE(ParseRecipe(recipe("budget: \"4bpw\"", "gguf"), "r", kAll).ok());
 }
 
 TEST(RecipeTest, TextsThatAreMissingAreFound) {

@@ -8,12 +8,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/types/optional.h"
 #include "qeff/pipeline/candidate_recipes.h"
 #include "qeff/pipeline/probe.h"
 #include "qeff/pipeline/scheme_sizes.h"
 #include "qeff/pipeline/sparse_choices.h"
+#include "qeff/quant/budget.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -25,11 +27,6 @@ using pipeline::Recipe;
 constexpr const char* kSchemes[] = {
     "int2_g64", "int2_g32", "int3_g64", "int3_g32", "int4_g128",
     "int4_g64", "int4_g32", "int5_g64", "int6_g64", "int8"};
-
-// What quantize spends a budget on when nobody says.
-constexpr const char* kBudgetSchemes[] = {
-    "int2_g64", "int2_g32", "int3_g128", "int3_g64", "int3_g32", "int4_g128",
-    "int4_g64", "int4_g32", "int5_g64",  "int6_g64", "int8"};
 
 // Bisections between two schemes.
 constexpr int kBisections = 2;
@@ -85,8 +82,11 @@ class Search {
     }
     QEFF_ASSIGN_OR_RETURN(sizes_, SizesInPackage(inputs_.model, kSchemes));
     // What the engine has no product for would be float32 there.
+    const std::vector<std::string> names = absl::StrSplit(kBudgetSchemes, ',');
+    std::vector<const char*> in_budgets;
+    for (const std::string& name : names) in_budgets.push_back(name.c_str());
     QEFF_ASSIGN_OR_RETURN(const SchemeSizes spent,
-                          SizesInPackage(inputs_.model, kBudgetSchemes));
+                          SizesInPackage(inputs_.model, in_budgets));
     for (const SchemeSize& size : spent.schemes) {
       if (!budget_schemes_.empty()) budget_schemes_ += ',';
       budget_schemes_ += size.scheme;

@@ -20,6 +20,11 @@
 
 namespace qeff {
 
+// What a budget is spent on unless somebody says.
+inline constexpr char kBudgetSchemes[] =
+    "int2_g64,int2_g32,int3_g128,int3_g64,int3_g32,int4_g128,int4_g64,int4_g32,"
+    "int5_g64,int6_g64,int8";
+
 // One of the two is not 0.
 struct Budget {
   double bits_per_weight = 0;  // over the quantized layers of the blocks

@@ -19,11 +19,6 @@
 
 namespace qeff {
 
-// What a budget is spent on unless --scheme says.
-inline constexpr char kBudgetSchemes[] =
-    "int2_g64,int2_g32,int3_g128,int3_g64,int3_g32,int4_g128,int4_g64,int4_g32,"
-    "int5_g64,int6_g64,int8";
-
 // Gives the layers of the blocks that `options` quantizes schemes of their own
 // from `schemes`, within `budget`, and prints a table of them. `scratch_path`:
 // as SensitivityOptions. Errors: those of the measurement and the choice;
