@@ -103,9 +103,9 @@ descendants() {
 
 "${QEFF}" synth --shape=tiny --output=model >/dev/null
 
-train 0 one
+train 0 one || fail one
 for processes in 2 4; do
-  train "${processes}" "of${processes}"
+  train "${processes}" "of${processes}" || fail "of${processes}"
   same "of${processes}"
   # Printed by one process, once.
   [[ $(grep -c '^step 50 ' said) -eq 1 && $(grep -c '^wrote ' said) -eq 1 ]] ||
@@ -114,7 +114,7 @@ done
 
 # Two machines, with one process each: the bytes of two on one.
 run_mpi=mpi_run_machines
-train 2 machines
+train 2 machines || fail machines
 same machines
 cmp of2/model.safetensors machines/model.safetensors
 run_mpi=mpi_run
@@ -146,18 +146,18 @@ paste -d' ' <(losses wrote_alone) <(losses wrote_in_two) | awk '
 signal killed KILL 1 2
 if train 2 killed; then fail "went on without --resume"; fi
 [[ $(grep -c -- '--resume goes' said) -eq 1 ]] || fail "not said once"
-train 2 killed --resume
+train 2 killed --resume || fail "killed: not resumed"
 same killed
 cmp of2/model.safetensors killed/model.safetensors
 
 # ... for more, or for one alone.
 signal first_killed KILL 0 2
-train 4 first_killed --resume
+train 4 first_killed --resume || fail "first_killed: not resumed"
 same first_killed
 signal terminated TERM 2 4
 grep -q 'process 2: terminated; the state after step' said ||
   fail "the signal is not said"
-train 0 terminated --resume
+train 0 terminated --resume || fail "terminated: not resumed"
 same terminated
 
 # What all of them find is said once, and ends at once.

@@ -179,10 +179,9 @@ class Checker {
     changed_ = true;
     const std::string scheme = step.Flag("scheme");
     const std::string budget = step.Flag("budget");
-    const std::string lm_head = step.Flag("lm_head");
-    if (!lm_head.empty() && lm_head != "keep") {
-      QEFF_ASSIGN_OR_RETURN(lm_head_, ParseQuantScheme(lm_head));
-    }
+    // What is no scheme is said by the command's own check.
+    const auto lm_head = ParseQuantScheme(step.Flag("lm_head"));
+    if (lm_head.ok()) lm_head_ = *lm_head;
     const bool asymmetric = step.Flag("asymmetric") == "true";
     if (!budget.empty()) {
       const std::string list = scheme.empty() ? kBudgetSchemes : scheme;
