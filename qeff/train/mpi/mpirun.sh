@@ -8,8 +8,15 @@ mpi_prepare() {
   [[ -z "${mpi_folder:-}" ]] || return 0
   mpi_folder=$(mktemp -d /tmp/mpi.XXXXXX)
   trap 'rm -rf "${mpi_folder}"' EXIT
-  # Instead of ssh HOST COMMAND.
-  printf '#!/bin/bash\nshift\nexec bash -c "$*"\n' >"${mpi_folder}/remote"
+  # Instead of ssh HOST COMMAND. Daemons that share a folder for their sessions
+  # crash one another now and then.
+  cat >"${mpi_folder}/remote" <<'REMOTE'
+#!/bin/bash
+export TMPDIR="${TMPDIR}/$1"
+mkdir -p "${TMPDIR}"
+shift
+exec bash -c "$*"
+REMOTE
   chmod +x "${mpi_folder}/remote"
 }
 
