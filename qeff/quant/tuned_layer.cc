@@ -166,8 +166,11 @@ void TunedLayer::Move(float gradient, float rate, Learned* learned) const {
   const float move = gradient > 0 ? rate : gradient < 0 ? -rate : 0.0f;
   const float exact = learned->exact - move * std::abs(learned->start);
   const float value = format_.RoundScale(exact);
-  // Less would count as 0 (ComputeGroupParams).
-  if (!(exact / learned->start > 0.25f) || std::abs(value) < 0x1p-126f) return;
+  // Less would count as 0 (ComputeGroupParams), more is not a number of F16.
+  if (!(exact / learned->start > 0.25f) || std::abs(value) < 0x1p-126f ||
+      !std::isfinite(value)) {
+    return;
+  }
   learned->exact = exact;
   learned->value = value;
 }

@@ -157,7 +157,11 @@ class EvalCommand : public Command {
   }
 
   absl::StatusOr<Json> RunModel(const CommandEnv& env) {
-    QEFF_ASSIGN_OR_RETURN(const ModelFolder folder, ModelFolder::Open(model_));
+    // What is rounded to MXFP6 is what a file's blocks decode to.
+    QEFF_ASSIGN_OR_RETURN(
+        const ModelFolder folder,
+        ModelFolder::Open(model_, Simulates("mxfp6") ? GgufBlocks::kFloat
+                                                     : GgufBlocks::kKeep));
     QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> transformer,
                           LoadTransformer(folder.path()));
     std::unique_ptr<ModelFolder> rounded;  // goes when all is measured

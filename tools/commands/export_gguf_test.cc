@@ -107,6 +107,12 @@ TEST_F(ExportGgufTest, ImportKeepsBlocksUnlessFloatsAreWanted) {
   EXPECT_EQ(refused.code, 3);
   EXPECT_THAT(refused.err, HasSubstr("qeff import --dequantize"));
   EXPECT_EQ(quantize(floats).code, 0);
+
+  // Of the file itself, too, MXFP6 is made of floats.
+  const CommandOutcome simulated =
+      RunQeff({"eval", "--model=" + file_, std::string("--text=") + kText,
+               "--context_length=64", "--max_tokens=200", "--simulate=mxfp6"});
+  EXPECT_EQ(simulated.code, 0) << simulated.err;
 }
 
 }  // namespace

@@ -10,7 +10,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "qeff/export/import_gguf.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -39,14 +38,15 @@ absl::StatusOr<ModelFolder> ModelFolder::Scratch() {
   return folder;
 }
 
-absl::StatusOr<ModelFolder> ModelFolder::Open(const std::string& model) {
+absl::StatusOr<ModelFolder> ModelFolder::Open(const std::string& model,
+                                              GgufBlocks blocks) {
   if (!IsGgufFile(model)) {
     ModelFolder folder;
     folder.path_ = model;
     return folder;
   }
   QEFF_ASSIGN_OR_RETURN(ModelFolder folder, Scratch());
-  QEFF_RETURN_IF_ERROR(ImportGguf(model, folder.path_).status());
+  QEFF_RETURN_IF_ERROR(ImportGguf(model, folder.path_, blocks).status());
   return folder;
 }
 

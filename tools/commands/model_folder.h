@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "qeff/export/import_gguf.h"
 
 namespace qeff {
 
@@ -18,9 +19,10 @@ class ModelFolder {
  public:
   // `model` itself unless it is a GGUF file. Such a file is imported
   // (qeff/export/import_gguf.h) into a new folder under $TMPDIR, or /tmp, which
-  // takes up to 4 bytes a weight that is not in a linear layer. Errors: those of ImportGguf, and kUnavailable
-  // when no folder can be made.
-  static absl::StatusOr<ModelFolder> Open(const std::string& model);
+  // takes up to 4 bytes a weight that is not in a linear layer. Errors: those
+  // of ImportGguf, and kUnavailable when no folder can be made.
+  static absl::StatusOr<ModelFolder> Open(
+      const std::string& model, GgufBlocks blocks = GgufBlocks::kKeep);
 
   // A folder under $TMPDIR, or /tmp, that is yet to be written: path() is where
   // a model may be made. Errors: kUnavailable when none can be made.
