@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
 #include "qeff/util/status.h"
@@ -31,22 +32,41 @@ void RunSequentially(int64_t count, int64_t grain, LoopBody body) {
   }
 }
 
-// Thread-safe.
+// Ranges that a thread begins with, on a cache line of its own.
+struct alignas(64) Share {
+  std::atomic<int64_t> next{0};
+  int64_t end = 0;
+};
+
+// Each thread begins with a share of consecutive ranges, so that what it reads
+// is one stream, and then helps the others. Thread-safe.
 class RangeJob {
  public:
-  RangeJob(int64_t count, int64_t grain, LoopBody body)
-      : count_(count), grain_(grain), body_(body) {}
+  // One share a thread, of no other job at the time.
+  RangeJob(int64_t count, int64_t grain, LoopBody body,
+           absl::Span<Share> shares)
+      : count_(count), grain_(grain), body_(body), shares_(shares) {
+    const int64_t ranges = CeilDiv(count, grain);
+    const int64_t threads = static_cast<int64_t>(shares.size());
+    const int64_t each = ranges / threads, more = ranges % threads;
+    int64_t begin = 0;
+    for (int64_t i = 0; i < threads; ++i) {
+      Share& share = shares_[static_cast<size_t>(i)];
+      share.next.store(begin, std::memory_order_relaxed);
+      begin += each + (i < more ? 1 : 0);
+      share.end = begin;
+    }
+  }
 
   // Takes ranges until none is left, as thread number `thread`.
   void Run(int thread) {
+    const size_t own = static_cast<size_t>(thread);
     try {
-      for (;;) {
-        const int64_t begin = next_.fetch_add(grain_);
-        if (begin >= count_) return;
-        body_(begin, std::min(begin + grain_, count_), thread);
-      }
+      for (size_t i = own; i < shares_.size(); ++i) RunShare(i, thread);
+      for (size_t i = 0; i < own; ++i) RunShare(i, thread);
     } catch (...) {
-      next_ = count_;  // the others stop after their current range
+      // The others stop after their current range.
+      for (Share& share : shares_) share.next = share.end;
       std::lock_guard<std::mutex> lock(mutex_);
       if (exception_ == nullptr) exception_ = std::current_exception();
     }
@@ -58,10 +78,20 @@ class RangeJob {
   }
 
  private:
+  void RunShare(size_t index, int thread) {
+    Share& share = shares_[index];
+    while (share.next.load(std::memory_order_relaxed) < share.end) {
+      const int64_t range = share.next.fetch_add(1);
+      if (range >= share.end) return;
+      const int64_t begin = range * grain_;
+      body_(begin, std::min(begin + grain_, count_), thread);
+    }
+  }
+
   const int64_t count_;
   const int64_t grain_;
   const LoopBody body_;
-  std::atomic<int64_t> next_{0};
+  const absl::Span<Share> shares_;
   std::mutex mutex_;
   std::exception_ptr exception_;  // guarded by mutex_
 };
@@ -93,6 +123,7 @@ class StdThreadPool : public ThreadPool {
   // Throws std::system_error; threads that were started are then joined by the
   // destructor.
   void Start(int num_workers) {
+    shares_ = std::vector<Share>(static_cast<size_t>(num_workers) + 1);
     workers_.reserve(static_cast<size_t>(num_workers));
     for (int i = 1; i <= num_workers; ++i) {
       workers_.emplace_back([this, i] { Work(i); });
@@ -109,7 +140,7 @@ class StdThreadPool : public ThreadPool {
       return RunSequentially(count, grain, body);
     }
     std::lock_guard<std::mutex> one_loop_at_a_time(loop_mutex_);
-    RangeJob job(count, grain, body);
+    RangeJob job(count, grain, body, absl::MakeSpan(shares_));
     Open(&job);
     job.Run(/*thread=*/0);
     Close();
@@ -162,6 +193,7 @@ class StdThreadPool : public ThreadPool {
   }
 
   std::mutex loop_mutex_;  // held during a ParallelFor
+  std::vector<Share> shares_;
   std::mutex mutex_;       // guards what follows, and changes of the atomics
   std::condition_variable wake_;  // loops_ changed
   std::condition_variable done_;  // running_ became 0

@@ -27,7 +27,8 @@ class ThreadPool {
   // Calls body(begin, end, thread) for consecutive ranges that together cover
   // [0, count) exactly once; each range but the last has `grain` elements.
   // `thread` is in [0, num_threads()) and no two calls with the same value
-  // overlap in time. Returns when all calls have. `body` must not call into
+  // overlap in time. A thread begins with ranges that follow one another, in
+  // order, and then helps the others. Returns when all calls have. `body` must not call into
   // the same pool. An exception from `body` (std::bad_alloc) is rethrown in
   // the caller after all threads have stopped. Preconditions: count >= 0,
   // grain >= 1.

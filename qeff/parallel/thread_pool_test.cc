@@ -64,6 +64,18 @@ TEST_P(ThreadPoolTest, ThreadNumbersDoNotOverlap) {
   EXPECT_EQ(sum, 100 * 28);
 }
 
+// A thread that is busy with one range keeps no other from being done.
+TEST_P(ThreadPoolTest, ThreadsHelpOneAnother) {
+  if (num_threads() == 1) GTEST_SKIP() << "no other thread";
+  constexpr int kRanges = 64;
+  std::atomic<int> done{0};
+  pool_->ParallelFor(kRanges, 1, [&](int64_t begin, int64_t, int) {
+    while (begin == 0 && done.load() < kRanges - 1) std::this_thread::yield();
+    ++done;
+  });
+  EXPECT_EQ(done, kRanges);
+}
+
 TEST_P(ThreadPoolTest, ConcurrentCallersTakeTurns) {
   std::atomic<int64_t> sum{0};
   const auto call = [&] {
