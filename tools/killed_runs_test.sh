@@ -263,6 +263,43 @@ removes() {
   echo "${name}: killed at each of $((number - 1)) removals"
 }
 
+# restarts NAME COMMAND...: --restart that is killed at each removal that it makes,
+# of the old work and of its own in the end; the next run, by turns with --resume
+# and --restart, finishes.
+restarts() {
+  name="$1"
+  shift
+  command=("$@")
+  [[ "${only}" == "  " || "${only}" == *" restart "* ]] || return 0
+  strace -o /dev/null true 2>/dev/null || { echo "${name}: no strace"; return 0; }
+  begin
+  run || { fail "undisturbed: ended with $?"; return 0; }
+  rm -rf whole left
+  mv at/out whole
+  begin
+  start
+  await 3
+  kill -KILL "${pid}"
+  end
+  [[ ${code} -eq 137 ]] || { fail "no unfinished work"; return 0; }
+  cp -a at left
+  local number again
+  for ((number = 1; ; number++)); do
+    rm -rf at
+    cp -a left at
+    killed_at unlinkat "${number}" --restart
+    [[ ${code} -eq 137 ]] || break
+    again=--resume
+    [[ $((number % 2)) -ne 0 || -e at/out ]] || again=--restart
+    [[ -e at/out && ! -e at/out.partial ]] || run "${again}" ||
+      fail "removal ${number}: ${again} ended with $?"
+    check_output "removal ${number}"
+  done
+  [[ ${code} -eq 0 && ${number} -gt 4 ]] ||
+    fail "removal ${number}: ended with ${code}"
+  echo "${name}: --restart killed at each of $((number - 1)) removals"
+}
+
 text="${demo}/text.txt"
 deep="${work}/deep"
 prepare() { "${qeff}" "$@" >said 2>&1 || { cat said >&2; exit 1; }; }
@@ -311,6 +348,13 @@ survives teacher_cache "${cache[@]}"
 survives optimize "${optimize[@]}"
 
 removes
+restarts gptq quantize --model=tiny --calibration="${text}" \
+  --calibration_tokens=512 --sequence_length=64 --scheme=int4_g32 \
+  --algorithm=gptq
+restarts train train --model=tiny --data="${text}" --steps=20 --save_every=1 \
+  --batch_size=2 --sequence_length=32
+restarts teacher_cache teacher_cache --teacher=tiny --data="${text}" --top_k=4 \
+  --sequence_length=8
 
 sampled=(model --model=other sample --calibration=other.txt
   sample --sequence_length=32)

@@ -21,6 +21,7 @@ namespace qeff {
 namespace {
 
 constexpr char kOutput[] = "output";
+constexpr char kRemoved[] = "removed";
 constexpr int kOpenFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
 bool Exists(int folder, const std::string& name) {
@@ -123,8 +124,8 @@ absl::Status PartialFolder::Lock(PartialWork work) {
 }
 
 absl::Status PartialFolder::PrepareOutput(PartialWork work) {
-  if (work == PartialWork::kRestart) {
-    internal_atomic::RemoveEntries(folder_.get());
+  if (work == PartialWork::kRestart || Exists(folder_.get(), kRemoved)) {
+    QEFF_RETURN_IF_ERROR(RemoveWork());
   }
   if (mkdirat(folder_.get(), kOutput, 0777) != 0 && errno != EEXIST) {
     return OutputError(temporary_path(), "create", errno);
@@ -133,6 +134,22 @@ absl::Status PartialFolder::PrepareOutput(PartialWork work) {
   if (!output_.valid()) return OutputError(temporary_path(), "open", errno);
   QEFF_RETURN_IF_ERROR(SyncFolder(folder_.get(), path()));
   return SyncFolder(parent_.get(), parent_path_);
+}
+
+// Whoever is killed in here leaves `removed`, which goes last: the next run
+// does the rest of this before it begins, instead of going on with some of the
+// files.
+absl::Status PartialFolder::RemoveWork() {
+  const int folder = folder_.get();
+  absl::Status status;
+  if (renameat(folder, kOutput, folder, kRemoved) != 0 && errno != ENOENT) {
+    status = OutputError(temporary_path(), "rename", errno);
+  }
+  status.Update(SyncFolder(folder, path()));
+  internal_atomic::RemoveEntries(folder, {kRemoved});
+  status.Update(SyncFolder(folder, path()));
+  internal_atomic::RemoveTemporary(folder, kRemoved);
+  return status;
 }
 
 absl::StatusOr<OutputFile*> PartialFolder::AddFile(const std::string& name) {
@@ -172,7 +189,7 @@ absl::Status PartialFolder::Commit() {
 void PartialFolder::Discard() {
   files_.clear();
   output_.Close();
-  internal_atomic::RemoveEntries(folder_.get());
+  (void)RemoveWork();
   (void)unlinkat(parent_.get(), name_.c_str(), AT_REMOVEDIR);
   folder_.Close();
 }

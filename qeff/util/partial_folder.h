@@ -7,6 +7,8 @@
 //   OUTPUT.partial/        locked while a process works on it
 //     output/              becomes OUTPUT
 //     ...                  the caller's own: a journal, intermediate results
+//     removed/             what output/ is called while all of this is being
+//                          removed: then none of it is gone on with
 
 #ifndef QEFF_UTIL_PARTIAL_FOLDER_H_
 #define QEFF_UTIL_PARTIAL_FOLDER_H_
@@ -79,12 +81,13 @@ class PartialFolder : public OutputFolder {
   absl::Status OpenLocked(PartialWork work);
   absl::Status Lock(PartialWork work);
   absl::Status PrepareOutput(PartialWork work);
+  absl::Status RemoveWork();
 
   const std::string parent_path_;
   const std::string target_;  // OUTPUT, inside the parent
   const std::string name_;    // OUTPUT.partial, inside the parent
   FileDescriptor parent_;
-  bool exists_ = false;  // OUTPUT, when the parent was opened
+  bool exists_ = false;    // OUTPUT, when the parent was opened
   FileDescriptor folder_;  // OUTPUT.partial, locked
   FileDescriptor output_;  // OUTPUT.partial/output
   std::vector<std::unique_ptr<OutputFile>> files_;

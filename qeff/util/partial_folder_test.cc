@@ -2,6 +2,7 @@
 
 #include "qeff/util/partial_folder.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "qeff/util/atomic_temporary.h"
 #include "qeff/util/mapped_file.h"
 
 namespace qeff {
@@ -96,6 +98,37 @@ TEST_F(PartialFolderTest, RestartForgets) {
   ASSERT_TRUE((*(*folder)->AddFile("a"))->Write(0, AsBytes("new")).ok());
   ASSERT_TRUE((*folder)->Commit().ok());
   EXPECT_EQ(Read(output_ + "/a"), "new");
+}
+
+// What a process leaves that was killed while it removed the work.
+TEST_F(PartialFolderTest, EndedWhileRemoving) {
+  for (const PartialWork work : {PartialWork::kResume, PartialWork::kRestart}) {
+    {
+      auto folder = PartialFolder::Open(output_, PartialWork::kRefuse);
+      ASSERT_TRUE((*(*folder)->AddFile("a"))->Write(0, AsBytes("old")).ok());
+      for (const char* name : {"/journal", "/states"}) {
+        ASSERT_EQ(mkdir(((*folder)->path() + name).c_str(), 0777), 0);
+      }
+      ASSERT_EQ(rename((*folder)->temporary_path().c_str(),
+                       ((*folder)->path() + "/removed").c_str()),
+                0);
+      ASSERT_EQ(rmdir(((*folder)->path() + "/states").c_str()), 0);
+    }
+    EXPECT_THAT(
+        PartialFolder::Open(output_, PartialWork::kRefuse).status().message(),
+        HasSubstr("--restart"));
+    auto folder = PartialFolder::Open(output_, work);
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    EXPECT_FALSE((*folder)->was_complete());
+    EXPECT_FALSE(Exists((*folder)->path() + "/journal"));
+    EXPECT_FALSE(Exists((*folder)->path() + "/removed"));
+    ASSERT_TRUE((*(*folder)->AddFile("b"))->Write(0, AsBytes("new")).ok());
+    ASSERT_TRUE((*folder)->Commit().ok());
+    EXPECT_FALSE(Exists(output_ + "/a"));
+    EXPECT_EQ(Read(output_ + "/b"), "new");
+    EXPECT_FALSE(Exists(output_ + ".partial"));
+    internal_atomic::RemoveTemporary(AT_FDCWD, output_);
+  }
 }
 
 TEST_F(PartialFolderTest, OneProcessAtATime) {
