@@ -86,7 +86,9 @@ class MatrixMaker {
         const uint16_t half = FloatToBF16(values.data()[i]);
         std::memcpy(halves.data() + 2 * i, &half, 2);
       }
-      return PackBF16({DType::kBF16, Shape({rows, cols}), halves}, pool_);
+      return MaybeSparse(
+          PackBF16({DType::kBF16, Shape({rows, cols}), halves}, pool_),
+          sparsity);
     }
     QEFF_ASSIGN_OR_RETURN(const QuantScheme parsed, ParseQuantScheme(scheme));
     const TensorView view{
@@ -98,7 +100,10 @@ class MatrixMaker {
     if (!CanPack(copy.view(), rows)) {
       return InvalidInputError("--scheme: the engine cannot pack ", scheme);
     }
-    DeviceMatrix packed = PackQuantized(copy.view(), rows, pool_);
+    return MaybeSparse(PackQuantized(copy.view(), rows, pool_), sparsity);
+  }
+
+  DeviceMatrix MaybeSparse(DeviceMatrix packed, const std::string& sparsity) {
     return sparsity.empty() ? packed
                             : SparseWhereBetter(std::move(packed),
                                                 SparseRule::kSmaller, pool_);

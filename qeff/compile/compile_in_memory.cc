@@ -181,8 +181,7 @@ class Compiler {
           Borrow(absl::StrCat(place.module->module, ".weight"), place.first_row,
                  shape[0], shape[1]);
       if (!matrix.empty() && fast() && matrix.view().dtype == DType::kBF16) {
-        if (plan_) return PlanBF16(shape[0], shape[1]);
-        return PackBF16({DType::kBF16, shape, matrix.bytes}, pool_);
+        return FromBF16({DType::kBF16, shape, matrix.bytes});
       }
       if (!matrix.empty()) return matrix;
     }
@@ -204,13 +203,15 @@ class Compiler {
   absl::StatusOr<DeviceMatrix> LoadedBF16(int64_t block,
                                           LinearRole role) const {
     const Shape shape = transformer_.LinearShape(block, role);
-    if (plan_) return PlanBF16(shape[0], shape[1]);
+    if (plan_ && options_.sparse == SparseRule::kNever) {
+      return PlanBF16(shape[0], shape[1]);
+    }
     QEFF_ASSIGN_OR_RETURN(const LinearWeights weights,
                           transformer_.LoadLinear(block, role));
     const absl::Span<const float> values = weights.weight.span();
     std::vector<uint8_t> bytes(values.size() * DTypeBytes(DType::kBF16));
     ConvertFromFloat(values, DType::kBF16, absl::MakeSpan(bytes));  // exact
-    return PackBF16({DType::kBF16, shape, bytes}, pool_);
+    return FromBF16({DType::kBF16, shape, bytes});
   }
 
   absl::StatusOr<DeviceMatrix> LoadedWeight(int64_t block,
@@ -222,6 +223,16 @@ class Compiler {
     QEFF_ASSIGN_OR_RETURN(LinearWeights weights,
                           transformer_.LoadLinear(block, role));
     return OwnedMatrix(std::move(weights.weight));
+  }
+
+  // Bytes decide whether it becomes sparse, also of the plan.
+  DeviceMatrix FromBF16(const TensorView& weights) const {
+    if (options_.sparse == SparseRule::kNever ||
+        !BF16LooksPruned(weights.bytes)) {
+      return plan_ ? PlanBF16(weights.shape[0], weights.shape[1])
+                   : PackBF16(weights, pool_);
+    }
+    return SparseWhereBetter(PackBF16(weights, pool_), options_.sparse, pool_);
   }
 
   DeviceMatrix FromCodes(const QuantizedRowsView& rows,

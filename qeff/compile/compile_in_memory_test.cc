@@ -344,6 +344,34 @@ TEST_P(CompileInMemoryTest, Gpt2InBF16IsPacked) {
   }
 }
 
+// Zeros are left out of what fast activations meet, and nothing else changes.
+TEST_P(CompileInMemoryTest, PrunedBF16IsSparse) {
+  if (GetParam() != DType::kBF16) return;
+  const auto written = RandomModel(Gpt2Spec(), 3, DType::kBF16);
+  for (DeviceBlock& block : written->blocks) {
+    DeviceMatrix& up = block.up.weight;
+    ASSERT_EQ(up.cols % 2, 0);
+    const auto owner = std::make_shared<std::vector<uint8_t>>(
+        up.bytes.begin(), up.bytes.end());
+    for (size_t i = 0; i < owner->size(); ++i) {
+      if (i / 2 % 2 == 1) (*owner)[i] = 0;  // every second column
+    }
+    up.bytes = *owner;
+    up.owner = owner;
+  }
+  CompileOptions options;
+  const auto sparse = Compile(kGpt2Config, Gpt2Tensors(*written), options);
+  options.sparse = SparseRule::kNever;
+  const auto dense = Compile(kGpt2Config, Gpt2Tensors(*written), options);
+  ASSERT_TRUE(sparse != nullptr && dense != nullptr);
+  const auto name = [](const DeviceModel& of) {
+    return WeightLayoutName(of.blocks[0].up.weight.layout);
+  };
+  EXPECT_EQ(name(*sparse), "sparse BF16 packed");
+  EXPECT_EQ(name(*dense), "BF16 packed");
+  EXPECT_EQ(Logits(sparse), Logits(dense));
+}
+
 // The fused matrix is borrowed in three parts.
 TEST_P(CompileInMemoryTest, MptIsSplitWhereItIsMapped) {
   const auto written = RandomModel(MptSpec(), 4, GetParam());

@@ -10,6 +10,8 @@
 
 #include "absl/types/optional.h"
 #include "qeff/format/packing.h"
+#include "qeff/kernels/matmul_bf16/packed_bf16_layout.h"
+#include "qeff/kernels/matmul_bf16/sparse_bf16_weights.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
 #include "qeff/kernels/matmul_int/sparse_int_weights.h"
 #include "qeff/util/aligned.h"
@@ -19,13 +21,26 @@ namespace {
 
 constexpr int64_t kSampleRows = 64;
 
-bool IsBetter(const PackedIntLayout& sparse, const PackedIntLayout& dense,
+template <typename Layout>
+bool IsBetter(const Layout& sparse, const Layout& dense, bool may_be_faster,
               SparseRule rule) {
   const double part = static_cast<double>(sparse.total_bytes()) /
                       static_cast<double>(dense.total_bytes());
   if (rule == SparseRule::kSmaller) return part < 1;
-  return part <= kMaxSparseBytes &&
-         (dense.bits() == 8 || sparse.sparse_codes().two_of_four);
+  return part <= kMaxSparseBytes && may_be_faster;
+}
+
+template <typename Layout, typename Compress>
+DeviceMatrix Compressed(DeviceMatrix packed, const Layout& sparse,
+                        const Compress& compress, ThreadPool* pool) {
+  const auto bytes = std::make_shared<AlignedArray<uint8_t>>(
+      static_cast<size_t>(sparse.total_bytes()));
+  compress(sparse, packed.bytes, bytes->span(), pool);
+  DeviceMatrix matrix = std::move(packed);
+  matrix.layout = sparse;
+  matrix.bytes = bytes->span();
+  matrix.owner = bytes;
+  return matrix;
 }
 
 bool IsQuarter(int64_t zeros, int64_t of) { return 4 * zeros >= of; }
@@ -68,23 +83,37 @@ bool LooksPruned(absl::Span<const uint8_t> signed_bytes) {
   return IsQuarter(zeros, count);
 }
 
+bool BF16LooksPruned(absl::Span<const uint8_t> weights) {
+  constexpr size_t kSampleElems = 2048;
+  const size_t elems = weights.size() / 2;
+  const size_t sample = std::min<size_t>(kSampleRows, elems);
+  int64_t zeros = 0, count = 0;
+  for (size_t i = 0; i < sample; ++i) {
+    const size_t begin = i * (elems / sample);
+    for (size_t at = begin; at < std::min(begin + kSampleElems, elems); ++at) {
+      zeros += weights[2 * at] == 0 && weights[2 * at + 1] == 0 ? 1 : 0;
+      ++count;
+    }
+  }
+  return IsQuarter(zeros, count);
+}
+
 DeviceMatrix SparseWhereBetter(DeviceMatrix packed, SparseRule rule,
                                ThreadPool* pool) {
   if (rule == SparseRule::kNever) return packed;
+  if (const auto* dense = std::get_if<PackedBF16Layout>(&packed.layout)) {
+    const PackedBF16Layout sparse = SparseLayoutOf(*dense, packed.bytes, pool);
+    if (!IsBetter(sparse, *dense, /*may_be_faster=*/true, rule)) return packed;
+    return Compressed(std::move(packed), sparse, CompressBF16Weights, pool);
+  }
   const auto& dense = std::get<PackedIntLayout>(packed.layout);
   const absl::optional<PackedIntLayout> sparse =
       SparseLayoutOf(dense, packed.bytes, pool);
-  if (!sparse.has_value() || !IsBetter(*sparse, dense, rule)) {
-    return packed;
-  }
-  const auto bytes = std::make_shared<AlignedArray<uint8_t>>(
-      static_cast<size_t>(sparse->total_bytes()));
-  CompressIntWeights(*sparse, packed.bytes, bytes->span(), pool);
-  DeviceMatrix matrix = std::move(packed);
-  matrix.layout = *sparse;
-  matrix.bytes = bytes->span();
-  matrix.owner = bytes;
-  return matrix;
+  if (!sparse.has_value()) return packed;
+  const bool may_be_faster =
+      dense.bits() == 8 || sparse->sparse_codes().two_of_four;
+  if (!IsBetter(*sparse, dense, may_be_faster, rule)) return packed;
+  return Compressed(std::move(packed), *sparse, CompressIntWeights, pool);
 }
 
 }  // namespace qeff

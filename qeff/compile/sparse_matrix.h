@@ -25,13 +25,15 @@ enum class SparseRule : uint8_t {
 };
 inline constexpr double kMaxSparseBytes = 0.8;
 
-// Whether a quarter of the codes of a sample of 64 rows stand for 0: others are
+// Whether a quarter of the weights of a sample of 64 rows are 0: others are
 // not worth the work of finding out. Rounding alone makes fewer zeros.
-// The rows must have packed codes; the second form takes signed ones.
+// The rows must have packed codes; the second form takes signed ones, the third
+// little-endian bf16.
 bool LooksPruned(const QuantizedRowsView& rows, int64_t num_rows);
 bool LooksPruned(absl::Span<const uint8_t> signed_bytes);
+bool BF16LooksPruned(absl::Span<const uint8_t> weights);
 
-// `packed`, or the same matrix in a sparse layout if there is one that `rule`
+// `packed`, integers or bf16, or the same matrix in a sparse layout if there is one that `rule`
 // wants. Values do not change. Throws std::bad_alloc.
 DeviceMatrix SparseWhereBetter(DeviceMatrix packed, SparseRule rule,
                                ThreadPool* pool);

@@ -19,7 +19,9 @@
 #include "qeff/device/package/package_format.h"
 #include "qeff/device/reference_model.h"
 #include "qeff/format/quant_scheme.h"
+#include "qeff/kernels/convert/convert.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/tensor/dtype.h"
 #include "qeff/util/random.h"
 
 namespace qeff {
@@ -27,9 +29,8 @@ namespace {
 
 class SparseMatrixTest : public ::testing::Test {
  protected:
-  // Codes of random weights of which `part` are 0.
-  QuantizedCopy Codes(const char* scheme, int64_t rows, int64_t cols,
-                      double part) {
+  // Random weights of which `part` are 0.
+  std::vector<float> Weights(int64_t rows, int64_t cols, double part) {
     const Random random(1);
     std::vector<float> values(static_cast<size_t>(rows * cols));
     for (size_t i = 0; i < values.size(); ++i) {
@@ -38,6 +39,19 @@ class SparseMatrixTest : public ::testing::Test {
       const bool removed = two_of_four_ ? i % 4 < 2 : draw < part;
       values[i] = removed ? 0 : random.NormalAt(i);
     }
+    return values;
+  }
+
+  std::vector<uint8_t> BF16(int64_t rows, int64_t cols, double part) {
+    const std::vector<float> values = Weights(rows, cols, part);
+    std::vector<uint8_t> bytes(2 * values.size());
+    ConvertFromFloat(values, DType::kBF16, absl::MakeSpan(bytes));
+    return bytes;
+  }
+
+  QuantizedCopy Codes(const char* scheme, int64_t rows, int64_t cols,
+                      double part) {
+    const std::vector<float> values = Weights(rows, cols, part);
     const absl::Span<const uint8_t> bytes(
         reinterpret_cast<const uint8_t*>(values.data()),
         values.size() * sizeof(float));
@@ -60,14 +74,31 @@ class SparseMatrixTest : public ::testing::Test {
                                    &block.gate, &block.up, &block.down}) {
         DeviceMatrix& m = linear->weight;
         if (m.rows == 0) continue;
-        const QuantizedCopy copy = Codes(scheme, m.rows, m.cols, 0.7);
-        m = PackQuantized(copy.view(), m.rows, pool_.get());
+        m = Packed(scheme, m.rows, m.cols);
         if (sparse)
           m = SparseWhereBetter(std::move(m), SparseRule::kSmaller,
                                 pool_.get());
       }
     }
     return model;
+  }
+
+  DeviceMatrix Packed(const char* scheme, int64_t rows, int64_t cols) {
+    if (std::string(scheme) == "bf16") {
+      return PackBF16(
+          {DType::kBF16, Shape({rows, cols}), BF16(rows, cols, 0.7)},
+          pool_.get());
+    }
+    return PackQuantized(Codes(scheme, rows, cols, 0.7).view(), rows,
+                         pool_.get());
+  }
+
+  static bool IsSparse(const WeightLayout& layout) {
+    if (const auto* ints = std::get_if<PackedIntLayout>(&layout)) {
+      return ints->sparse();
+    }
+    const auto* bf16 = std::get_if<PackedBF16Layout>(&layout);
+    return bf16 != nullptr && bf16->sparse();
   }
 
   std::vector<float> Logits(const std::shared_ptr<const DeviceModel>& model,
@@ -121,6 +152,26 @@ TEST_F(SparseMatrixTest, ZerosAndTheRuleDecide) {
   EXPECT_FALSE(LooksPruned(Codes("int4_g32", 200, 256, 0).view(), 200));
 }
 
+TEST_F(SparseMatrixTest, ZerosAndTheRuleDecideForBF16) {
+  const auto sparse = [&](double part, SparseRule rule) {
+    const std::vector<uint8_t> weights = BF16(96, 512, part);
+    const DeviceMatrix dense =
+        PackBF16({DType::kBF16, Shape({96, 512}), weights}, pool_.get());
+    const DeviceMatrix better = SparseWhereBetter(dense, rule, pool_.get());
+    EXPECT_EQ(IsSparse(better.layout),
+              better.bytes.size() < dense.bytes.size());
+    EXPECT_TRUE(!IsSparse(better.layout) || BF16LooksPruned(weights));
+    return IsSparse(better.layout);
+  };
+  EXPECT_TRUE(sparse(0.5, SparseRule::kFaster));
+  EXPECT_TRUE(sparse(0.3, SparseRule::kFaster));
+  EXPECT_FALSE(sparse(0.3, SparseRule::kNever));
+  EXPECT_FALSE(sparse(0.2, SparseRule::kFaster));
+  EXPECT_FALSE(sparse(0, SparseRule::kSmaller));
+  EXPECT_FALSE(BF16LooksPruned(BF16(10, 64, 0.1)));
+  EXPECT_TRUE(BF16LooksPruned(BF16(1, 3, 1)));
+}
+
 TEST_F(SparseMatrixTest, SignedBytesLookAsTheirCodes) {
   std::vector<uint8_t> bytes(100000, 1);
   EXPECT_FALSE(LooksPruned(bytes));
@@ -131,7 +182,8 @@ TEST_F(SparseMatrixTest, SignedBytesLookAsTheirCodes) {
 
 // The package of a sparse model gives the bits of the dense one.
 TEST_F(SparseMatrixTest, SameLogitsAsDenseThroughAPackage) {
-  for (const char* scheme : {"int8", "int4_g32", "int4_g32 asymmetric"}) {
+  for (const char* scheme :
+       {"int8", "int4_g32", "int4_g32 asymmetric", "bf16"}) {
     symmetric_ = std::string(scheme).find(' ') == std::string::npos;
     const auto dense = Model(scheme, false), sparse = Model(scheme, true);
     const std::string path = absl::StrCat(::testing::TempDir(), "/sparse.qeff");
@@ -141,8 +193,7 @@ TEST_F(SparseMatrixTest, SameLogitsAsDenseThroughAPackage) {
     ASSERT_TRUE(package.ok()) << package.status();
     int sparse_count = 0;
     for (const PackageTensor& tensor : package->header().tensors) {
-      const auto* layout = std::get_if<PackedIntLayout>(&tensor.layout);
-      sparse_count += layout != nullptr && layout->sparse() ? 1 : 0;
+      sparse_count += IsSparse(tensor.layout) ? 1 : 0;
     }
     EXPECT_GT(sparse_count, 0);
     for (Activations activations :

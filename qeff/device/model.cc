@@ -189,7 +189,8 @@ std::string WeightLayoutName(const WeightLayout& layout) {
   if (const auto* rows = std::get_if<FloatRows>(&layout)) {
     return std::string(DTypeName(rows->dtype));
   }
-  return "BF16 packed";
+  return std::get<PackedBF16Layout>(layout).sparse() ? "sparse BF16 packed"
+                                                     : "BF16 packed";
 }
 
 absl::Status ValidateModel(const DeviceModel& model) {

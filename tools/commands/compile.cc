@@ -262,20 +262,27 @@ class CompileCommand : public Command {
   static Json ReportSparse(const DeviceModel& model, const CommandEnv& env) {
     int64_t sparse = 0, dense = 0, bytes = 0, dense_bytes = 0;
     VisitMatrices(&model, [&](const TensorId& id, const DeviceMatrix* matrix) {
-      const auto* layout = std::get_if<PackedIntLayout>(&matrix->layout);
-      if (!IsInBlock(id.role) || layout == nullptr) return;
-      layout->sparse() ? ++sparse : ++dense;
-      if (!layout->sparse()) return;
-      bytes += layout->total_bytes();
-      dense_bytes += layout->Dense().total_bytes();
+      if (!IsInBlock(id.role)) return;
+      const auto count = [&](const auto& layout) {
+        layout.sparse() ? ++sparse : ++dense;
+        if (!layout.sparse()) return;
+        bytes += layout.total_bytes();
+        dense_bytes += layout.Dense().total_bytes();
+      };
+      if (const auto* ints = std::get_if<PackedIntLayout>(&matrix->layout)) {
+        count(*ints);
+      } else if (const auto* bf16 =
+                     std::get_if<PackedBF16Layout>(&matrix->layout)) {
+        count(*bf16);
+      }
     });
     if (sparse > 0) {
       std::fprintf(
           env.out,
           "%lld matrices of the blocks are sparse, with %lld bytes instead of "
-          "%lld; %lld are dense: too few of their codes are 0, they have other "
-          "than 4 or 8 bits, or 4 bits but not two of four, which "
-          "--sparse=smaller takes\n",
+          "%lld; %lld are dense: too few of their weights are 0, they have 2 or "
+          "3 bits, or 4 bits but not two of four, which --sparse=smaller "
+          "takes\n",
           static_cast<long long>(sparse), static_cast<long long>(bytes),
           static_cast<long long>(dense_bytes), static_cast<long long>(dense));
     }

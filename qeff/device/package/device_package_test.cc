@@ -315,6 +315,16 @@ TEST_F(DevicePackageTest, RefusesFieldsThatItDoesNotKnow) {
               HasSubstr("dtype: expected F32, F16 or BF16"));
 }
 
+TEST_F(DevicePackageTest, RefusesSparseBF16ThatDoesNotExist) {
+  for (const int64_t values : {int64_t{0}, int64_t{-64}, int64_t{129},
+                               int64_t{1} << 40, INT64_MAX, INT64_MIN}) {
+    const std::string error = Error(Remade([&](proto::PackageHeader* p) {
+      p->mutable_tensors(4)->mutable_packed_bf16()->set_values_bytes(values);
+    }));
+    EXPECT_THAT(error, HasSubstr("bytes of values")) << values;
+  }
+}
+
 TEST_F(DevicePackageTest, RefusesPackedLayoutsThatDoNotExist) {
   const auto error = [&](const std::function<void(proto::PackedInt*)>& edit) {
     return Error(Remade([&](proto::PackageHeader* p) {

@@ -105,7 +105,9 @@ void FillTensor(const PackageTensor& tensor, proto::Tensor* m) {
           ints->sparse_codes().two_of_four);
     }
   } else {
-    m->mutable_packed_bf16();
+    const auto& bf16 = std::get<PackedBF16Layout>(tensor.layout);
+    proto::PackedBF16* packed = m->mutable_packed_bf16();
+    if (bf16.sparse()) packed->set_values_bytes(bf16.values_bytes());
   }
   FillSection(tensor.data, m->mutable_data());
 }
@@ -162,7 +164,10 @@ absl::StatusOr<WeightLayout> TakeLayout(const proto::Tensor& m) {
           CheckWhole("packed_bf16", true, m.packed_bf16().unknown_fields()));
       QEFF_ASSIGN_OR_RETURN(const PackedBF16Layout layout,
                             PackedBF16Layout::Create(m.rows(), m.cols()));
-      return WeightLayout(layout);
+      if (!m.packed_bf16().has_values_bytes()) return WeightLayout(layout);
+      QEFF_ASSIGN_OR_RETURN(const PackedBF16Layout sparse,
+                            layout.Sparse(m.packed_bf16().values_bytes()));
+      return WeightLayout(sparse);
     }
     case proto::Tensor::LAYOUT_NOT_SET:
       break;

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "qeff/kernels/matmul_bf16/bf16_dot-inl.h"
+#include "qeff/kernels/matmul_bf16/expand_pairs-inl.h"
 #include "qeff/kernels/matmul_bf16/packed_bf16_layout.h"
 #include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/util/check.h"
@@ -24,9 +25,14 @@ namespace internal_matmul_bf16 {
 constexpr int64_t kPanelRows = PackedBF16Layout::kPanelRows;
 constexpr int64_t kPairBytes = PackedBF16Layout::kPairBytes;
 
+// Sparse weights are expanded this many pairs at a time: 16 KiB, which stay in
+// L1 beside the activations of a tile.
+constexpr int64_t kExpandedPairs = 128;
+
 // A call of MatMulBF16, in numbers that the inner loops use.
 struct Product {
   const uint8_t* weights;
+  const PackedBF16Layout* sparse;  // null: dense
   int64_t panel_bytes;
   int64_t rows;
   int64_t pairs;
@@ -37,11 +43,13 @@ struct Product {
   bool use_instruction;
 };
 
-// The part of it that one tile of tokens and one panel make.
+// The part of it that some pairs of one tile of tokens and one panel make.
 struct Tile {
-  const uint8_t* panel;
-  StreamFetcher* fetcher;  // null if the panel is in the cache
-  const uint8_t* x;
+  const uint8_t* w;  // of the first pair
+  const uint8_t* x;  // likewise
+  int64_t pairs;
+  bool begins;             // with the first pair of all: y has no sums yet
+  StreamFetcher* fetcher;  // null if the weights are in the cache
   int64_t tokens;
   float* y;      // of the first token and row
   int64_t rows;  // of the panel that are in the matrix
@@ -71,9 +79,9 @@ HWY_INLINE VU LoadPairs(const uint8_t* from) {
 
 // sums[t][v] += pairs of rows v times pair of token t.
 template <class Way, int kTokens>
-HWY_INLINE void MultiplyPair(const uint8_t* w, const uint8_t* x,
+HWY_INLINE void MultiplyPair(VU first, VU second, const uint8_t* x,
                              VF (&sums)[kTokens][kVectors]) {
-  const typename Way::Operand w0(LoadPairs(w)), w1(LoadPairs(w + 4 * kLanes));
+  const typename Way::Operand w0(first), w1(second);
   HWY_UNROLL(12)
   for (int t = 0; t < kTokens; ++t) {
     uint32_t pair;
@@ -84,8 +92,25 @@ HWY_INLINE void MultiplyPair(const uint8_t* w, const uint8_t* x,
   }
 }
 
-// Writes the first `rows` of the sums of one token.
+// The first `rows` of the sums of one token, from and to `y`.
+HWY_INLINE void LoadSums(const float* y, int64_t rows, VF (&sums)[kVectors]) {
+  if (rows == kTileRows) {
+    sums[0] = hn::LoadU(F32(), y);
+    sums[1] = hn::LoadU(F32(), y + kLanes);
+    return;
+  }
+  HWY_ALIGN float all[kTileRows] = {};
+  std::memcpy(all, y, static_cast<size_t>(rows) * sizeof(float));
+  sums[0] = hn::Load(F32(), all);
+  sums[1] = hn::Load(F32(), all + kLanes);
+}
+
 HWY_INLINE void StoreSums(const VF (&sums)[kVectors], int64_t rows, float* y) {
+  if (rows == kTileRows) {
+    hn::StoreU(sums[0], F32(), y);
+    hn::StoreU(sums[1], F32(), y + kLanes);
+    return;
+  }
   HWY_ALIGN float all[kTileRows];
   hn::Store(sums[0], F32(), all);
   hn::Store(sums[1], F32(), all + kLanes);
@@ -100,26 +125,32 @@ HWY_NOINLINE void MultiplyTile(const Product& product, const Tile& tile,
   const int64_t x_stride_bytes =
       4 * (kTokensAtOnce == BF16ActivationLayout::kMaxTileTokens ? kTokens
                                                                  : tile.tokens);
+  const int64_t rows = std::min<int64_t>(kTileRows, tile.rows - row);
+  float* y = tile.y + token * product.stride_elems + row;
   VF sums[kTokens][kVectors];
   HWY_UNROLL(12)
   for (int t = 0; t < kTokens; ++t) {
-    sums[t][0] = sums[t][1] = hn::Zero(F32());
+    if (tile.begins) {
+      sums[t][0] = sums[t][1] = hn::Zero(F32());
+    } else {
+      LoadSums(y + t * product.stride_elems, rows, sums[t]);
+    }
   }
-  constexpr int64_t kPairsOfPiece = StreamFetcher::kPieceBytes / kPairBytes;
-  const uint8_t* w = tile.panel + 4 * row;
+  static_assert(kPairsOfPiece * kPairBytes <= StreamFetcher::kPieceBytes,
+                "Reach is called often enough");
+  const uint8_t* w = tile.w + 4 * row;
   const uint8_t* x = tile.x + 4 * token;
   const bool fetch = tile.fetcher != nullptr && row + token == 0;
-  for (int64_t begin = 0; begin < product.pairs; begin += kPairsOfPiece) {
+  for (int64_t begin = 0; begin < tile.pairs; begin += kPairsOfPiece) {
     if (fetch) tile.fetcher->Reach(w);
-    const int64_t end = std::min(begin + kPairsOfPiece, product.pairs);
+    const int64_t end = std::min(begin + kPairsOfPiece, tile.pairs);
     for (int64_t pair = begin; pair < end; ++pair) {
-      MultiplyPair<Way, kTokens>(w, x, sums);
+      MultiplyPair<Way, kTokens>(LoadPairs(w), LoadPairs(w + 4 * kLanes), x,
+                                 sums);
       w += kPairBytes;
       x += x_stride_bytes;
     }
   }
-  const int64_t rows = std::min<int64_t>(kTileRows, tile.rows - row);
-  float* y = tile.y + token * product.stride_elems + row;
   HWY_UNROLL(12)
   for (int t = 0; t < kTokens; ++t) {
     StoreSums(sums[t], rows, y + t * product.stride_elems);
@@ -139,10 +170,114 @@ HWY_INLINE void MultiplyTokens(const Product& product, const Tile& tile,
 }
 
 template <class Way>
-HWY_INLINE void MultiplyPanel(const Product& product, const Tile& tile) {
+HWY_INLINE void MultiplyPairs(const Product& product, const Tile& tile) {
   for (int64_t row = 0; row < tile.rows; row += kTileRows) {
     for (int64_t token = 0; token < tile.tokens; token += kTokensAtOnce) {
       MultiplyTokens<Way, kTokensAtOnce>(product, tile, row, token);
+    }
+  }
+}
+
+// The `pairs` pairs at `w` of panel `panel` from `pair` on, times tile `index`.
+void MultiplyTilePairs(const Product& product, int64_t panel, int64_t index,
+                       const uint8_t* w, int64_t pair, int64_t pairs,
+                       StreamFetcher* fetcher) {
+  const BF16ActivationLayout& layout = *product.layout;
+  Tile tile;
+  tile.tokens = layout.TileTokens(index);
+  tile.w = w;
+  tile.x =
+      product.activations + layout.TileOffset(index) + 4 * pair * tile.tokens;
+  tile.pairs = pairs;
+  tile.begins = pair == 0;
+  tile.fetcher = fetcher;
+  tile.y = product.y + layout.TileBegin(index) * product.stride_elems +
+           panel * kPanelRows;
+  tile.rows = std::min(kPanelRows, product.rows - panel * kPanelRows);
+  product.use_instruction ? MultiplyPairs<InstructionDot>(product, tile)
+                          : MultiplyPairs<WidenedDot>(product, tile);
+}
+
+#if HWY_TARGET == HWY_AVX3_DL
+// Sparse panel `panel` times the tokens of the only tile. Pairs go from the
+// registers that they are expanded in into the product: through memory they
+// would take longer than reading.
+template <class Way, int kTokens>
+HWY_NOINLINE void MultiplySparseTile(const Product& product, int64_t panel,
+                                     SparseFetchers& fetchers) {
+  static_assert(kTileRows == kPanelRows, "a pair is two vectors");
+  VF sums[kTokens][kVectors];
+  HWY_UNROLL(12)
+  for (int t = 0; t < kTokens; ++t) {
+    sums[t][0] = sums[t][1] = hn::Zero(F32());
+  }
+  const SparseCursor cursor(*product.sparse, product.weights, panel);
+  const uint8_t* masks = cursor.masks;
+  const uint8_t* values = cursor.values;
+  const uint8_t* x = product.activations;
+  for (int64_t begin = 0; begin < product.pairs; begin += kPairsOfPiece) {
+    fetchers.masks.Reach(masks);
+    fetchers.values.Reach(values);
+    const int64_t end = std::min(begin + kPairsOfPiece, product.pairs);
+    for (int64_t pair = begin; pair < end; ++pair) {
+      V16 first, second;
+      values += ExpandPair(masks, values, first, second);
+      values = std::min(values, cursor.limit);
+      masks += PackedBF16Layout::kPairMaskBytes;
+      MultiplyPair<Way, kTokens>(hn::BitCast(U32(), first),
+                                 hn::BitCast(U32(), second), x, sums);
+      x += 4 * kTokens;
+    }
+  }
+  const int64_t rows = std::min(kPanelRows, product.rows - panel * kPanelRows);
+  HWY_UNROLL(12)
+  for (int t = 0; t < kTokens; ++t) {
+    StoreSums(sums[t], rows,
+              product.y + t * product.stride_elems + panel * kPanelRows);
+  }
+}
+
+// For as many tokens as there are, at most kTokens.
+template <class Way, int kTokens>
+HWY_INLINE void MultiplySparseTokens(const Product& product, int64_t panel,
+                                     SparseFetchers& fetchers) {
+  if constexpr (kTokens > 1) {
+    if (product.layout->tokens() < kTokens) {
+      return MultiplySparseTokens<Way, kTokens - 1>(product, panel, fetchers);
+    }
+  }
+  MultiplySparseTile<Way, kTokens>(product, panel, fetchers);
+}
+#endif
+
+// The same for sparse weights: some pairs are expanded and then multiplied
+// with all tiles while they are in L1. Sums wait in y, in float32 as they are
+// in registers, so products are those of the dense panel, bit by bit.
+void MultiplySparseBlock(const Product& product, int64_t panel_begin,
+                         int64_t panel_end, int64_t tile_begin,
+                         int64_t tile_end) {
+  SparseFetchers fetchers;
+#if HWY_TARGET == HWY_AVX3_DL
+  if (product.layout->tiles() == 1) {
+    for (int64_t p = panel_begin; p < panel_end; ++p) {
+      product.use_instruction
+          ? MultiplySparseTokens<InstructionDot, kTokensAtOnce>(product, p,
+                                                                fetchers)
+          : MultiplySparseTokens<WidenedDot, kTokensAtOnce>(product, p,
+                                                            fetchers);
+    }
+    return;
+  }
+#endif
+  HWY_ALIGN uint8_t expanded[kExpandedPairs * kPairBytes];
+  for (int64_t p = panel_begin; p < panel_end; ++p) {
+    SparseCursor cursor(*product.sparse, product.weights, p);
+    for (int64_t pair = 0; pair < product.pairs; pair += kExpandedPairs) {
+      const int64_t pairs = std::min(kExpandedPairs, product.pairs - pair);
+      ExpandPairs(pairs, &fetchers, cursor, expanded);
+      for (int64_t i = tile_begin; i < tile_end; ++i) {
+        MultiplyTilePairs(product, p, i, expanded, pair, pairs, nullptr);
+      }
     }
   }
 }
@@ -151,21 +286,16 @@ HWY_INLINE void MultiplyPanel(const Product& product, const Tile& tile) {
 // stays in L2 while all its tiles go by: weights are read once.
 void MultiplyBlock(const Product& product, int64_t panel_begin,
                    int64_t panel_end, int64_t tile_begin, int64_t tile_end) {
-  const BF16ActivationLayout& layout = *product.layout;
-  Tile tile;
+  if (product.sparse != nullptr) {
+    return MultiplySparseBlock(product, panel_begin, panel_end, tile_begin,
+                               tile_end);
+  }
   StreamFetcher fetcher;
   for (int64_t p = panel_begin; p < panel_end; ++p) {
-    tile.panel = product.weights + p * product.panel_bytes;
-    tile.rows = std::min(kPanelRows, product.rows - p * kPanelRows);
-    tile.fetcher = &fetcher;
+    const uint8_t* panel = product.weights + p * product.panel_bytes;
     for (int64_t i = tile_begin; i < tile_end; ++i) {
-      tile.x = product.activations + layout.TileOffset(i);
-      tile.tokens = layout.TileTokens(i);
-      tile.y = product.y + layout.TileBegin(i) * product.stride_elems +
-               p * kPanelRows;
-      product.use_instruction ? MultiplyPanel<InstructionDot>(product, tile)
-                              : MultiplyPanel<WidenedDot>(product, tile);
-      tile.fetcher = nullptr;
+      MultiplyTilePairs(product, p, i, panel, 0, product.pairs,
+                        i == tile_begin ? &fetcher : nullptr);
     }
   }
 }
@@ -193,6 +323,7 @@ Product MakeProduct(const PackedBF16Weights& weights,
                     int64_t stride_elems, BF16Dot dot) {
   Product product;
   product.weights = weights.bytes.data();
+  product.sparse = weights.layout.sparse() ? &weights.layout : nullptr;
   product.panel_bytes = weights.layout.panel_bytes();
   product.rows = weights.layout.rows();
   product.pairs = weights.layout.pairs();

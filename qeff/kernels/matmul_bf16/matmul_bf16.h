@@ -18,7 +18,8 @@
 
 namespace qeff {
 
-// Borrowed packed weights, 64-byte aligned, layout.total_bytes() of them.
+// Borrowed packed weights, dense or sparse, 64-byte aligned,
+// layout.total_bytes() of them.
 struct PackedBF16Weights {
   PackedBF16Layout layout;
   absl::Span<const uint8_t> bytes;
@@ -53,9 +54,10 @@ bool CpuHasBF16Dot();
 //
 // Numerics: products of bf16 are exact in float32; they are added to one sum in
 // the order of columns 1, 0, 3, 2, 5, 4, ..., rounding to nearest each time.
-// The same bits on every target, for either `dot`, any number of threads and
-// any number of other tokens, unless a subnormal number occurs or a product
-// overflows (which needs operands near 2^64). With u = 2^-24 and n = cols:
+// The same bits on every target, for either `dot`, any number of threads, any
+// number of other tokens, and sparse weights as for dense ones, unless a
+// subnormal number occurs or a product overflows (which needs operands near
+// 2^64). With u = 2^-24 and n = cols:
 //   |y - exact| <= n u / (1 - n u) * sum_c |W[r, c] x[t, c]|
 // plus, where something is below 2^-126, for each column
 // 2^-126 * (2 + |W[r, c]| + |x[t, c]|); exact is of the rounded x. NaN and

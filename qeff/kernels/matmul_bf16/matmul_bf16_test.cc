@@ -16,6 +16,7 @@
 #include "qeff/kernels/matmul_bf16/matmul_bf16_reference.h"
 #include "qeff/kernels/matmul_bf16/pack_bf16_activations.h"
 #include "qeff/kernels/matmul_bf16/pack_bf16_weights.h"
+#include "qeff/kernels/matmul_bf16/sparse_bf16_weights.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/dtype.h"
 #include "qeff/util/aligned.h"
@@ -44,6 +45,20 @@ struct Operands {
       x.push_back(scale * activations.NormalAt(uint64_t(i)));
     }
   }
+  // Sets weights to 0: any with the probability `share`, or for 24 two of four
+  // columns.
+  Operands& Remove(double share) {
+    const Random random(5);
+    for (int64_t i = 0; i < rows * cols; ++i) {
+      const bool removed =
+          share == 24
+              ? (i / cols + i % cols) % 4 < 2
+              : static_cast<double>(random.At(uint64_t(i)) >> 11) * 0x1p-53 <
+                    share;
+      if (removed) w[size_t(i)] = 0;
+    }
+    return *this;
+  }
   const uint16_t* Row(int64_t r) const { return w.data() + r * cols; }
   const float* Token(int64_t t) const { return x.data() + t * cols; }
 };
@@ -53,8 +68,9 @@ class MatMulBF16Test : public ::testing::Test {
   void SetUp() override { targets_ = hwy::SupportedAndGeneratedTargets(); }
   void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
 
-  // Calls check(y, stride) with the result on every target and either way; `y`
-  // begins at an odd address and has infinity between its rows.
+  // Calls check(y, stride) with the result on every target and either way, of
+  // dense weights and of the same without their zeros; `y` begins at an odd
+  // address and has infinity between its rows.
   void ForEachWay(const Operands& o,
                   const std::function<void(const float*, int64_t)>& check) {
     const auto layout = *PackedBF16Layout::Create(o.rows, o.cols);
@@ -64,19 +80,27 @@ class MatMulBF16Test : public ::testing::Test {
         absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(o.w.data()),
                             2 * o.w.size()),
         0, layout.panels(), w.span());
+    const auto sparse = SparseLayoutOf(layout, w.span(), pool_.get());
+    AlignedArray<uint8_t> kept(static_cast<size_t>(sparse.total_bytes()));
+    CompressBF16Weights(sparse, w.span(), kept.span(), pool_.get());
+    const PackedBF16Weights forms[] = {{layout, w.span()},
+                                       {sparse, kept.span()}};
     const BF16ActivationLayout activations(o.tokens, o.cols);
     AlignedArray<uint8_t> x(static_cast<size_t>(activations.total_bytes()));
     PackBF16Activations(activations, o.x, o.cols, x.span(), *pool_);
     const int64_t stride = o.rows + 3;
     for (int64_t target : targets_) {
       hwy::SetSupportedTargetsForTest(target);
-      for (BF16Dot dot : {BF16Dot::kInstruction, BF16Dot::kWidened}) {
+      for (int way = 0; way < 4; ++way) {
+        const BF16Dot dot =
+            way % 2 == 0 ? BF16Dot::kInstruction : BF16Dot::kWidened;
         SCOPED_TRACE(absl::StrCat(hwy::TargetName(target), " [", o.rows, ", ",
                                   o.cols, "] x ", o.tokens,
-                                  dot == BF16Dot::kWidened ? " widened" : ""));
+                                  dot == BF16Dot::kWidened ? " widened" : "",
+                                  way < 2 ? "" : " sparse"));
         std::vector<float> y(static_cast<size_t>(1 + o.tokens * stride),
                              kInfinity);
-        MatMulBF16({layout, w.span()}, {activations, x.span()},
+        MatMulBF16(forms[way / 2], {activations, x.span()},
                    absl::MakeSpan(y).subspan(1), stride, *pool_, dot);
         check(y.data() + 1, stride);
         if (HasFatalFailure()) return;
@@ -142,6 +166,41 @@ TEST_F(MatMulBF16Test, EveryNumberOfColumns) {
 TEST_F(MatMulBF16Test, LongRows) {
   Check(Operands(33, 5632, 2, 4));
   Check(Operands(35, 2049, 13, 5));
+}
+
+// Zeros that the sparse form leaves out, around the pairs that are expanded at
+// once, and weights that have no other.
+TEST_F(MatMulBF16Test, PrunedWeights) {
+  for (double share : {0.5, 0.9, 1.0, 24.0}) {
+    for (int64_t cols : {1, 15, 254, 256, 257, 600}) {
+      Check(Operands(45, cols, 1, 11).Remove(share));
+      Check(Operands(64, cols, 30, 12).Remove(share));
+    }
+  }
+}
+
+// Numbers in a file may be any: nothing outside of it is read, which a
+// sanitizer would see.
+TEST_F(MatMulBF16Test, SparseWeightsOfAnyBytes) {
+  const auto layout = *(*PackedBF16Layout::Create(70, 40)).Sparse(512);
+  const BF16ActivationLayout activations(2, 40);
+  AlignedArray<uint8_t> x(static_cast<size_t>(activations.total_bytes()));
+  PackBF16Activations(activations, std::vector<float>(80, 1.0f), 40, x.span(),
+                      *pool_);
+  std::vector<float> y(140);
+  for (int64_t target : targets_) {
+    hwy::SetSupportedTargetsForTest(target);
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+      // Of its exact size, so that one byte more is another's.
+      AlignedArray<uint8_t> w(static_cast<size_t>(layout.total_bytes()));
+      const Random random(seed);
+      for (size_t i = 0; i < w.size(); ++i) {
+        w.data()[i] = seed == 0 ? 0xFF : static_cast<uint8_t>(random.At(i));
+      }
+      MatMulBF16({layout, w.span()}, {activations, x.span()}, absl::MakeSpan(y),
+                 70, *pool_);
+    }
+  }
 }
 
 // Products are subnormal, or operands are.

@@ -23,20 +23,48 @@ class PackedBF16Layout {
   static constexpr int64_t kPanelRows = 32;
   // One pair of each row of a panel: two cache lines.
   static constexpr int64_t kPairBytes = 4 * kPanelRows;
+  // A bit for each element of a pair.
+  static constexpr int64_t kPairMaskBytes = kPairBytes / 2 / 8;
+  // Zeros behind the last value: what a kernel may read beyond it.
+  static constexpr int64_t kSparseSlackBytes = kPairBytes;
 
   // Errors: kInvalidArgument unless rows and cols are in [1, 2^31) and the
-  // packed matrix has at most 2^62 bytes.
+  // packed matrix has at most 2^61 bytes.
   static absl::StatusOr<PackedBF16Layout> Create(int64_t rows, int64_t cols);
+
+  // The same matrix without its zeros: what is stored is smaller, what is
+  // multiplied are the same panels. `values_bytes` are those of the kept
+  // elements with kSparseSlackBytes behind them. Errors: kInvalidArgument
+  // unless that is a multiple of 64 that such a matrix can have.
+  absl::StatusOr<PackedBF16Layout> Sparse(int64_t values_bytes) const;
+  // The inverse.
+  PackedBF16Layout Dense() const { return PackedBF16Layout(rows_, cols_); }
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   int64_t pairs() const { return (cols_ + 1) / 2; }
   int64_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
-  int64_t panel_bytes() const { return pairs() * kPairBytes; }
-  int64_t total_bytes() const { return panels() * panel_bytes(); }
+  bool sparse() const { return values_bytes_ > 0; }
+  int64_t values_bytes() const { return values_bytes_; }
 
-  // Offset in bytes of the pair `pair` of row `row`: the element of column
-  // 2 * pair, then that of column 2 * pair + 1.
+  // As it is multiplied.
+  int64_t panel_bytes() const { return pairs() * kPairBytes; }
+  // As the matrix is stored.
+  int64_t total_bytes() const {
+    return sparse() ? ValuesOffset() + values_bytes_ : panels() * panel_bytes();
+  }
+
+  // Where the three parts of a sparse matrix are, in bytes: for each panel a
+  // number of 64 bits, where its values begin; the masks of each panel; the
+  // values.
+  int64_t MasksOffset() const;
+  int64_t panel_masks_bytes() const;
+  int64_t ValuesOffset() const {
+    return MasksOffset() + panels() * panel_masks_bytes();
+  }
+
+  // Offset in bytes of the pair `pair` of row `row` if dense: the element of
+  // column 2 * pair, then that of column 2 * pair + 1.
   int64_t PairOffset(int64_t row, int64_t pair) const {
     return row / kPanelRows * panel_bytes() + pair * kPairBytes +
            row % kPanelRows * 4;
@@ -47,6 +75,7 @@ class PackedBF16Layout {
 
   int64_t rows_;
   int64_t cols_;
+  int64_t values_bytes_ = 0;  // 0: dense
 };
 
 // `tokens` rows of `cols` activations in bf16, cut into tiles of consecutive

@@ -26,6 +26,27 @@ TEST(PackedBF16LayoutTest, Sizes) {
   EXPECT_EQ(layout->PairOffset(32, 1), 3 * 128 + 128);
 }
 
+TEST(PackedBF16LayoutTest, PartsOfASparseMatrix) {
+  const auto dense = *PackedBF16Layout::Create(33, 19);
+  const auto sparse = *dense.Sparse(640);
+  EXPECT_TRUE(sparse.sparse());
+  EXPECT_FALSE(dense.sparse());
+  EXPECT_EQ(sparse.panel_bytes(), dense.panel_bytes());
+  EXPECT_EQ(sparse.MasksOffset(), 64);         // 2 panels
+  EXPECT_EQ(sparse.panel_masks_bytes(), 128);  // 10 pairs
+  EXPECT_EQ(sparse.ValuesOffset(), 64 + 2 * 128);
+  EXPECT_EQ(sparse.total_bytes(), 64 + 2 * 128 + 640);
+  EXPECT_EQ(sparse.Dense().total_bytes(), dense.total_bytes());
+  const int64_t most = dense.total_bytes() + 128;
+  EXPECT_TRUE(dense.Sparse(most).ok());
+  for (const int64_t bytes : {int64_t{-128}, int64_t{0}, int64_t{64},
+                              int64_t{129}, most + 64, INT64_MAX / 64 * 64}) {
+    EXPECT_EQ(dense.Sparse(bytes).status().code(),
+              absl::StatusCode::kInvalidArgument)
+        << bytes;
+  }
+}
+
 TEST(PackedBF16LayoutTest, RefusesWhatCannotBe) {
   constexpr int64_t kTooLarge = int64_t{1} << 31;
   for (const auto& shape : std::vector<std::vector<int64_t>>{
