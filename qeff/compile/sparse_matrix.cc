@@ -22,12 +22,11 @@ namespace {
 constexpr int64_t kSampleRows = 64;
 
 template <typename Layout>
-bool IsBetter(const Layout& sparse, const Layout& dense, bool may_be_faster,
+bool IsBetter(const Layout& sparse, const Layout& dense, double max_if_faster,
               SparseRule rule) {
   const double part = static_cast<double>(sparse.total_bytes()) /
                       static_cast<double>(dense.total_bytes());
-  if (rule == SparseRule::kSmaller) return part < 1;
-  return part <= kMaxSparseBytes && may_be_faster;
+  return rule == SparseRule::kSmaller ? part < 1 : part <= max_if_faster;
 }
 
 template <typename Layout, typename Compress>
@@ -103,16 +102,19 @@ DeviceMatrix SparseWhereBetter(DeviceMatrix packed, SparseRule rule,
   if (rule == SparseRule::kNever) return packed;
   if (const auto* dense = std::get_if<PackedBF16Layout>(&packed.layout)) {
     const PackedBF16Layout sparse = SparseLayoutOf(*dense, packed.bytes, pool);
-    if (!IsBetter(sparse, *dense, /*may_be_faster=*/true, rule)) return packed;
+    if (!IsBetter(sparse, *dense, kMaxSparseBytes, rule)) return packed;
     return Compressed(std::move(packed), sparse, CompressBF16Weights, pool);
   }
   const auto& dense = std::get<PackedIntLayout>(packed.layout);
   const absl::optional<PackedIntLayout> sparse =
       SparseLayoutOf(dense, packed.bytes, pool);
   if (!sparse.has_value()) return packed;
-  const bool may_be_faster =
-      dense.bits() == 8 || sparse->sparse_codes().two_of_four;
-  if (!IsBetter(*sparse, dense, may_be_faster, rule)) return packed;
+  const bool masked_4_bits =
+      dense.bits() == 4 && !sparse->sparse_codes().two_of_four;
+  if (!IsBetter(*sparse, dense,
+                masked_4_bits ? kMaxMasked4BitBytes : kMaxSparseBytes, rule)) {
+    return packed;
+  }
   return Compressed(std::move(packed), *sparse, CompressIntWeights, pool);
 }
 

@@ -16,14 +16,15 @@
 namespace qeff {
 
 enum class SparseRule : uint8_t {
-  // Where decoding is faster: at most kMaxSparseBytes of the dense bytes, and 4
-  // bits only two of four, because expanding their masks takes longer than
-  // reading what is saved.
+  // Where decoding is faster: at most kMaxSparseBytes of the dense bytes, of 4
+  // bits with masks kMaxMasked4BitBytes, because expanding those takes about as
+  // long as reading the dense codes from the fastest memory that was measured.
   kFaster,
   kSmaller,  // wherever there are fewer bytes
   kNever,
 };
 inline constexpr double kMaxSparseBytes = 0.8;
+inline constexpr double kMaxMasked4BitBytes = 0.72;
 
 // Whether a quarter of the weights of a sample of 64 rows are 0: others are
 // not worth the work of finding out. Rounding alone makes fewer zeros.

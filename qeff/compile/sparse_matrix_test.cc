@@ -141,8 +141,9 @@ TEST_F(SparseMatrixTest, ZerosAndTheRuleDecide) {
   EXPECT_TRUE(sparse("int8", 0.5, faster));
   EXPECT_FALSE(sparse("int8", 0.2, faster));
   EXPECT_FALSE(sparse("int8", 0.5, SparseRule::kNever));
-  EXPECT_FALSE(sparse("int4_g128", 0.5, faster));
-  EXPECT_TRUE(sparse("int4_g128", 0.5, smaller));
+  EXPECT_TRUE(sparse("int4_g128", 0.5, faster));
+  EXPECT_FALSE(sparse("int4_g128", 0.4, faster));
+  EXPECT_TRUE(sparse("int4_g128", 0.4, smaller));
   EXPECT_FALSE(sparse("int4_g128", 0, smaller));
   EXPECT_FALSE(sparse("int3_g64", 0.9, smaller));
   two_of_four_ = true;

@@ -280,9 +280,8 @@ class CompileCommand : public Command {
       std::fprintf(
           env.out,
           "%lld matrices of the blocks are sparse, with %lld bytes instead of "
-          "%lld; %lld are dense: too few of their weights are 0, they have 2 or "
-          "3 bits, or 4 bits but not two of four, which --sparse=smaller "
-          "takes\n",
+          "%lld; %lld are dense: they have 2 or 3 bits, or too few of their "
+          "weights are 0 (to be faster; --sparse=smaller takes more)\n",
           static_cast<long long>(sparse), static_cast<long long>(bytes),
           static_cast<long long>(dense_bytes), static_cast<long long>(dense));
     }
