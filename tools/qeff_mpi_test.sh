@@ -75,22 +75,27 @@ await_state() {
 # signal NAME SIGNAL RANK PROCESSES: begins a run, and sends a signal to one of
 # its processes when a state was saved.
 signal() {
-  local pid ended=""
   train "$4" "$1" &
   run=$!
   await_state "$1"
-  for pid in $(descendants "${run}"); do
-    if tr '\0' '\n' <"/proc/${pid}/environ" 2>/dev/null |
-      grep -qx "OMPI_COMM_WORLD_RANK=$3"; then
-      kill "-$2" "${pid}"
-      ended=1
-    fi
-  done
-  [[ -n "${ended}" ]] || fail "$1: no process of rank $3"
+  kill_rank "$3" "$2"
   if wait "${run}"; then fail "$1: success after $2"; fi
   [[ ! -e "$1" ]] || fail "$1: complete after $2"
   compgen -G "$1.partial/training/state-*.safetensors" >/dev/null ||
     fail "$1: no state after $2"
+}
+
+# kill_rank RANK SIGNAL: of ${run}.
+kill_rank() {
+  local pid ended=""
+  for pid in $(descendants "${run}"); do
+    if tr '\0' '\n' <"/proc/${pid}/environ" 2>/dev/null |
+      grep -qx "OMPI_COMM_WORLD_RANK=$1"; then
+      kill "-$2" "${pid}"
+      ended=1
+    fi
+  done
+  [[ -n "${ended}" ]] || fail "no process of rank $1"
 }
 
 descendants() {
@@ -159,6 +164,36 @@ grep -q 'process 2: terminated; the state after step' said ||
   fail "the signal is not said"
 train 0 terminated --resume || fail "terminated: not resumed"
 same terminated
+signal stopped TERM 1 2
+train 2 stopped --resume || fail "stopped: not resumed"
+cmp of2/model.safetensors stopped/model.safetensors
+
+# Within a step of a million tokens: not the first process, while it and the
+# others are somewhere else in the step.
+# long_step RANK FLAGS...
+long_step() {
+  local begun code=0
+  mpi_run 3 "${QEFF_MPI}" "${@:2}" --data="${TEXT}" --output=long --steps=2 \
+    --batch_size=12000 --micro_batch_size=4 --sequence_length=128 --threads=1 \
+    >said 2>&1 &
+  run=$!
+  # Lies there from before the first step on.
+  until [[ -s long.partial/training/journal ]]; do
+    kill -0 "${run}" 2>/dev/null || fail "long: ended before it could be stopped"
+    sleep 0.02
+  done
+  sleep 1
+  begun=${EPOCHREALTIME/./}
+  kill_rank "$1" TERM
+  wait "${run}" || code=$?
+  begun=$((${EPOCHREALTIME/./} - begun))
+  [[ ${code} -eq 143 ]] || fail "long: ended with ${code}"
+  [[ ${begun} -lt 5000000 ]] || fail "long: ended ${begun} us after SIGTERM"
+  [[ ! -e long && ! -e long.partial ]] || fail "long: nothing to keep"
+  echo "$2: ended ${begun} us after SIGTERM, within a step"
+}
+long_step 1 train --model=model
+long_step 2 distill --teacher=model --student=tiny --on_policy=1
 
 # What all of them find is said once, and ends at once.
 if train 3 odd; then fail "16 sequences for 3 processes"; fi

@@ -64,8 +64,8 @@ bool OnPolicyText::Writes(int64_t step) const {
   return random.NextDouble() < options_.share;
 }
 
-absl::Status OnPolicyText::BeginStep(int64_t step,
-                                     const ModelWeights& weights) {
+absl::Status OnPolicyText::BeginStep(int64_t step, const ModelWeights& weights,
+                                     SharedCheck* check) {
   written_.clear();
   if (!Writes(step)) return absl::OkStatus();
   first_ = step * options_.batch_size;
@@ -82,11 +82,11 @@ absl::Status OnPolicyText::BeginStep(int64_t step,
   // Also what is thrown: the others wait for this process.
   const absl::Status status = GuardMemory([&]() -> absl::Status {
     QEFF_ASSIGN_OR_RETURN(prompts, Prompts());
-    return Generate(weights, prompts, rank * share, (rank + 1) * share,
+    return Generate(weights, prompts, rank * share, (rank + 1) * share, check,
                     &written);
   });
   std::filesystem::remove_all(scratch_, ignored);
-  QEFF_RETURN_IF_ERROR(Agree(status, reducer_));
+  QEFF_RETURN_IF_ERROR(check->Meet(status));
   for (size_t i = 0; i < all; ++i) {
     QEFF_RETURN_IF_ERROR(
         BroadcastTokens(static_cast<int>(i / share), &written[i], reducer_));
@@ -113,6 +113,7 @@ absl::StatusOr<std::vector<OnPolicyText::Tokens>> OnPolicyText::Prompts()
 absl::Status OnPolicyText::Generate(const ModelWeights& weights,
                                     const std::vector<Tokens>& prompts,
                                     size_t begin, size_t end,
+                                    SharedCheck* check,
                                     std::vector<Tokens>* written) const {
   QEFF_RETURN_IF_ERROR(
       WriteModel(map_, weights, DType::kBF16, config_, {}, scratch_));
@@ -120,10 +121,12 @@ absl::Status OnPolicyText::Generate(const ModelWeights& weights,
                         Checkpoint::Open(scratch_));
   QEFF_ASSIGN_OR_RETURN(const auto transformer,
                         Transformer::Load(std::move(checkpoint)));
+  QEFF_RETURN_IF_ERROR(check->Check());
   CompileOptions compile;
   compile.lm_head = LmHeadRule::kKeep;
   QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const DeviceModel> model,
                         CompileInMemory(*transformer, compile, &pool_));
+  QEFF_RETURN_IF_ERROR(check->Check());
   EngineOptions engine_options;
   engine_options.context_length = options_.sequence_length + 1;
   engine_options.batch_size =
@@ -141,6 +144,7 @@ absl::Status OnPolicyText::Generate(const ModelWeights& weights,
     request.options.max_new_tokens =
         options_.sequence_length + 1 - static_cast<int64_t>(prompt.size());
     request.options.eos_token_ids = map_.spec.eos_token_ids;
+    request.callbacks.on_token = [check](int32_t) { return check->Check(); };
     request.sampling.temperature = 1;
     request.sampling.seed = seeds.At(static_cast<uint64_t>(first_) + begin + i);
     request.vocab_size = options_.vocab_size;

@@ -19,6 +19,7 @@
 #include "qeff/train/batch_source.h"
 #include "qeff/train/gradient_reducer.h"
 #include "qeff/train/model_weights.h"
+#include "qeff/train/shared_check.h"
 #include "qeff/train/token_batch.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/util/json.h"
@@ -59,10 +60,11 @@ class OnPolicyText : public BatchSource {
         reducer_(reducer),
         pool_(*pool) {}
 
-  // Lets the student write, in its steps. Errors: those of writing the folder,
-  // of CompileInMemory, Engine::Create, GenerateBatch and the reducer; the same
-  // for all processes.
-  absl::Status BeginStep(int64_t step, const ModelWeights& weights) override;
+  // Lets the student write, in its steps, asking `check` at each token. Errors:
+  // those of writing the folder, of CompileInMemory, Engine::Create,
+  // GenerateBatch, the check and the reducer; the same for all processes.
+  absl::Status BeginStep(int64_t step, const ModelWeights& weights,
+                         SharedCheck* check) override;
 
   absl::Status Get(int64_t index, TokenBatch* batch) override;
 
@@ -77,7 +79,8 @@ class OnPolicyText : public BatchSource {
   // Continues prompts [begin, end).
   absl::Status Generate(const ModelWeights& weights,
                         const std::vector<Tokens>& prompts, size_t begin,
-                        size_t end, std::vector<Tokens>* written) const;
+                        size_t end, SharedCheck* check,
+                        std::vector<Tokens>* written) const;
 
   BatchSource& text_;
   const ModelMap& map_;

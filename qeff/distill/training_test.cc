@@ -21,6 +21,10 @@
 #include "qeff/io/quantization_config.h"
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/train/sequence_sampler.h"
+#include "qeff/train/shared_check.h"
+#include "qeff/train/thread_reducer_testutil.h"
+#include "qeff/train/token_shard.h"
+#include "qeff/train/tokenize_to_shard.h"
 #include "qeff/transformer/known_shapes.h"
 #include "qeff/transformer/synth.h"
 #include "qeff/transformer/transformer.h"
@@ -29,6 +33,8 @@ namespace qeff {
 namespace {
 
 using ::testing::HasSubstr;
+
+constexpr int64_t kForEver = 1000000;
 
 std::string Text() {
   std::string text;
@@ -315,8 +321,9 @@ TEST(OnPolicyTextTest, ContinuesBeginningsOfTheText) {
   OnPolicyText source(text.get(), &student.map, &student.config, options,
                       world.folder + "/scratch", nullptr, world.pool.get());
   int64_t written = 0;
+  SharedCheck check(nullptr, nullptr);
   for (int64_t step = 0; step < 20; ++step) {
-    ASSERT_TRUE(source.BeginStep(step, student.weights).ok());
+    ASSERT_TRUE(source.BeginStep(step, student.weights, &check).ok());
     TokenBatch batch, original;
     for (int64_t i = 0; i < 3; ++i) {
       ASSERT_TRUE(source.Get(3 * step + i, &batch).ok());
@@ -347,7 +354,7 @@ TEST(OnPolicyTextTest, ContinuesBeginningsOfTheText) {
     EXPECT_EQ(batch.counted, counted);
     // The same once more.
     TokenBatch again;
-    ASSERT_TRUE(source.BeginStep(step, student.weights).ok());
+    ASSERT_TRUE(source.BeginStep(step, student.weights, &check).ok());
     for (int64_t i = 0; i < 3; ++i) {
       ASSERT_TRUE(source.Get(3 * step + i, &again).ok());
     }
@@ -355,6 +362,65 @@ TEST(OnPolicyTextTest, ContinuesBeginningsOfTheText) {
   }
   EXPECT_GT(written, 5);
   EXPECT_LT(written, 15);
+}
+
+// Ranks whose texts take different times: whichever is to stop, after whichever
+// token, all do, and nothing of the student is left.
+TEST(OnPolicyTextTest, IsGivenUpByAllRanks) {
+  World world;
+  const std::string shard = world.folder + "/tokens";
+  ASSERT_TRUE(TokenizeToShard(world.text.data, *world.tokenizer,
+                              world.text.tokenize, shard, *world.pool)
+                  .ok());
+  const Student student = *StudentOf(*world.teacher);
+  // Returns how often each has asked.
+  const auto run = [&](int ranks, int stops, int64_t until) {
+    std::vector<int64_t> asked(static_cast<size_t>(ranks));
+    RunRanks(ranks, [&](GradientReducer* reducer) {
+      int64_t& own = asked[static_cast<size_t>(reducer->rank())];
+      const auto pool = *CreateThreadPool(1);
+      const auto text = *SequenceSampler::Create(
+          *TokenShard::Open(shard), 64, 0, true, world.text.tokenize.bos);
+      OnPolicyOptions options;
+      options.share = 1;
+      options.batch_size = 2 * ranks;
+      options.sequence_length = 64;
+      options.vocab_size = 259;
+      SharedCheck check(
+          [&]() -> absl::Status {
+            return ++own <= until || reducer->rank() != stops
+                       ? absl::OkStatus()
+                       : absl::AbortedError("enough");
+          },
+          reducer);
+      OnPolicyText source(
+          text.get(), &student.map, &student.config, options,
+          absl::StrCat(world.folder, "/scratch", reducer->rank()), reducer,
+          pool.get());
+      const absl::Status status = source.BeginStep(0, student.weights, &check);
+      EXPECT_EQ(status.ok(), until == kForEver) << status;
+      EXPECT_EQ(check.stopped(), until != kForEver);
+      if (until != kForEver) {
+        EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+        EXPECT_THAT(std::string(status.message()), HasSubstr("enough"));
+      }
+    });
+    return asked;
+  };
+  for (const int ranks : {1, 2}) {
+    const std::vector<int64_t> all = run(ranks, 0, kForEver);
+    for (int stops = 0; stops < ranks; ++stops) {
+      const int64_t most = all[static_cast<size_t>(stops)];
+      EXPECT_GT(most, 50);
+      for (int64_t until = 0; until < most; until += 19) {
+        SCOPED_TRACE(until);
+        const std::vector<int64_t> asked = run(ranks, stops, until);
+        EXPECT_EQ(asked[static_cast<size_t>(stops)], until + 1);
+      }
+    }
+  }
+  EXPECT_EQ(ListTestFolder(world.folder),
+            (std::vector<std::string>{"teacher", "text", "tokens"}));
 }
 
 TEST(EvenLayerPairsTest, EndsTogether) {

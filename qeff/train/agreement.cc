@@ -3,8 +3,10 @@
 #include "qeff/train/agreement.h"
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "qeff/util/status.h"
@@ -43,12 +45,23 @@ absl::Status Agree(const absl::Status& own, GradientReducer* reducer) {
   if (root == codes.size()) return absl::OkStatus();
   std::string message(own.message());
   if (root > 0) message = absl::StrCat("process ", root, ": ", message);
-  QEFF_RETURN_IF_ERROR(
-      BroadcastText(static_cast<int>(root), &message, reducer));
-  absl::Status agreed(static_cast<absl::StatusCode>(codes[root]), message);
+  // And types and values of payloads.
+  std::vector<std::string> parts = {std::move(message)};
   own.ForEachPayload([&](absl::string_view type, const absl::Cord& payload) {
-    agreed.SetPayload(type, payload);
+    parts.emplace_back(type);
+    parts.emplace_back(payload);
   });
+  uint64_t count = parts.size();
+  QEFF_RETURN_IF_ERROR(reducer->Broadcast(static_cast<int>(root),
+                                          BytesOf(&count, sizeof(count))));
+  parts.resize(count);
+  for (std::string& part : parts) {
+    QEFF_RETURN_IF_ERROR(BroadcastText(static_cast<int>(root), &part, reducer));
+  }
+  absl::Status agreed(static_cast<absl::StatusCode>(codes[root]), parts[0]);
+  for (size_t i = 1; i + 1 < parts.size(); i += 2) {
+    agreed.SetPayload(parts[i], absl::Cord(parts[i + 1]));
+  }
   return agreed;
 }
 

@@ -22,8 +22,8 @@ inline bool IsFirst(const GradientReducer* reducer) {
 }
 
 // OK when `own` is OK in every process; otherwise in all of them the error of
-// the first that has one, naming the process if it is not the first of all.
-// Errors: also those of the reducer.
+// the first that has one, with its payloads, naming the process if it is not
+// the first of all. Errors: also those of the reducer.
 absl::Status Agree(const absl::Status& own, GradientReducer* reducer);
 
 // Replaces `text` by that of process `root`. Errors: those of the reducer.

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "qeff/train/model_weights.h"
+#include "qeff/train/shared_check.h"
 #include "qeff/train/token_batch.h"
 
 namespace qeff {
@@ -19,9 +20,11 @@ class BatchSource {
   virtual ~BatchSource() = default;
 
   // Called before the sequences of step `step` are asked for, with the weights
-  // that it runs with: for text that the model itself writes.
+  // that it runs with: for text that the model itself writes. What takes long
+  // gives up when `check` says so; of several processes all then return that.
   virtual absl::Status BeginStep(int64_t /*step*/,
-                                 const ModelWeights& /*weights*/) {
+                                 const ModelWeights& /*weights*/,
+                                 SharedCheck* /*check*/) {
     return absl::OkStatus();
   }
 

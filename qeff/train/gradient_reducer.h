@@ -35,6 +35,20 @@ class GradientReducer {
 
   // Replaces `bytes` by those of rank `root`. As many on every rank.
   virtual absl::Status Broadcast(int root, absl::Span<uint8_t> bytes) = 0;
+
+  // What follows may also be called between Begin and Wait, and is in no order
+  // with the sums.
+
+  // Replaces `values` by the largest of all ranks.
+  virtual absl::Status Max(absl::Span<int64_t> values) = 0;
+
+  // Tells all other ranks that this one is to stop. Waits for none of them. Not
+  // one of the calls that all ranks make: see shared_check.h.
+  virtual void TellStop() = 0;
+
+  // Whether another rank has told so. Costs next to nothing, and is asked as
+  // often as each rank likes.
+  virtual bool ToldStop() = 0;
 };
 
 }  // namespace qeff

@@ -110,18 +110,24 @@ class Run {
     return work_.write();
   }
 
-  // From the state of the first process, whether it is new or was loaded.
+  // From the state that the first process has loaded, or the beginning.
   absl::Status Begin() {
     std::string text;
     if (first_) text = WriteJson(files_->last());
     QEFF_RETURN_IF_ERROR(BroadcastText(0, &text, reducer_));
+    QEFF_ASSIGN_OR_RETURN(const Json last, ParseJson(text, "the last state"));
+    if (last.is_null()) {
+      // That of the description, in each of them: gigabytes need not be sent.
+      return reducer_ == nullptr
+                 ? absl::OkStatus()
+                 : CheckSame(ChecksumOf(work_.step->State()), reducer_);
+    }
     if (reducer_ != nullptr) {
       for (const auto& part : work_.step->State()) {
+        QEFF_RETURN_IF_ERROR(Agree(Checked(), reducer_));
         QEFF_RETURN_IF_ERROR(reducer_->Broadcast(0, BytesOf(part.second)));
       }
     }
-    QEFF_ASSIGN_OR_RETURN(const Json last, ParseJson(text, "the last state"));
-    if (last.is_null()) return absl::OkStatus();
     QEFF_ASSIGN_OR_RETURN(
         const JsonObjectReader saved,
         JsonObjectReader::Create(last, folder_ + "/journal: last line"));
@@ -186,8 +192,7 @@ class Run {
     const auto report = work_.step->Run(step_);
     if (!report.ok()) {
       // Given up, and nothing has changed.
-      return reducer_ == nullptr && !Checked().ok() ? Stop(report.status())
-                                                    : report.status();
+      return work_.step->stopped() ? Stop(report.status()) : report.status();
     }
     progress.report = *report;
     ++step_;
@@ -217,7 +222,7 @@ class Run {
       if (loss.ok()) {
         progress.held_out_loss = *loss;
         result_.held_out_after = *loss;
-      } else if (reducer_ == nullptr && !Checked().ok()) {
+      } else if (work_.step->stopped()) {
         stopped = loss.status();
         measured_step_ = measured_before;
       } else {

@@ -81,10 +81,11 @@ struct TrainWork {
 // Trains in `folder`, an OUTPUT.partial that is open (PartialFolder::path),
 // going on with what it holds of this run. Errors: those of TrainFiles,
 // TrainStep::Run and the callbacks; kInvalidArgument when the processes of the
-// step's reducer do not have the same description or got apart; kDataLoss when too many steps in a row were
-// bad, naming where. The state of a run that ends with an error is that of the
-// last save (for an error of `check` the step before it); the message says so
-// where there is one. HasTrainState then tells whether to keep the folder.
+// step's reducer do not have the same description or got apart; kDataLoss when
+// too many steps in a row were bad, naming where. The state of a run that ends
+// with an error is that of the last save (for an error of `check` the step
+// before it); the message says so where there is one. HasTrainState then tells
+// whether to keep the folder.
 //
 // With a reducer all its processes call this and get the same, but for peaks
 // and times. Files, `folder` included, are those of the first; a run goes on

@@ -57,15 +57,6 @@ int64_t MicroBatchSize(const TrainStepOptions& options, int64_t ranks) {
   return size;
 }
 
-ModelGradientOptions GradientOptions(const TrainStepOptions& options,
-                                     const GradientReducer* reducer) {
-  ModelGradientOptions result;
-  result.recompute = options.recompute;
-  // One of several processes does not stop alone.
-  if (reducer == nullptr) result.check = options.check;
-  return result;
-}
-
 absl::Status CheckSizes(const TransformerSpec& spec,
                         const TrainStepOptions& options, int64_t ranks) {
   if (options.micro_batch_size < 0) {
@@ -131,8 +122,8 @@ TrainStep::TrainStep(const TransformerSpec& spec,
       data_(*data),
       reducer_(reducer),
       pool_(*pool),
-      model_(spec, options.sequence_length, GradientOptions(options, reducer),
-             pool),
+      check_(options.check, reducer),
+      model_(spec, options.sequence_length, GradientOptions(), pool),
       parameters_(weights->parameters()),
       gradients_(weights->gradients()) {
   for (const Parameter& parameter : objective->parameters()) {
@@ -142,6 +133,13 @@ TrainStep::TrainStep(const TransformerSpec& spec,
     gradients_.push_back(gradient);
   }
   QEFF_CHECK(parameters_.size() == gradients_.size());
+}
+
+ModelGradientOptions TrainStep::GradientOptions() {
+  ModelGradientOptions result;
+  result.recompute = options_.recompute;
+  result.check = [this] { return check_.Check(); };
+  return result;
 }
 
 absl::StatusOr<StepReport> TrainStep::Run(int64_t step) {
@@ -158,7 +156,7 @@ absl::StatusOr<StepReport> TrainStep::Run(int64_t step) {
 absl::Status TrainStep::Gradients(int64_t step, StepReport* report) {
   weights_.Project(pool_);
   weights_.ZeroGradient(pool_);
-  QEFF_RETURN_IF_ERROR(data_.BeginStep(step, weights_.weights()));
+  QEFF_RETURN_IF_ERROR(data_.BeginStep(step, weights_.weights(), &check_));
   for (const Parameter& gradient : objective_.gradients()) {
     std::fill(gradient.values.begin(), gradient.values.end(), 0.0f);
   }
@@ -180,27 +178,41 @@ absl::Status TrainStep::Gradients(int64_t step, StepReport* report) {
   report->tokens = static_cast<int64_t>(all.ids.size());
   const double scale =
       1.0 / static_cast<double>(std::max<int64_t>(all.counted, 1));
-  absl::Status status;
-  for (const TokenBatch& batch : own) {
-    QEFF_RETURN_IF_ERROR(objective_.Begin(batch, scale));
-    const bool last = &batch == &own.back();
-    QEFF_RETURN_IF_ERROR(
-        model_.Run(weights_.weights(), batch, objective_.loss(),
-                   weights_.weight_gradient(), [&](int64_t part) {
-                     if (last && reducer_ != nullptr)
-                       status.Update(Reduce(part));
-                   }));
-    QEFF_RETURN_IF_ERROR(status);
-    QEFF_RETURN_IF_ERROR(objective_.End());
-  }
-  if (reducer_ == nullptr) return absl::OkStatus();
-  for (const Parameter& gradient : objective_.gradients()) {
-    QEFF_RETURN_IF_ERROR(reducer_->Begin(gradient.values));
-  }
-  return reducer_->Wait();
+  parts_begun_ = 0;
+  const absl::Status status = AddGradients(own, scale);
+  // The others learn of nothing else.
+  if (!status.ok() && check_.Check().ok()) return status;
+  return reducer_ == nullptr ? status : FinishReducing();
 }
 
-absl::Status TrainStep::Reduce(int64_t part) {
+absl::Status TrainStep::AddGradients(const std::vector<TokenBatch>& batches,
+                                     double scale) {
+  absl::Status status;
+  for (const TokenBatch& batch : batches) {
+    QEFF_RETURN_IF_ERROR(objective_.Begin(batch, scale));
+    const bool reduces = reducer_ != nullptr && &batch == &batches.back();
+    QEFF_RETURN_IF_ERROR(model_.Run(weights_.weights(), batch,
+                                    objective_.loss(),
+                                    weights_.weight_gradient(), [&](int64_t) {
+                                      if (reduces) status.Update(ReduceNext());
+                                    }));
+    QEFF_RETURN_IF_ERROR(status);
+    QEFF_RETURN_IF_ERROR(objective_.End());
+    if (reduces) QEFF_RETURN_IF_ERROR(ReduceNext());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TrainStep::ReduceNext() {
+  // In the order of ModelGradient::Run: num_layers, ..., 0, -1.
+  const int64_t part = spec_.num_layers - parts_begun_;
+  ++parts_begun_;
+  if (part < -1) {
+    for (const Parameter& gradient : objective_.gradients()) {
+      QEFF_RETURN_IF_ERROR(reducer_->Begin(gradient.values));
+    }
+    return absl::OkStatus();
+  }
   for (const Parameter& gradient : weights_.weight_gradients()) {
     int64_t belongs = gradient.block;
     if (belongs < 0) {
@@ -213,6 +225,16 @@ absl::Status TrainStep::Reduce(int64_t part) {
     QEFF_RETURN_IF_ERROR(reducer_->Begin(gradient.values));
   }
   return absl::OkStatus();
+}
+
+// All ranks come here, done or stopped. A sum that one of them has begun ends
+// only when all have: who stopped before begins it too, whatever the values.
+absl::Status TrainStep::FinishReducing() {
+  int64_t most[2] = {parts_begun_, check_.stopped() ? 1 : 0};
+  QEFF_RETURN_IF_ERROR(reducer_->Max(absl::MakeSpan(most)));
+  while (parts_begun_ < most[0]) QEFF_RETURN_IF_ERROR(ReduceNext());
+  QEFF_RETURN_IF_ERROR(reducer_->Wait());
+  return most[1] == 0 ? absl::OkStatus() : check_.Meet();
 }
 
 absl::Status TrainStep::SumTerms(StepReport* report) {
@@ -276,18 +298,22 @@ void TrainStep::Apply(const StepReport& report) {
 absl::StatusOr<double> TrainStep::HeldOutLoss(
     const std::vector<TokenBatch>& batches) {
   weights_.Project(pool_);
-  std::vector<double> sums(2);  // of losses, of tokens
+  std::vector<double> sums(3);  // of losses, of tokens, of ranks that stop
   const size_t ranks = reducer_ == nullptr ? 1 : reducer_->size();
   size_t i = reducer_ == nullptr ? 0 : reducer_->rank();
   for (; i < batches.size(); i += ranks) {
     HeldOut loss(batches[i], pool_);
-    QEFF_RETURN_IF_ERROR(model_.Evaluate(weights_.weights(), batches[i], loss));
+    if (!model_.Evaluate(weights_.weights(), batches[i], loss).ok()) {
+      sums[2] = 1;
+      break;
+    }
     sums[0] += loss.Sum();
     sums[1] += static_cast<double>(batches[i].counted);
   }
   if (reducer_ != nullptr) {
     QEFF_RETURN_IF_ERROR(reducer_->Sum(absl::MakeSpan(sums)));
   }
+  if (sums[2] > 0) return check_.Meet();
   return sums[1] == 0 ? 0 : sums[0] / sums[1];
 }
 

@@ -22,6 +22,7 @@
 #include "qeff/train/objective.h"
 #include "qeff/train/optimizer.h"
 #include "qeff/train/schedule.h"
+#include "qeff/train/shared_check.h"
 #include "qeff/train/trainable_weights.h"
 
 namespace qeff {
@@ -36,8 +37,8 @@ struct TrainStepOptions {
   OptimizerOptions optimizer;
   double clip_norm = 1;    // of the gradient's L2 norm; 0: none
   bool recompute = false;  // see ModelGradientOptions
-  // Of one process alone: as ModelGradientOptions. A step that it ends has
-  // changed nothing. May be null.
+  // Called often; an error ends Run and HeldOutLoss, of all ranks, which
+  // return it. A step that it ends has changed nothing. May be null.
   std::function<absl::Status()> check;
 };
 
@@ -83,6 +84,9 @@ class TrainStep {
   // parameters, those of the objective, state of the optimizer.
   std::vector<std::pair<std::string, absl::Span<float>>> State();
 
+  // Whether the options' check, of any rank, has ended Run or HeldOutLoss.
+  bool stopped() const { return check_.stopped(); }
+
   // Null for one process.
   GradientReducer* reducer() const { return reducer_; }
 
@@ -95,8 +99,15 @@ class TrainStep {
             TrainableWeights* weights, Objective* objective, BatchSource* data,
             GradientReducer* reducer, ThreadPool* pool);
 
+  ModelGradientOptions GradientOptions();
   absl::Status Gradients(int64_t step, StepReport* report);
-  absl::Status Reduce(int64_t part);
+  // Adds the gradients over `batches`, of which the last is reduced part by
+  // part.
+  absl::Status AddGradients(const std::vector<TokenBatch>& batches,
+                            double scale);
+  // Begins to sum the next part of the gradients.
+  absl::Status ReduceNext();
+  absl::Status FinishReducing();
   absl::Status SumTerms(StepReport* report);
   // Sets gradient_norm, and bad where it is not finite.
   void Measure(StepReport* report);
@@ -111,9 +122,13 @@ class TrainStep {
   BatchSource& data_;
   GradientReducer* const reducer_;
   ThreadPool& pool_;
+  SharedCheck check_;
   ModelGradient model_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<Parameter> parameters_, gradients_;  // the objective's too
+  // Of the step at hand: the parts of ModelGradient::Run in their order, and
+  // the objective's.
+  int64_t parts_begun_ = 0;
   int64_t applied_steps_ = 0;
 };
 

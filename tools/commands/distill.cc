@@ -163,7 +163,12 @@ class DistillCommand : public Command {
     // Of students much is asked, but not that they know anything yet.
     QEFF_RETURN_IF_ERROR(training_.CheckModel(model, *tokenizer, env));
     const InterruptScope interrupt;
-    const auto check = [&] { return interrupt.Check(); };
+    const auto check = [&]() -> absl::Status {
+      if (env.reducer != nullptr && env.reducer->ToldStop()) {
+        return absl::CancelledError("another process is to stop");
+      }
+      return interrupt.Check();
+    };
     QEFF_ASSIGN_OR_RETURN(Student student,
                           MakeStudent(model, *tokenizer, check, env));
     if (TapsLayers(loss)) {

@@ -72,8 +72,11 @@ absl::StatusOr<int> ShareOfProcessors() {
 
 // What is under way.
 struct MpiReducer::Transfers {
-  // For the work, and for the end: who ends does not disturb the others' work.
-  MPI_Comm work = MPI_COMM_NULL, end = MPI_COMM_NULL;
+  // For the work, for what is in no order with it, and for the end: who ends
+  // does not disturb the others' work.
+  MPI_Comm work = MPI_COMM_NULL, beside = MPI_COMM_NULL, end = MPI_COMM_NULL;
+  std::vector<MPI_Request> stops;  // that were sent
+  bool told = false;
   std::vector<MPI_Request> requests;
   // Full ones with where their values go, and the one that is being filled.
   struct Bucket {
@@ -103,6 +106,7 @@ absl::StatusOr<std::unique_ptr<MpiReducer>> MpiReducer::Start() {
 
 absl::Status MpiReducer::Open() {
   QEFF_RETURN_IF_ERROR(Duplicate(&transfers_->work));
+  QEFF_RETURN_IF_ERROR(Duplicate(&transfers_->beside));
   QEFF_RETURN_IF_ERROR(Duplicate(&transfers_->end));
   QEFF_RETURN_IF_ERROR(
       StatusOf(MPI_Comm_rank(transfers_->work, &rank_), "MPI_Comm_rank"));
@@ -192,6 +196,52 @@ absl::Status MpiReducer::Broadcast(int root, absl::Span<uint8_t> bytes) {
   return absl::OkStatus();
 }
 
+absl::Status MpiReducer::Max(absl::Span<int64_t> values) {
+  QEFF_CHECK(values.size() <= kMostElems);
+  return StatusOf(MPI_Allreduce(MPI_IN_PLACE, values.data(),
+                                static_cast<int>(values.size()), MPI_INT64_T,
+                                MPI_MAX, transfers_->beside),
+                  "MPI_Allreduce");
+}
+
+void MpiReducer::TellStop() {
+  if (!transfers_->stops.empty()) return;
+  for (int rank = 0; rank < size_; ++rank) {
+    if (rank == rank_) continue;
+    transfers_->stops.push_back(MPI_REQUEST_NULL);
+    // Where it fails the sums will as well.
+    (void)MPI_Isend(nullptr, 0, MPI_BYTE, rank, 0, transfers_->beside,
+                    &transfers_->stops.back());
+  }
+}
+
+bool MpiReducer::ToldStop() {
+  int told = 0;
+  if (!transfers_->told &&
+      MPI_Iprobe(MPI_ANY_SOURCE, 0, transfers_->beside, &told,
+                 MPI_STATUS_IGNORE) == MPI_SUCCESS) {
+    transfers_->told = told != 0;
+  }
+  return transfers_->told;
+}
+
+// MPI ends well only when all that was sent has been received.
+void MpiReducer::TakeStops() {
+  const int told = transfers_->stops.empty() ? 0 : 1;
+  std::vector<int> tellers(static_cast<size_t>(size_));
+  if (MPI_Allgather(&told, 1, MPI_INT, tellers.data(), 1, MPI_INT,
+                    transfers_->end) != MPI_SUCCESS) {
+    return;
+  }
+  for (int rank = 0; rank < size_; ++rank) {
+    if (rank == rank_ || tellers[static_cast<size_t>(rank)] == 0) continue;
+    (void)MPI_Recv(nullptr, 0, MPI_BYTE, rank, 0, transfers_->beside,
+                   MPI_STATUS_IGNORE);
+  }
+  (void)MPI_Waitall(static_cast<int>(transfers_->stops.size()),
+                    transfers_->stops.data(), MPI_STATUSES_IGNORE);
+}
+
 int MpiReducer::End(int code, const std::string& messages) {
   const auto print = [&] {
     if (messages.empty()) return;
@@ -208,7 +258,10 @@ int MpiReducer::End(int code, const std::string& messages) {
     if (done == 0) absl::SleepFor(kPollPeriod);
   }
   int first_code = code;
-  if (done != 0) ok = MPI_Bcast(&first_code, 1, MPI_INT, 0, end) == MPI_SUCCESS;
+  if (done != 0) {
+    ok = MPI_Bcast(&first_code, 1, MPI_INT, 0, end) == MPI_SUCCESS;
+    TakeStops();
+  }
   if (code != 0 && (done == 0 || first_code != code)) print();
   if (!ok || done == 0) MPI_Abort(MPI_COMM_WORLD, code == 0 ? 1 : code);
   MPI_Finalize();

@@ -56,6 +56,9 @@ class MpiReducer : public GradientReducer {
   absl::Status Wait() override;
   absl::Status Sum(absl::Span<double> values) override;
   absl::Status Broadcast(int root, absl::Span<uint8_t> bytes) override;
+  absl::Status Max(absl::Span<int64_t> values) override;
+  void TellStop() override;
+  bool ToldStop() override;
 
   // Leaves. `code` is this process's exit code and `messages` what it has to
   // say to stderr, that is not said where the first process ends with the same
@@ -72,6 +75,7 @@ class MpiReducer : public GradientReducer {
   absl::Status Open();
   absl::Status StartSum(absl::Span<float> values);
   absl::Status StartBucket();
+  void TakeStops();
 
   std::unique_ptr<Transfers> transfers_;
   int rank_ = 0, size_ = 1, processors_ = 1;

@@ -81,6 +81,24 @@ TEST(MpiReducerTest, SumsNumbers) {
   EXPECT_THAT(values, testing::ElementsAre(n, n * (n - 1) / 2, n * 0x1p60));
 }
 
+// In any order with sums that are under way.
+TEST(MpiReducerTest, FindsTheLargestBesideSums) {
+  const int64_t rank = reducer->rank();
+  std::vector<float> sums(1 << 21, 1.0f);
+  if (rank == 0) {
+    ASSERT_TRUE(reducer->Begin(absl::MakeSpan(sums)).ok());
+  }
+  std::vector<int64_t> values = {rank, -rank, int64_t{1} << 60};
+  ASSERT_TRUE(reducer->Max(absl::MakeSpan(values)).ok());
+  EXPECT_THAT(values,
+              testing::ElementsAre(reducer->size() - 1, 0, int64_t{1} << 60));
+  if (rank != 0) {
+    ASSERT_TRUE(reducer->Begin(absl::MakeSpan(sums)).ok());
+  }
+  ASSERT_TRUE(reducer->Wait().ok());
+  EXPECT_EQ(sums.back(), static_cast<float>(reducer->size()));
+}
+
 TEST(MpiReducerTest, BroadcastsFromAny) {
   for (int root = 0; root < reducer->size(); ++root) {
     std::string text =
@@ -108,7 +126,7 @@ TEST(MpiReducerTest, TheFirstErrorIsThatOfAll) {
               from == 0 ? "of 0"
                         : "process " + std::to_string(last) + ": of " +
                               std::to_string(last));
-    EXPECT_EQ(agreed.GetPayload("type").has_value(), !own.ok());
+    EXPECT_EQ(agreed.GetPayload("type").value_or(absl::Cord()), "mine");
   }
 }
 
@@ -129,6 +147,21 @@ TEST(MpiReducerTest, HasAShareOfTheProcessors) {
   std::vector<double> all = {static_cast<double>(reducer->processors())};
   ASSERT_TRUE(reducer->Sum(absl::MakeSpan(all)).ok());
   EXPECT_GE(all[0], reducer->size());
+}
+
+// The last test of the reducer, which cannot be told anything else afterwards.
+TEST(MpiReducerTest, TellsAllToStop) {
+  EXPECT_FALSE(reducer->ToldStop());
+  double nobody = 0;
+  ASSERT_TRUE(reducer->Sum(absl::MakeSpan(&nobody, 1)).ok());
+  // All but the first, and twice: the first takes the rest in the end.
+  const bool tells = reducer->rank() > 0;
+  for (int i = 0; tells && i < 2; ++i) reducer->TellStop();
+  const int tellers = reducer->size() - 1;
+  const bool hears = tellers > (tells ? 1 : 0);
+  while (hears && !reducer->ToldStop()) {
+  }
+  EXPECT_EQ(reducer->ToldStop(), hears);
 }
 
 TEST(AgreementTest, OneProcessAgreesWithItself) {
