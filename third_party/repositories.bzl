@@ -105,12 +105,34 @@ def qeff_dependencies():
         overlays = {"@qeff//third_party/openmpi:openmpi.BUILD": "BUILD"},
         generated = {"mpi.h": "#include <mpi/mpi.h>\n"},
     )
+    maybe(
+        system_repository,
+        name = "nlohmann_json",
+        overlays = {
+            "@qeff//third_party/nlohmann_json:nlohmann_json.BUILD": "BUILD",
+        },
+        # Memory that is out would end the process. The destructor moves all that
+        # is in an array or object to a vector, so as to need no stack for what
+        # is nested deeply; trees here never are (kMaxJsonDepth), and are
+        # destroyed in place. And it follows the pointer of what was about to
+        # become an array or object.
+        patched = {
+            "nlohmann/json.hpp": [
+                "if (t == value_t::array || t == value_t::object)",
+                "if ((t == value_t::array || t == value_t::object) &&\n" +
+                "                object == nullptr)\n" +
+                "            {\n" +
+                "                return;\n" +
+                "            }\n" +
+                "            if (false)",
+            ],
+        },
+    )
     for name, folder in [
         ("boringssl", "boringssl"),
         ("highway", "highway"),
         ("com_google_googletest", "googletest"),
         ("com_github_google_benchmark", "benchmark"),
-        ("nlohmann_json", "nlohmann_json"),
         ("sentencepiece", "sentencepiece"),
         ("icu", "icu"),
         ("XNNPACK", "xnnpack"),

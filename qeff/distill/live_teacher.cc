@@ -4,10 +4,10 @@
 #include <functional>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "qeff/distill/teacher.h"
 #include "qeff/transformer/forward_observer.h"
 #include "qeff/transformer/host_forward.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -113,7 +113,7 @@ class LiveTeacher : public Teacher, private ForwardObserver {
   int64_t block_ = 0;   // that runs
   Tapped final_;        // after the final norm
   Matrix<float> logits_;
-  absl::flat_hash_map<int64_t, Tapped> hidden_, queries_, keys_;
+  HashMap<int64_t, Tapped> hidden_, queries_, keys_;
 };
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -18,6 +17,7 @@
 #include "qeff/spec/transformer_spec.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/transformer/rope.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -374,12 +374,12 @@ absl::StatusOr<GgufModel> ConfigReader::Read() {
                                                 : ReadLlamaLike());
   ReadTokens();
   QEFF_RETURN_IF_ERROR(NameTensors());
-  absl::flat_hash_map<std::string, GgufNamedTensor*> by_name;
+  HashMap<std::string, GgufNamedTensor*> by_name;
   for (GgufNamedTensor& named : model_.tensors) by_name[named.name] = &named;
   QEFF_ASSIGN_OR_RETURN(
       const ModelMap map,
       MapConfig(model_.config, file_.path(), [&](absl::string_view name) {
-        return by_name.contains(name);
+        return by_name.contains(std::string(name));
       }));
   for (const LinearModule& linear : map.Linears()) {
     const auto found = by_name.find(linear.module + ".weight");

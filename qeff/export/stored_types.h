@@ -7,16 +7,16 @@
 
 #include <string>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
 // The type that holds the codes or blocks of a layer (FindRepackType), by
 // module.
-using StoredTypes = absl::flat_hash_map<std::string, GgmlType>;
+using StoredTypes = HashMap<std::string, GgmlType>;
 
 // Those of all layers of `model` that are quantized. Reads their scales.
 // Errors: those of ReadQuantizedMatrix; kInvalidArgument for a layer whose

@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
@@ -18,6 +17,7 @@
 #include "qeff/io/gptq_awq_config.h"
 #include "qeff/io/quantization_config.h"
 #include "qeff/util/check.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
@@ -191,7 +191,7 @@ class FolderWriter {
 
   // Names of tensors that stay as they are.
   std::vector<std::string> CopiedTensors() const {
-    absl::flat_hash_set<std::string> quantized, with_bias;
+    HashSet<std::string> quantized, with_bias;
     const auto add = [&](const LinearModule& module) {
       quantized.insert(module.module);
       if (module.has_bias) with_bias.insert(module.module + ".bias");

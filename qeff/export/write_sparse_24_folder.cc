@@ -7,7 +7,6 @@
 #include <memory>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
@@ -16,6 +15,7 @@
 #include "qeff/format/sparse_24.h"
 #include "qeff/io/checkpoint_writer.h"
 #include "qeff/io/sparse_24_tensor.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
@@ -62,7 +62,7 @@ class FolderWriter {
 
   absl::StatusOr<Sparse24FolderReport> Run() {
     QEFF_RETURN_IF_ERROR(Plan());
-    absl::flat_hash_set<std::string> replaced;
+    HashSet<std::string> replaced;
     for (const LinearModule& module : layers_) {
       replaced.insert(module.module + ".weight");
     }

@@ -10,13 +10,13 @@
 #include <iterator>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "qeff/io/file_kind.h"
 #include "qeff/io/messages.h"
 #include "qeff/util/checked.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -185,7 +185,7 @@ absl::Status Checkpoint::AddFile(const std::string& name) {
 absl::Status Checkpoint::CheckAgainstIndex(const CheckpointIndex& index,
                                            const std::string& index_path) {
   std::vector<absl::string_view> missing;
-  absl::flat_hash_set<absl::string_view> listed;
+  HashSet<absl::string_view> listed;
   listed.reserve(index.tensors.size());
   for (const CheckpointIndex::Location& location : index.tensors) {
     listed.insert(location.tensor);

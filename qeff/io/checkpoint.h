@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -21,6 +20,7 @@
 #include "qeff/io/checkpoint_index.h"
 #include "qeff/io/safetensors.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 
 namespace qeff {
@@ -129,7 +129,7 @@ class Checkpoint {
   Json config_;
   std::vector<TensorInfo> tensors_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
-  absl::flat_hash_map<absl::string_view, Location> locations_;  // into files_
+  HashMap<absl::string_view, Location> locations_;  // into files_
   std::vector<std::string> other_files_;
   std::vector<std::string> warnings_;
   uint64_t weight_bytes_ = 0;

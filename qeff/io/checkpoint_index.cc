@@ -4,14 +4,13 @@
 
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "qeff/io/messages.h"
 #include "qeff/io/safetensors_header.h"
 #include "qeff/util/atomic_folder.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 #include "qeff/util/status.h"
 
@@ -132,7 +131,7 @@ class IndexHandler : public nlohmann::json_sax<nlohmann::json> {
   bool has_weight_map_ = false;
   std::string top_key_;
   std::string key_;  // inside the object that top_key_ names
-  absl::flat_hash_map<std::string, size_t> shard_numbers_;
+  HashMap<std::string, size_t> shard_numbers_;
 };
 
 absl::StatusOr<CheckpointIndex> ParseIndex(absl::string_view text) {
@@ -150,7 +149,7 @@ absl::StatusOr<CheckpointIndex> ParseIndex(absl::string_view text) {
   if (!handler.has_weight_map()) {
     return InvalidInputError("weight_map: expected an object, found nothing");
   }
-  absl::flat_hash_set<absl::string_view> names;
+  HashSet<absl::string_view> names;
   names.reserve(index.tensors.size());
   for (const CheckpointIndex::Location& location : index.tensors) {
     if (!names.insert(location.tensor).second) {

@@ -6,8 +6,6 @@
 #include <atomic>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/io/checkpoint_index.h"
 #include "qeff/io/messages.h"
@@ -15,6 +13,7 @@
 #include "qeff/util/atomic_folder.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 
@@ -73,7 +72,7 @@ class ShardedWriter : public CheckpointWriter {
   const std::function<void()> before_sync_;
   std::vector<Slot> slots_;
   std::vector<OutputFile*> shards_;
-  absl::flat_hash_map<absl::string_view, size_t> index_;  // into tensors_
+  HashMap<absl::string_view, size_t> index_;  // into tensors_
   std::atomic<bool> failed_{false};
 };
 

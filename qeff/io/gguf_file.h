@@ -17,13 +17,13 @@
 #include <memory>
 #include <string>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "qeff/format/ggml_blocks.h"
 #include "qeff/io/gguf_header.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/mapped_file.h"
 
 namespace qeff {
@@ -67,7 +67,7 @@ class GgufFile {
 
   std::shared_ptr<const MappedFile> file_;
   GgufHeader header_;
-  absl::flat_hash_map<absl::string_view, size_t> index_;  // into header_
+  HashMap<absl::string_view, size_t> index_;  // into header_
 };
 
 }  // namespace qeff

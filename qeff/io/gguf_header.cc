@@ -8,12 +8,12 @@
 #include <type_traits>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/io/file_kind.h"
 #include "qeff/io/messages.h"
 #include "qeff/util/checked.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -348,7 +348,7 @@ absl::Status Parser::PlaceTensors() {
 template <typename List, typename NameOf>
 absl::Status CheckUnique(const List& list, absl::string_view what,
                          NameOf name_of) {
-  absl::flat_hash_set<absl::string_view> names;
+  HashSet<absl::string_view> names;
   names.reserve(list.size());
   for (const auto& item : list) {
     if (!names.insert(name_of(item)).second) {

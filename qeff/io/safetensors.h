@@ -10,11 +10,11 @@
 #include <memory>
 #include <string>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "qeff/io/safetensors_header.h"
 #include "qeff/tensor/tensor.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/mapped_file.h"
 
 namespace qeff {
@@ -42,7 +42,7 @@ class SafetensorsFile {
 
   std::shared_ptr<const MappedFile> file_;
   SafetensorsHeader header_;
-  absl::flat_hash_map<absl::string_view, size_t> index_;  // into header_
+  HashMap<absl::string_view, size_t> index_;  // into header_
 };
 
 }  // namespace qeff

@@ -6,7 +6,6 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -16,6 +15,7 @@
 #include "qeff/io/file_kind.h"
 #include "qeff/io/messages.h"
 #include "qeff/util/checked.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -317,7 +317,7 @@ bool HeaderHandler::parse_error(size_t position, const std::string&,
 }
 
 absl::Status CheckNamesAreUnique(const std::vector<SafetensorsEntry>& entries) {
-  absl::flat_hash_set<absl::string_view> names;
+  HashSet<absl::string_view> names;
   names.reserve(entries.size());
   for (const SafetensorsEntry& entry : entries) {
     if (!names.insert(entry.name).second) {

@@ -6,7 +6,6 @@
 #include <numeric>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -14,6 +13,7 @@
 #include "qeff/io/messages.h"
 #include "qeff/io/safetensors_header.h"
 #include "qeff/util/checked.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 #include "qeff/util/status.h"
 
@@ -46,7 +46,7 @@ absl::Status CheckTensors(absl::Span<const TensorInfo> tensors) {
     return InvalidInputError("expected at most ", kMaxSafetensorsTensors,
                              " tensors, found ", tensors.size());
   }
-  absl::flat_hash_set<absl::string_view> names;
+  HashSet<absl::string_view> names;
   names.reserve(tensors.size());
   CheckedU64 total_bytes = 0;
   for (const TensorInfo& tensor : tensors) {

@@ -7,7 +7,6 @@
 #include <utility>
 #include <variant>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/types/optional.h"
 #include "qeff/compile/compile_in_memory.h"
 #include "qeff/compile/linear_place.h"
@@ -21,6 +20,7 @@
 #include "qeff/tokenizer/tokenizer.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -48,7 +48,7 @@ absl::StatusOr<QuantizePlan> PlanScheme(const Checkpoint& checkpoint,
 // their codes. False where there is none.
 bool UseCodes(const ModelMap& map, const QuantizePlan& plan,
               DeviceModel* device) {
-  absl::flat_hash_map<std::string, const PlannedTensor*> modules;
+  HashMap<std::string, const PlannedTensor*> modules;
   for (const PlannedTensor& tensor : plan.tensors) {
     if (tensor.quantized()) modules[tensor.module] = &tensor;
   }

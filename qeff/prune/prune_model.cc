@@ -6,7 +6,6 @@
 #include <memory>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "qeff/io/checkpoint.h"
@@ -17,6 +16,7 @@
 #include "qeff/prune/sparse_gpt.h"
 #include "qeff/quant/gptq.h"
 #include "qeff/quant/kept_zeros.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
@@ -38,7 +38,7 @@ std::string PlanFingerprint(const PrunePlan& plan) {
 // Names of tensors that stay as they are.
 std::vector<std::string> Copied(const Checkpoint& checkpoint,
                                 const PrunePlan& plan) {
-  absl::flat_hash_set<std::string> pruned;
+  HashSet<std::string> pruned;
   for (const PrunedLayer& layer : plan.layers) pruned.insert(layer.name);
   std::vector<std::string> names;
   for (const TensorInfo& info : checkpoint.tensors()) {

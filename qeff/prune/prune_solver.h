@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -23,6 +22,7 @@
 #include "qeff/prune/prune_plan.h"
 #include "qeff/prune/prune_report.h"
 #include "qeff/quant/gptq.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 
 namespace qeff {
@@ -90,7 +90,7 @@ class PruneSolver : public LayerSolver {
   const PruneSolverOptions options_;
   ThreadPool& pool_;
   CheckpointWriter* writer_ = nullptr;
-  absl::flat_hash_map<std::string, const PrunedLayer*> layers_;  // by module
+  HashMap<std::string, const PrunedLayer*> layers_;  // by module
   std::vector<PruneReport> reports_;
   size_t reported_ = 0;  // by FinishStep
 };

@@ -12,6 +12,7 @@
 #include "qeff/quant/tuned_layer.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checksum.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -49,7 +50,7 @@ std::string ChecksumOf(absl::Span<const uint8_t> bytes) {
 }  // namespace
 
 std::string WhyNotTuned(const ModelMap& map, const QuantizePlan& plan) {
-  absl::flat_hash_set<std::string> modules;
+  HashSet<std::string> modules;
   for (const BlockNames& block : map.blocks) {
     for (const LinearModule& linear : block.linears) {
       modules.insert(linear.module);

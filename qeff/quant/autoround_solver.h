@@ -12,8 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -27,6 +25,7 @@
 #include "qeff/quant/quantize_report.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 
 namespace qeff {
@@ -91,8 +90,8 @@ class AutoRoundSolver : public LayerSolver {
   GptqSolver& first_;
   ThreadPool& pool_;
   CheckpointWriter* writer_ = nullptr;
-  absl::flat_hash_map<std::string, LinearRole> roles_;  // by module
-  absl::flat_hash_set<std::string> norms_;              // of all blocks
+  HashMap<std::string, LinearRole> roles_;  // by module
+  HashSet<std::string> norms_;              // of all blocks
   std::vector<Layer> layers_;
   std::vector<BlockReport> reports_;
   Json step_;  // what FinishStep adds

@@ -17,8 +17,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "qeff/calibration/input_statistics.h"
@@ -27,6 +25,7 @@
 #include "qeff/quant/observer.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
@@ -101,12 +100,12 @@ class AwqFolds {
   const Transformer& model_;
   ThreadPool& pool_;
   const FoldOptions options_;
-  absl::flat_hash_map<std::string, const PlannedTensor*> planned_;  // by module
-  absl::flat_hash_map<std::string, int64_t> changes_;  // tensor -> block
+  HashMap<std::string, const PlannedTensor*> planned_;  // by module
+  HashMap<std::string, int64_t> changes_;               // tensor -> block
   int64_t block_ = -1;
-  absl::flat_hash_set<std::string> skipped_;  // modules of the block
-  absl::flat_hash_map<LinearRole, Factors> factors_;
-  mutable absl::flat_hash_map<std::string, std::vector<float>> biases_;
+  HashSet<std::string> skipped_;  // modules of the block
+  HashMap<LinearRole, Factors> factors_;
+  mutable HashMap<std::string, std::vector<float>> biases_;
 };
 
 }  // namespace qeff

@@ -10,13 +10,13 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/quant/layer_groups.h"
 #include "qeff/quant/quantize_plan.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
@@ -37,7 +37,7 @@ absl::StatusOr<Budget> ParseBudget(absl::string_view text);
 
 struct SchemeAllocation {
   // By module, for QuantizeOptions.
-  absl::flat_hash_map<std::string, QuantScheme> modules;
+  HashMap<std::string, QuantScheme> modules;
   std::vector<size_t> choices;  // of each group
   uint64_t bytes = 0;           // of the layers of the groups
   uint64_t budget_bytes = 0;    // for these

@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
@@ -30,6 +29,7 @@
 #include "qeff/quant/quantize_report.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 
 namespace qeff {
@@ -177,7 +177,7 @@ class GptqSolver : public LayerSolver {
   ThreadPool& pool_;
   CheckpointWriter* writer_ = nullptr;
   Keeper keeper_;
-  absl::flat_hash_map<std::string, const PlannedTensor*> tensors_;  // by module
+  HashMap<std::string, const PlannedTensor*> tensors_;  // by module
   const PlannedTensor* lm_head_ = nullptr;
   absl::optional<AwqFolds> folds_;
   BlockWeights norms_;  // of the block at hand, changed; with folds_

@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "qeff/format/quantized_layout.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -93,7 +93,7 @@ absl::StatusOr<std::vector<LayerGroup>> FindLayerGroups(
     const ModelMap& map, const QuantizePlan& plan,
     absl::Span<const QuantScheme> schemes, double bits_per_weight,
     bool compressed_tensors) {
-  absl::flat_hash_map<std::string, const PlannedTensor*> planned;
+  HashMap<std::string, const PlannedTensor*> planned;
   for (const PlannedTensor& tensor : plan.tensors) {
     if (tensor.quantized()) planned.emplace(tensor.module, &tensor);
   }

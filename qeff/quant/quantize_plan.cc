@@ -5,13 +5,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/io/quantization_config.h"
 #include "qeff/quant/finite_weights.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/name_pattern.h"
 #include "qeff/util/status.h"
 
@@ -91,7 +90,7 @@ class Planner {
   }
 
   absl::Status CheckModules() const {
-    absl::flat_hash_set<std::string> known;
+    HashSet<std::string> known;
     for (const LinearModule& module : map_.Linears()) {
       if (module.role != LinearRole::kLmHead) known.insert(module.module);
     }
@@ -338,8 +337,8 @@ class Planner {
   const Checkpoint& checkpoint_;
   const ModelMap& map_;
   const QuantizeOptions& options_;
-  absl::flat_hash_map<std::string, size_t> index_;  // into plan_.tensors
-  std::vector<std::string> kept_;                   // linear modules
+  HashMap<std::string, size_t> index_;  // into plan_.tensors
+  std::vector<std::string> kept_;       // linear modules
   std::string reverted_;  // the first that the layout cannot hold, and why
   QuantizePlan plan_;
 };

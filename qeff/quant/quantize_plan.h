@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "qeff/format/quant_scheme.h"
@@ -19,6 +18,7 @@
 #include "qeff/io/checkpoint.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/transformer/model_map.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 
 namespace qeff {
@@ -38,7 +38,7 @@ struct QuantizeOptions {
   // with the embedding, it gets a quantized copy of its own.
   absl::optional<QuantScheme> lm_head;
   // Linear layers of the blocks, by module name, with a scheme of their own.
-  absl::flat_hash_map<std::string, QuantScheme> modules;
+  HashMap<std::string, QuantScheme> modules;
   // Linear layers whose module name contains a match (NamePattern::Search)
   // stay as they are; empty for none.
   std::string ignore;

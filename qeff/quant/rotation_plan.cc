@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "qeff/quant/hadamard.h"
 #include "qeff/io/model_fingerprint.h"
+#include "qeff/quant/hadamard.h"
 #include "qeff/transformer/model_map.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -177,7 +177,7 @@ class RotationPlanner {
 
   const Transformer& model_;
   const RotateOptions& options_;
-  absl::flat_hash_map<std::string, RotatedTensor> tensors_;
+  HashMap<std::string, RotatedTensor> tensors_;
   RotationPlan plan_;
 };
 

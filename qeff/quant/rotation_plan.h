@@ -19,10 +19,10 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "qeff/io/checkpoint.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 
 namespace qeff {
@@ -35,7 +35,7 @@ struct RotateOptions {
   uint64_t seed = 0;  // of the signs
   // Linear layers whose weights are written as float32, so that nothing is lost
   // before they are quantized. All else keeps the type that it is stored in.
-  absl::flat_hash_set<std::string> exact_modules;
+  HashSet<std::string> exact_modules;
 };
 
 // A tensor of the rotated model. Steps in the order that they are taken.

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
@@ -135,7 +135,7 @@ class PairQueue {
 
  private:
   using RankAndQueue = std::pair<uint32_t, uint32_t>;
-  absl::flat_hash_map<uint32_t, uint32_t> queue_of_rank_;
+  HashMap<uint32_t, uint32_t> queue_of_rank_;
   std::vector<PositionQueue> queues_;
   std::priority_queue<RankAndQueue, std::vector<RankAndQueue>, std::greater<>>
       ranks_;

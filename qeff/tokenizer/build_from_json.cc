@@ -10,11 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "qeff/tokenizer/json_pipeline.h"
 #include "qeff/tokenizer/tokenizer_json_document.h"
 #include "qeff/tokenizer/unicode_tables_icu.h"
 #include "qeff/tokenizer/vocabulary.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
 #include "qeff/util/status.h"
 
@@ -183,7 +183,7 @@ absl::Status Builder::PlaceVocab(std::vector<int32_t>* places) {
 
 absl::Status Builder::PlaceAdded(std::vector<int32_t>* places) const {
   const size_t vocab_size = document_.vocab_tokens.size();
-  absl::flat_hash_set<absl::string_view> known;
+  HashSet<absl::string_view> known;
   for (size_t i = 0; i < tables_.added.size(); ++i) {
     const AddedToken& token = tables_.added[i];
     const std::string where = At(absl::StrCat("added_tokens[", i, "]"));

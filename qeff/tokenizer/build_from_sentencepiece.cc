@@ -9,13 +9,13 @@
 #include <string>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
 #include "qeff/tokenizer/byte_tokens.h"
 #include "qeff/tokenizer/darts.h"
 #include "qeff/tokenizer/sentencepiece_model.pb.h"
 #include "qeff/tokenizer/unicode_tables_icu.h"
 #include "qeff/tokenizer/utf8.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -58,7 +58,7 @@ absl::StatusOr<TokenKind> KindOf(const wire::Piece& piece, bool bpe) {
 }
 
 absl::Status AddPiece(const wire::Piece& piece, bool bpe,
-                      absl::flat_hash_set<absl::string_view>* known,
+                      HashSet<absl::string_view>* known,
                       TokenizerTables* tables) {
   const std::string& text = piece.piece();
   if (text.empty() || text.size() > kMaxPieceBytes) {
@@ -94,7 +94,7 @@ absl::Status AddPiece(const wire::Piece& piece, bool bpe,
 
 absl::Status AddVocabulary(const wire::Model& model, TokenizerTables* tables) {
   const bool bpe = tables->model == ModelKind::kSentencePieceBpe;
-  absl::flat_hash_set<absl::string_view> known;
+  HashSet<absl::string_view> known;
   for (int i = 0; i < model.pieces_size(); ++i) {
     QEFF_RETURN_IF_ERROR(AddPiece(model.pieces(i), bpe, &known, tables),
                          absl::StrCat("pieces[", i, "]"));

@@ -2,15 +2,29 @@
 
 #include "qeff/tokenizer/byte_trie.h"
 
+#include <algorithm>
+
 namespace qeff {
+
+void ByteTrie::Grow() {
+  std::vector<Edge> old(std::max<size_t>(2 * children_.size(), 64));
+  old.swap(children_);
+  for (const Edge& edge : old) {
+    if (edge.child != kNoNode) children_[Place(edge.key)] = edge;
+  }
+}
 
 void ByteTrie::Insert(absl::string_view key, int32_t value) {
   uint32_t node = kRoot;
   for (const char byte : key) {
-    const auto [it, is_new] = children_.try_emplace(
-        Key(node, byte), static_cast<uint32_t>(values_.size()));
-    if (is_new) values_.push_back(-1);
-    node = it->second;
+    if (2 * (edges_ + 1) > children_.size()) Grow();
+    Edge& edge = children_[Place(Key(node, byte))];
+    if (edge.child == kNoNode) {
+      values_.push_back(-1);
+      edge = {Key(node, byte), static_cast<uint32_t>(values_.size() - 1)};
+      ++edges_;
+    }
+    node = edge.child;
   }
   values_[node] = value;
 }

@@ -9,12 +9,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 
 namespace qeff {
 
-// A trie over bytes. Thread-compatible.
+// A trie over bytes. Thread-compatible. Children are in a table of their own,
+// since each byte of a text is looked up: half as full as it may be at most,
+// probed one after another.
 class ByteTrie {
  public:
   static constexpr uint32_t kRoot = 0;
@@ -29,8 +30,8 @@ class ByteTrie {
 
   // The node that `byte` leads to from `node`, or kNoNode.
   uint32_t Child(uint32_t node, char byte) const {
-    const auto it = children_.find(Key(node, byte));
-    return it == children_.end() ? kNoNode : it->second;
+    if (children_.empty()) return kNoNode;
+    return children_[Place(Key(node, byte))].child;
   }
   // The node that `bytes` lead to from `node`, or kNoNode.
   uint32_t Descend(uint32_t node, absl::string_view bytes) const;
@@ -49,7 +50,26 @@ class ByteTrie {
     return static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(byte);
   }
 
-  absl::flat_hash_map<uint64_t, uint32_t> children_;
+  struct Edge {
+    uint64_t key = ~uint64_t{0};  // of no node
+    uint32_t child = kNoNode;
+  };
+
+  // Where `key` is, or else a free place. Precondition: children_ has one.
+  size_t Place(uint64_t key) const {
+    const size_t mask = children_.size() - 1;
+    // Fibonacci hashing (Knuth, volume 3, section 6.4): the high bits are
+    // mixed.
+    size_t at = static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> 32) & mask;
+    while (children_[at].child != kNoNode && children_[at].key != key) {
+      at = (at + 1) & mask;
+    }
+    return at;
+  }
+  void Grow();
+
+  std::vector<Edge> children_;  // a power of two of places, or none
+  size_t edges_ = 0;
   std::vector<int32_t> values_;
 };
 

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "qeff/tokenizer/added_tokens.h"
 #include "qeff/tokenizer/bpe_model.h"
 #include "qeff/tokenizer/byte_alphabet.h"
@@ -18,6 +17,7 @@
 #include "qeff/tokenizer/vocabulary.h"
 #include "qeff/tokenizer/word_model.h"
 #include "qeff/tokenizer/word_piece_model.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -95,7 +95,7 @@ class PortableTokenizer::Impl {
   const TokenizerTables tables_;
   const StringPool pieces_;
   Vocabulary vocabulary_;  // of the model
-  absl::flat_hash_map<absl::string_view, int32_t> id_of_token_;
+  HashMap<absl::string_view, int32_t> id_of_token_;
   std::vector<bool> is_special_;
   const TextNormalizer normalizer_;
   const PreTokenizer pre_tokenizer_;

@@ -128,7 +128,7 @@ class Trainer {
   void AddCharacters(absl::string_view word, int64_t count) {
     for (size_t at = 0; at < word.size();) {
       const size_t length = DecodeUtf8(word, at).length;
-      character_counts_[word.substr(at, length)] += count;
+      character_counts_[std::string(word.substr(at, length))] += count;
       at += length;
     }
   }
@@ -157,7 +157,7 @@ class Trainer {
     word.count = count;
     for (size_t at = 0; at < text.size();) {
       const size_t length = DecodeUtf8(text, at).length;
-      const auto it = symbol_ids_.find(text.substr(at, length));
+      const auto it = symbol_ids_.find(std::string(text.substr(at, length)));
       if (it != symbol_ids_.end()) {
         word.symbols.push_back(it->second);
       } else if (!word.symbols.empty()) {
@@ -266,13 +266,13 @@ class Trainer {
   };
 
   std::vector<std::pair<std::string, int64_t>> words_text_;
-  absl::flat_hash_map<std::string, int64_t> character_counts_;
+  HashMap<std::string, int64_t> character_counts_;
   BpePieces pieces_;
   std::vector<std::string> symbols_;
-  absl::flat_hash_map<std::string, int32_t> symbol_ids_;
+  HashMap<std::string, int32_t> symbol_ids_;
   std::vector<Word> words_;
-  absl::flat_hash_map<Pair, int64_t> counts_;
-  absl::flat_hash_map<Pair, std::vector<size_t>> places_;  // words, some old
+  HashMap<Pair, int64_t> counts_;
+  HashMap<Pair, std::vector<size_t>> places_;  // words, some old
   std::priority_queue<Candidate, std::vector<Candidate>, Later> queue_;
 };
 

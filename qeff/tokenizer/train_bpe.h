@@ -12,15 +12,15 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
 // What is counted: words as they are in the text, with "▁" (U+2581) for the
 // space or line that they begin after, and how often.
-using WordCounts = absl::flat_hash_map<std::string, int64_t>;
+using WordCounts = HashMap<std::string, int64_t>;
 
 // Adds the words of `text`, UTF-8 (bytes that are not are left out). A word
 // begins at each space, and where letters, digits and others meet: pieces do

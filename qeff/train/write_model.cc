@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "qeff/transformer/model_writer.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -19,7 +19,7 @@ const char* TorchName(DType dtype) {
 }
 
 std::vector<TensorInfo> TensorsOf(const ModelMap& map, WriteTypes types) {
-  absl::flat_hash_set<std::string> matrices;
+  HashSet<std::string> matrices;
   for (const BlockNames& block : map.blocks) {
     for (const LinearModule& linear : block.linears) {
       matrices.insert(linear.module + ".weight");

@@ -13,7 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -21,6 +20,7 @@
 #include "qeff/tensor/dtype.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
@@ -72,7 +72,7 @@ class ModelWriter {
 
   const ModelMap& map_;
   std::unique_ptr<CheckpointWriter> writer_;
-  absl::flat_hash_map<std::string, DType> types_;  // of the tensors
+  HashMap<std::string, DType> types_;  // of the tensors
   std::vector<uint8_t> stored_;
 };
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 
@@ -101,7 +101,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
 
   Json root_;
   std::vector<Json*> open_;
-  std::vector<absl::flat_hash_set<std::string>> keys_;  // of open objects
+  std::vector<HashSet<std::string>> keys_;  // of open objects
   std::string key_;
   std::string error_;
 };

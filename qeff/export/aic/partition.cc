@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/util/check.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -88,7 +88,7 @@ absl::StatusOr<Json> Pipeline(const std::vector<AicNode>& nodes, int64_t layers,
   QEFF_RETURN_IF_ERROR(CheckStages(layers, stages, devices));
   const std::vector<size_t> stage_of = StageOfBlocks(layers, stages);
   std::vector<Json> lists(static_cast<size_t>(stages), Json::array());
-  absl::flat_hash_set<absl::string_view> seen;
+  HashSet<absl::string_view> seen;
   size_t stage = 0;
   for (const AicNode& node : nodes) {
     if (node.name.empty() || !seen.insert(node.name).second) {

@@ -7,13 +7,12 @@
 #include <limits>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "onnx/onnx.pb.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/mapped_file.h"
 #include "qeff/util/status.h"
 
@@ -23,8 +22,8 @@ namespace {
 // What the compiler makes part of the graph that calls it.
 constexpr int kMaxInlinedNodes = 99;
 
-using Names = absl::flat_hash_set<std::string>;
-using Functions = absl::flat_hash_map<std::string, const onnx::FunctionProto*>;
+using Names = HashSet<std::string>;
+using Functions = HashMap<std::string, const onnx::FunctionProto*>;
 
 // The functions that are inlined. These two the compiler knows itself.
 Functions InlinedFunctions(const onnx::ModelProto& model) {

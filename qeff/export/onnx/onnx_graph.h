@@ -15,11 +15,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "onnx/onnx.pb.h"
 #include "qeff/tensor/dtype.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
@@ -106,8 +106,8 @@ class OnnxGraph {
   onnx::GraphProto graph_;
   std::vector<int64_t> blocks_;
   int64_t block_ = -1;
-  absl::flat_hash_map<std::string, bool> declared_;
-  absl::flat_hash_map<std::string, Value> constants_;  // by their bytes
+  HashMap<std::string, bool> declared_;
+  HashMap<std::string, Value> constants_;  // by their bytes
 };
 
 // Shorthands for what graphs are full of.

@@ -19,7 +19,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "qeff/export/onnx/onnx_data.h"
@@ -27,6 +26,7 @@
 #include "qeff/io/quantized_tensor.h"
 #include "qeff/transformer/model_map.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
@@ -80,8 +80,8 @@ class OnnxLinears {
   const Transformer* model_;
   OnnxGraph* graph_;
   OnnxData* data_;
-  absl::flat_hash_map<std::string, OnnxGraph::Value> tensors_;
-  absl::flat_hash_map<std::string, OnnxGraph::Value> as_float_;
+  HashMap<std::string, OnnxGraph::Value> tensors_;
+  HashMap<std::string, OnnxGraph::Value> as_float_;
   std::vector<std::string> dequantized_;
 };
 

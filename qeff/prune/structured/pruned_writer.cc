@@ -9,6 +9,7 @@
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/prune/structured/slice_weights.h"
 #include "qeff/util/check.h"
+#include "qeff/util/hash_map.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -36,8 +37,7 @@ absl::StatusOr<std::unique_ptr<PrunedWriter>> PrunedWriter::Create(
   return result;
 }
 
-absl::StatusOr<absl::flat_hash_map<std::string, DType>> PrunedWriter::Types()
-    const {
+absl::StatusOr<HashMap<std::string, DType>> PrunedWriter::Types() const {
   // What the model is made of, and the result, have the same tensors but for
   // the layers that are gone.
   ModelMap from = model_.map();
@@ -50,7 +50,7 @@ absl::StatusOr<absl::flat_hash_map<std::string, DType>> PrunedWriter::Types()
   const std::vector<TensorInfo> sources = ModelTensors(from, any);
   const std::vector<TensorInfo> tensors = ModelTensors(config_.map, any);
   QEFF_CHECK(sources.size() == tensors.size());
-  absl::flat_hash_map<std::string, DType> types;
+  HashMap<std::string, DType> types;
   for (size_t i = 0; i < tensors.size(); ++i) {
     QEFF_ASSIGN_OR_RETURN(const TensorView view,
                           model_.checkpoint().Get(sources[i].name));

@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
@@ -22,6 +21,7 @@
 #include "qeff/tensor/tensor.h"
 #include "qeff/transformer/model_writer.h"
 #include "qeff/transformer/transformer.h"
+#include "qeff/util/hash_map.h"
 
 namespace qeff {
 
@@ -57,7 +57,7 @@ class PrunedWriter {
       : model_(model), plan_(plan), config_(config) {}
 
   // Of the tensors of the result: what they have in the model.
-  absl::StatusOr<absl::flat_hash_map<std::string, DType>> Types() const;
+  absl::StatusOr<HashMap<std::string, DType>> Types() const;
   // Writes the rows of tensor `name` without the channels that go.
   absl::Status WriteEmbedding(
       const std::string& name,
