@@ -19,6 +19,7 @@
 #include "qeff/train/agreement.h"
 #include "qeff/util/atomic_file.h"
 #include "qeff/util/check.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/nearest_name.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/status.h"
@@ -208,9 +209,10 @@ absl::StatusOr<Json> RunCommandCatching(Command* command,
                                         FILE* out, FILE* err,
                                         const CommandPeers& peers) {
   try {
+    (void)OutOfMemoryError();  // while there is memory
     return RunCommand(command, arguments, out, err, peers);
   } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory");
+    return OutOfMemoryError();
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("unexpected: ", error.what()));
   }

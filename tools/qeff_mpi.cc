@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "qeff/util/status.h"
 #include "tools/command.h"
 #include "tools/commands/commands.h"
+#include "tools/memory_reserve.h"
 #include "tools/standard_streams.h"
 
 namespace qeff {
@@ -51,6 +53,7 @@ int Run(const std::vector<std::string>& arguments, MpiReducer* reducer) {
 
 int main(int argc, char** argv) {
   qeff::OccupyStandardStreams();
+  qeff::KeepMemoryReserve();
   const auto reducer = qeff::MpiReducer::Start();
   if (!reducer.ok()) {
     std::fprintf(stderr, "qeff_mpi: %s\n",
@@ -60,5 +63,11 @@ int main(int argc, char** argv) {
   // After MPI, which takes this signal for itself.
   qeff::InstallSigbusGuard();
   std::signal(SIGPIPE, SIG_IGN);
-  return qeff::Run({argv + 1, argv + argc}, reducer->get());
+  try {
+    return qeff::Run({argv + 1, argv + argc}, reducer->get());
+  } catch (const std::bad_alloc&) {
+    // mpirun ends the others, as without End it must.
+    std::fputs("qeff_mpi: out of memory\n", stderr);
+    return qeff::kExitResource;
+  }
 }

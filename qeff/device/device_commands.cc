@@ -27,6 +27,7 @@
 #include "qeff/device/text_generate.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tokenizer/portable_tokenizer.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -334,7 +335,8 @@ int RunDeviceCommand(absl::Span<const std::string> arguments, FILE* out,
     std::fputs(kUsage, err);
     return kExitUsage;
   }
-  absl::Status status = command->second(arguments[1], &flags, out);
+  absl::Status status =
+      GuardMemory([&] { return command->second(arguments[1], &flags, out); });
   if (status.ok() && std::fflush(out) != 0) {
     status = absl::UnavailableError("standard output: write failed");
   }

@@ -19,6 +19,7 @@
 #include "absl/types/span.h"
 #include "qeff/util/check.h"
 #include "qeff/util/checked.h"
+#include "qeff/util/memory_guard.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -211,18 +212,17 @@ absl::StatusOr<std::unique_ptr<ThreadPool>> CreateThreadPool(int num_threads) {
     return InvalidInputError("number of threads: expected 1 to 1024, found ",
                              num_threads);
   }
-  std::unique_ptr<StdThreadPool> pool;
-  try {
-    pool = std::make_unique<StdThreadPool>();
-    pool->Start(num_threads - 1);
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory");
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot start ", num_threads - 1, " threads (",
-                     error.what(), "); try fewer"));
-  }
-  return pool;
+  return GuardMemory([&]() -> absl::StatusOr<std::unique_ptr<ThreadPool>> {
+    auto pool = std::make_unique<StdThreadPool>();
+    try {
+      pool->Start(num_threads - 1);
+    } catch (const std::system_error& error) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("cannot start ", num_threads - 1, " threads (",
+                       error.what(), "); try fewer"));
+    }
+    return pool;
+  });
 }
 
 int NumAvailableProcessors() {

@@ -9,29 +9,28 @@
 #include <utility>
 
 #include "qeff/util/check.h"
+#include "qeff/util/remove_tree.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 
 using internal_atomic::CreateTemporary;
 using internal_atomic::Kind;
-using internal_atomic::RemoveTemporary;
 using internal_atomic::Sharing;
-using internal_atomic::Temporary;
-
-AtomicFile::AtomicFile(Temporary temporary)
-    : temporary_(std::move(temporary)),
-      file_(std::move(temporary_.fd), temporary_.target_path()) {}
 
 AtomicFile::~AtomicFile() {
-  if (!done_) RemoveTemporary(temporary_.parent.get(), temporary_.name);
+  if (!done_) RemoveTree(temporary_.parent.get(), temporary_.name.c_str());
 }
 
 absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(
     const std::string& path, Sharing sharing) {
-  QEFF_ASSIGN_OR_RETURN(Temporary temporary,
-                        CreateTemporary(path, Kind::kFile, sharing));
-  return std::unique_ptr<AtomicFile>(new AtomicFile(std::move(temporary)));
+  // First what removes it, and then what is to be removed.
+  std::unique_ptr<AtomicFile> file(new AtomicFile());
+  internal_atomic::Temporary& temporary = file->temporary_;
+  QEFF_ASSIGN_OR_RETURN(temporary, CreateTemporary(path, Kind::kFile, sharing));
+  file->done_ = false;
+  file->file_ = OutputFile(std::move(temporary.fd), temporary.target_path());
+  return file;
 }
 
 absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(

@@ -63,13 +63,13 @@ class AtomicFile {
   friend absl::Status WriteFileAtomically(const std::string&,
                                           absl::string_view);
 
-  explicit AtomicFile(internal_atomic::Temporary temporary);
+  AtomicFile() : file_(FileDescriptor(), "") {}
   static absl::StatusOr<std::unique_ptr<AtomicFile>> Create(
       const std::string& path, internal_atomic::Sharing sharing);
 
   internal_atomic::Temporary temporary_;  // its fd is in file_
   OutputFile file_;
-  bool done_ = false;
+  bool done_ = true;  // not begun, or committed
 };
 
 }  // namespace qeff

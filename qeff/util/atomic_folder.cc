@@ -12,16 +12,15 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/util/check.h"
+#include "qeff/util/remove_tree.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
 
 using internal_atomic::CreateTemporary;
 using internal_atomic::Kind;
-using internal_atomic::RemoveTemporary;
 using internal_atomic::RenameToNew;
 using internal_atomic::Sharing;
-using internal_atomic::Temporary;
 
 bool IsPlainFileName(absl::string_view name) {
   if (name.empty() || name == "." || name == "..") return false;
@@ -36,10 +35,13 @@ bool IsPlainFileName(absl::string_view name) {
 
 absl::StatusOr<std::unique_ptr<AtomicFolder>> AtomicFolder::Create(
     const std::string& path) {
+  // First what removes it, and then what is to be removed.
+  std::unique_ptr<AtomicFolder> folder(new AtomicFolder());
   QEFF_ASSIGN_OR_RETURN(
-      Temporary temporary,
+      folder->temporary_,
       CreateTemporary(path, Kind::kFolder, Sharing::kExclusive));
-  return std::unique_ptr<AtomicFolder>(new AtomicFolder(std::move(temporary)));
+  folder->done_ = false;
+  return folder;
 }
 
 AtomicFolder::~AtomicFolder() {
@@ -48,8 +50,8 @@ AtomicFolder::~AtomicFolder() {
 
 void AtomicFolder::Remove() {
   files_.clear();
-  RemoveTemporary(temporary_.parent.get(),
-                  renamed_ ? temporary_.target_name : temporary_.name);
+  const std::string& name = renamed_ ? temporary_.target_name : temporary_.name;
+  RemoveTree(temporary_.parent.get(), name.c_str());
   done_ = true;
 }
 

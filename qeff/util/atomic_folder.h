@@ -46,8 +46,7 @@ class AtomicFolder : public OutputFolder {
   absl::Status Commit() override;
 
  private:
-  explicit AtomicFolder(internal_atomic::Temporary temporary)
-      : temporary_(std::move(temporary)) {}
+  AtomicFolder() = default;
 
   absl::Status SyncAndRename();
   void Remove();
@@ -55,7 +54,7 @@ class AtomicFolder : public OutputFolder {
   internal_atomic::Temporary temporary_;
   std::vector<std::unique_ptr<OutputFile>> files_;
   bool renamed_ = false;
-  bool done_ = false;  // committed or removed
+  bool done_ = true;  // not begun, committed or removed
 };
 
 }  // namespace qeff

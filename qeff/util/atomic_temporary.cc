@@ -2,7 +2,6 @@
 
 #include "qeff/util/atomic_temporary.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -10,17 +9,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <utility>
-#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "qeff/util/remove_tree.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -32,25 +30,6 @@ constexpr size_t kRandomHexDigits = 16;
 FileDescriptor OpenFolder(int parent, const std::string& name) {
   return FileDescriptor(openat(
       parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-}
-
-// Names in the open folder `folder`, without "." and "..".
-std::vector<std::string> ListFolder(int folder) {
-  std::vector<std::string> names;
-  // A descriptor of its own, because closedir closes it.
-  const int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return names;
-  DIR* stream = fdopendir(fd);
-  if (stream == nullptr) {
-    close(fd);
-    return names;
-  }
-  while (const dirent* entry = readdir(stream)) {
-    const absl::string_view name = entry->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
-  }
-  closedir(stream);
-  return names;
 }
 
 // The process id in `name` when it is a temporary of `target`, else 0.
@@ -75,16 +54,16 @@ int64_t TemporaryPid(absl::string_view name, absl::string_view target) {
 
 // Whether no process holds `name`, a temporary in `parent`. Where the file
 // system has no locks, nothing is known to be abandoned.
-bool IsAbandoned(int parent, const std::string& name) {
-  const FileDescriptor fd(openat(
-      parent, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+bool IsAbandoned(int parent, const char* name) {
+  const FileDescriptor fd(
+      openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   return fd.valid() && flock(fd.get(), LOCK_EX | LOCK_NB) == 0;
 }
 
 // Whether a process holds `name`.
-bool IsHeld(int parent, const std::string& name) {
-  const FileDescriptor fd(openat(
-      parent, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+bool IsHeld(int parent, const char* name) {
+  const FileDescriptor fd(
+      openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   return fd.valid() && flock(fd.get(), LOCK_EX | LOCK_NB) != 0 &&
          errno == EWOULDBLOCK;
 }
@@ -93,15 +72,15 @@ bool IsHeld(int parent, const std::string& name) {
 // one, or 0.
 int64_t SweepTemporaries(int parent, const std::string& target) {
   int64_t holder = 0;
-  for (const std::string& name : ListFolder(parent)) {
+  ForEachEntry(parent, [&](const char* name) {
     const int64_t pid = TemporaryPid(name, target);
-    if (pid == 0) continue;
+    if (pid == 0) return;
     if (IsAbandoned(parent, name)) {
-      RemoveTemporary(parent, name);
+      RemoveTree(parent, name);
     } else if (IsHeld(parent, name)) {
       holder = pid;
     }
-  }
+  });
   return holder;
 }
 
@@ -238,24 +217,6 @@ absl::StatusOr<Temporary> CreateTemporary(const std::string& path, Kind kind,
   // Fails only where the file system has no locks.
   (void)flock(temporary.fd.get(), LOCK_EX | LOCK_NB);
   return temporary;
-}
-
-void RemoveEntries(int folder, const std::vector<std::string>& but) {
-  for (const std::string& name : ListFolder(folder)) {
-    if (std::find(but.begin(), but.end(), name) == but.end()) {
-      RemoveTemporary(folder, name);
-    }
-  }
-}
-
-void RemoveTemporary(int parent, const std::string& name) {
-  if (unlinkat(parent, name.c_str(), 0) == 0) return;
-  const FileDescriptor folder = OpenFolder(parent, name);
-  if (!folder.valid()) return;
-  for (const std::string& entry : ListFolder(folder.get())) {
-    RemoveTemporary(folder.get(), entry);
-  }
-  (void)unlinkat(parent, name.c_str(), AT_REMOVEDIR);
 }
 
 }  // namespace internal_atomic

@@ -10,7 +10,6 @@
 
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -58,14 +57,6 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitPath(
 absl::Status RenameToNew(int from_folder, const std::string& from,
                          int to_folder, const std::string& to,
                          absl::string_view path);
-
-// Removes the entries of the open folder `folder`, and all that is in folders
-// among them, but for those named in `but`. Best effort; follows no links.
-void RemoveEntries(int folder, const std::vector<std::string>& but = {});
-
-// Removes the temporary called `name` in the open folder `parent`: a file, or a
-// folder with all that is in it. Best effort; follows no links.
-void RemoveTemporary(int parent, const std::string& name);
 
 }  // namespace internal_atomic
 }  // namespace qeff

@@ -15,6 +15,7 @@
 #include "qeff/util/atomic_folder.h"
 #include "qeff/util/atomic_temporary.h"
 #include "qeff/util/check.h"
+#include "qeff/util/remove_tree.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -146,9 +147,9 @@ absl::Status PartialFolder::RemoveWork() {
     status = OutputError(temporary_path(), "rename", errno);
   }
   status.Update(SyncFolder(folder, path()));
-  internal_atomic::RemoveEntries(folder, {kRemoved});
+  RemoveEntries(folder, {kRemoved});
   status.Update(SyncFolder(folder, path()));
-  internal_atomic::RemoveTemporary(folder, kRemoved);
+  RemoveTree(folder, kRemoved);
   return status;
 }
 
@@ -175,7 +176,7 @@ absl::StatusOr<OutputFile*> PartialFolder::AddFile(const std::string& name) {
 absl::Status PartialFolder::Commit() {
   QEFF_CHECK(output_.valid());
   // What an earlier run has made and this one did not want.
-  internal_atomic::RemoveEntries(output_.get(), file_names_);
+  RemoveEntries(output_.get(), file_names_);
   for (const auto& file : files_) QEFF_RETURN_IF_ERROR(file->Sync());
   QEFF_RETURN_IF_ERROR(SyncFolder(output_.get(), temporary_path()));
   QEFF_RETURN_IF_ERROR(internal_atomic::RenameToNew(

@@ -12,8 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "qeff/util/atomic_temporary.h"
 #include "qeff/util/mapped_file.h"
+#include "qeff/util/remove_tree.h"
 
 namespace qeff {
 namespace {
@@ -127,7 +127,7 @@ TEST_F(PartialFolderTest, EndedWhileRemoving) {
     EXPECT_FALSE(Exists(output_ + "/a"));
     EXPECT_EQ(Read(output_ + "/b"), "new");
     EXPECT_FALSE(Exists(output_ + ".partial"));
-    internal_atomic::RemoveTemporary(AT_FDCWD, output_);
+    RemoveTree(AT_FDCWD, output_.c_str());
   }
 }
 

@@ -67,7 +67,9 @@ Progress::~Progress() { Clear(); }
 void Progress::Clear() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (drawn_columns_ == 0) return;
-  absl::FPrintF(options_.stream, "\r%s\r", std::string(drawn_columns_, ' '));
+  // The destructor's too: without memory.
+  std::fprintf(options_.stream, "\r%*s\r", static_cast<int>(drawn_columns_),
+               "");
   (void)std::fflush(options_.stream);
   drawn_columns_ = 0;
 }

@@ -2,6 +2,8 @@
 
 #include "tools/commands/model_folder.h"
 
+#include <fcntl.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -10,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "qeff/util/remove_tree.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -51,9 +54,7 @@ absl::StatusOr<ModelFolder> ModelFolder::Open(const std::string& model,
 }
 
 ModelFolder::~ModelFolder() {
-  if (scratch_.empty()) return;
-  std::error_code ignored;
-  std::filesystem::remove_all(scratch_, ignored);
+  if (!scratch_.empty()) RemoveTree(AT_FDCWD, scratch_.c_str());
 }
 
 }  // namespace qeff

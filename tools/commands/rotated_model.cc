@@ -8,8 +8,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
-#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -18,6 +16,7 @@
 #include "qeff/quant/rotate.h"
 #include "qeff/util/output_file.h"
 #include "qeff/util/progress.h"
+#include "qeff/util/remove_tree.h"
 #include "qeff/util/status.h"
 #include "tools/interrupt.h"
 
@@ -32,11 +31,6 @@ std::string WithoutSlashes(std::string path) {
 bool Exists(const std::string& path) {
   struct stat info;
   return lstat(path.c_str(), &info) == 0;
-}
-
-void Remove(const std::string& path) {
-  std::error_code ignored;
-  std::filesystem::remove_all(path, ignored);
 }
 
 absl::Status Rotate(const Transformer& model, const RotationPlan& plan,
@@ -99,7 +93,7 @@ absl::Status RotatedModel::Take(const RotationPlan& plan, bool* complete) {
     *complete = true;
     return absl::OkStatus();
   }
-  Remove(path_);
+  RemoveTree(AT_FDCWD, path_.c_str());
   lock_.Close();
   return absl::OkStatus();
 }
@@ -131,7 +125,7 @@ absl::StatusOr<std::unique_ptr<RotatedModel>> RotatedModel::Make(
 }
 
 RotatedModel::~RotatedModel() {
-  if (lock_.valid()) Remove(path_);
+  if (lock_.valid()) RemoveTree(AT_FDCWD, path_.c_str());
 }
 
 void RestoreOriginal(const Checkpoint& original, QuantizePlan* plan) {
