@@ -82,8 +82,6 @@ _TARGETS = {
     "absl/container": [
         "btree",
         "fixed_array",
-        "flat_hash_map",
-        "flat_hash_set",
         "inlined_vector",
         "node_hash_map",
     ],
