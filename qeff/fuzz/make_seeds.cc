@@ -18,10 +18,10 @@
 #include "qeff/device/package/package_testutil.h"
 #include "qeff/device/package/tokenizer_section.h"
 #include "qeff/device/reference_model.h"
-#include "qeff/distill/teacher_cache.h"
 #include "qeff/export/export_testutil.h"
 #include "qeff/export/write_gguf_model.h"
 #include "qeff/fuzz/config_models.h"
+#include "qeff/fuzz/edited_binaries.h"
 #include "qeff/fuzz/edited_seeds.h"
 #include "qeff/fuzz/fuzz_input.h"
 #include "qeff/fuzz/seed_files.h"
@@ -108,6 +108,15 @@ void CheckpointIndex(const Seeds& seeds) {
   seeds.Add("null", both(R"("a":null)", ""));
   seeds.Add("bool", both(R"("a":true)", ""));
   seeds.Add("path", both(R"("a":"../a.safetensors","c":"")", ""));
+  const std::string other = SafetensorsBytes({{"w", Shape({1}), {4.0f}}});
+  const absl::string_view nul("\0", 1);
+  seeds.Add("in-both", absl::StrCat(R"({"weight_map":{"v":"a.safetensors",)"
+                                    R"("w":"b.safetensors"}})",
+                                    nul, other));
+  // Folders without an index.
+  seeds.Add("gptq", absl::StrCat(nul, R"({"bits":4})", nul, other));
+  seeds.Add("gptq-list", absl::StrCat(nul, "[]", nul, other));
+  seeds.Add("no-weights", absl::StrCat(nul, "GGUF", nul));
 }
 
 void Config(const Seeds& seeds) {
@@ -156,6 +165,7 @@ TokenizerTables ByteLevelTables() {
 void Gguf(const Seeds& seeds) {
   const std::string path = MakeTestFolder() + "/m.gguf";
   const auto pool = *CreateThreadPool(1);
+  std::string llama;
   MemoryFile sentencepiece;
   sentencepiece.Write(TokenizerModelSeeds()[1].bytes);
   const auto llama_tokenizer =
@@ -171,8 +181,12 @@ void Gguf(const Seeds& seeds) {
             .ok());
     seeds.Add(name, ReadTestFile(path));
   };
-  for (const char* family : {"llama", "qwen2", "qwen3", "gpt2", "mpt"}) {
+  for (const char* family : {"qwen2", "qwen3", "llama", "mpt", "gpt2"}) {
     add(family, family, 8, GgmlType::kF16);
+    if (absl::string_view(family) == "llama") llama = ReadTestFile(path);
+  }
+  for (const SeedFile& seed : EditedGgufs(llama, ReadTestFile(path))) {
+    seeds.Add(seed.name, seed.bytes);
   }
   add("blocks", "llama", 32, GgmlType::kQ4_0);
   add("linear", "llama", 8, GgmlType::kF16,
@@ -260,6 +274,8 @@ void DevicePackages(const Seeds& seeds) {
   seeds.Add("sparse",
             PackageBytes(**CompileInMemory(*sparse_model, smaller, pool.get()),
                          nullptr));
+  for (const SeedFile& seed : EditedPackages())
+    seeds.Add(seed.name, seed.bytes);
   seeds.Add("int8-cache", PackageBytes(*RandomModel(TinySpec(), 1), nullptr,
                                        [](PackageHeader* header) {
                                          header->options.kv_cache = DType::kI8;
@@ -297,32 +313,6 @@ void TokenShards(const Seeds& seeds) {
     QEFF_CHECK(writer->Commit().ok());
     seeds.Add(absl::StrCat("vocabulary-", vocab_size), ReadTestFile(path));
   }
-}
-
-void TeacherCaches(const Seeds& seeds) {
-  const std::string folder = MakeTestFolder();
-  const std::string tokens = folder + "/tokens", cache = folder + "/cache";
-  auto writer = *TokenShardWriter::Create(tokens, 20);
-  QEFF_CHECK(writer->Append(TestTokens(17)).ok() && writer->Commit().ok());
-  const auto shard = *TokenShard::Open(tokens);
-  const auto pool = *CreateThreadPool(1);
-  const auto teacher = *MakeLiveTeacher(
-      *Transformer::Load(OpenTestModel(MakeTestModel("llama"))), {},
-      uint64_t{1} << 30, pool.get());
-  const auto sampler = *SequenceSampler::Create(shard, 8, 1, /*shuffle=*/false);
-  TeacherCacheInfo info;
-  info.vocab_size = 20;
-  info.top_k = 3;
-  info.sequence_length = 8;
-  info.sequences = sampler->num_sequences();
-  info.text = "0";
-  info.teacher = "t";
-  QEFF_CHECK(WriteTeacherCache(info, teacher.get(), sampler.get(), cache, {},
-                               pool.get())
-                 .ok());
-  seeds.Add("small", absl::StrCat(ReadTestFile(cache + "/config.json"),
-                                  absl::string_view("\0", 1),
-                                  ReadTestFile(cache + "/model.safetensors")));
 }
 
 void TrainStates(const Seeds& seeds) {
@@ -377,7 +367,10 @@ void MakeSeeds(const std::string& folder) {
   DevicePackages(Seeds(folder, "device_package"));
   Recipes(Seeds(folder, "recipe"));
   TokenShards(Seeds(folder, "token_shard"));
-  TeacherCaches(Seeds(folder, "teacher_cache"));
+  const Seeds caches(folder, "teacher_cache");
+  for (const SeedFile& seed : TeacherCacheSeeds()) {
+    caches.Add(seed.name, seed.bytes);
+  }
   TrainStates(Seeds(folder, "train_state"));
 }
 
