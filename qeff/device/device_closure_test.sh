@@ -7,7 +7,7 @@
 set -euo pipefail
 
 allowed='^//qeff/(device|device/package|tensor|spec|format|kernels/[a-z0-9_]+):'
-allowed+='|^//qeff/util:(aligned|check|checked|checksum|random|sigbus_guard|status)$'
+allowed+='|^//qeff/util:(aligned|check|checked|checksum|hash_map|memory_guard|random|sigbus_guard|status)$'
 allowed+='|^//qeff/util:mapped_(file|ranges)$'
 allowed+='|^//qeff/parallel:thread_pool$'
 # Of the tokenizer, what needs no third party but Abseil (its readers would
