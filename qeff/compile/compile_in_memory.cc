@@ -159,7 +159,7 @@ class Compiler {
         QEFF_ASSIGN_OR_RETURN(matrix, IntegerCodes(matrix));
       }
       const bool may_be_sparse =
-          matrix.signed_bytes.empty() || LooksPruned(matrix.signed_bytes);
+          matrix.signed_bytes.empty() || LooksPruned(matrix.signed_bytes, 1);
       if (!matrix.signed_bytes.empty() && (!plan_ || may_be_sparse)) {
         QEFF_ASSIGN_OR_RETURN(matrix, IntegerCodes(matrix));
       }
@@ -228,7 +228,7 @@ class Compiler {
   // Bytes decide whether it becomes sparse, also of the plan.
   DeviceMatrix FromBF16(const TensorView& weights) const {
     if (options_.sparse == SparseRule::kNever ||
-        !BF16LooksPruned(weights.bytes)) {
+        !LooksPruned(weights.bytes, DTypeBytes(DType::kBF16))) {
       return plan_ ? PlanBF16(weights.shape[0], weights.shape[1])
                    : PackBF16(weights, pool_);
     }

@@ -3,6 +3,7 @@
 #include "qeff/compile/sparse_matrix.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -69,28 +70,19 @@ bool LooksPruned(const QuantizedRowsView& rows, int64_t num_rows) {
   return IsQuarter(zeros, sample * rows.cols);
 }
 
-bool LooksPruned(absl::Span<const uint8_t> signed_bytes) {
-  constexpr size_t kSampleBytes = 4096;
-  const size_t sample = std::min<size_t>(kSampleRows, signed_bytes.size());
-  int64_t zeros = 0, count = 0;
-  for (size_t i = 0; i < sample; ++i) {
-    const size_t begin = i * (signed_bytes.size() / sample);
-    const auto part = signed_bytes.subspan(begin, kSampleBytes);
-    zeros += std::count(part.begin(), part.end(), 0);
-    count += static_cast<int64_t>(part.size());
-  }
-  return IsQuarter(zeros, count);
-}
-
-bool BF16LooksPruned(absl::Span<const uint8_t> weights) {
-  constexpr size_t kSampleElems = 2048;
-  const size_t elems = weights.size() / 2;
+bool LooksPruned(absl::Span<const uint8_t> weights, size_t elem_bytes) {
+  constexpr size_t kSampleElems = 4096;
+  const size_t elems = weights.size() / elem_bytes;
   const size_t sample = std::min<size_t>(kSampleRows, elems);
   int64_t zeros = 0, count = 0;
   for (size_t i = 0; i < sample; ++i) {
     const size_t begin = i * (elems / sample);
     for (size_t at = begin; at < std::min(begin + kSampleElems, elems); ++at) {
-      zeros += weights[2 * at] == 0 && weights[2 * at + 1] == 0 ? 1 : 0;
+      const auto elem = weights.subspan(at * elem_bytes, elem_bytes);
+      zeros += std::count(elem.begin(), elem.end(), 0) ==
+                       static_cast<std::ptrdiff_t>(elem_bytes)
+                   ? 1
+                   : 0;
       ++count;
     }
   }

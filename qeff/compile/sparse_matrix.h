@@ -6,6 +6,7 @@
 #ifndef QEFF_COMPILE_SPARSE_MATRIX_H_
 #define QEFF_COMPILE_SPARSE_MATRIX_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/types/span.h"
@@ -28,14 +29,13 @@ inline constexpr double kMaxMasked4BitBytes = 0.72;
 
 // Whether a quarter of the weights of a sample of 64 rows are 0: others are
 // not worth the work of finding out. Rounding alone makes fewer zeros.
-// The rows must have packed codes; the second form takes signed ones, the third
-// little-endian bf16.
+// The rows must have packed codes; the second form takes elements that are 0
+// where all of their `elem_bytes` bytes are: signed codes, bf16.
 bool LooksPruned(const QuantizedRowsView& rows, int64_t num_rows);
-bool LooksPruned(absl::Span<const uint8_t> signed_bytes);
-bool BF16LooksPruned(absl::Span<const uint8_t> weights);
+bool LooksPruned(absl::Span<const uint8_t> weights, size_t elem_bytes);
 
-// `packed`, integers or bf16, or the same matrix in a sparse layout if there is one that `rule`
-// wants. Values do not change. Throws std::bad_alloc.
+// `packed`, integers or bf16, or the same matrix in a sparse layout if there is
+// one that `rule` wants. Values do not change. Throws std::bad_alloc.
 DeviceMatrix SparseWhereBetter(DeviceMatrix packed, SparseRule rule,
                                ThreadPool* pool);
 

@@ -161,7 +161,7 @@ TEST_F(SparseMatrixTest, ZerosAndTheRuleDecideForBF16) {
     const DeviceMatrix better = SparseWhereBetter(dense, rule, pool_.get());
     EXPECT_EQ(IsSparse(better.layout),
               better.bytes.size() < dense.bytes.size());
-    EXPECT_TRUE(!IsSparse(better.layout) || BF16LooksPruned(weights));
+    EXPECT_TRUE(!IsSparse(better.layout) || LooksPruned(weights, 2));
     return IsSparse(better.layout);
   };
   EXPECT_TRUE(sparse(0.5, SparseRule::kFaster));
@@ -169,16 +169,16 @@ TEST_F(SparseMatrixTest, ZerosAndTheRuleDecideForBF16) {
   EXPECT_FALSE(sparse(0.3, SparseRule::kNever));
   EXPECT_FALSE(sparse(0.2, SparseRule::kFaster));
   EXPECT_FALSE(sparse(0, SparseRule::kSmaller));
-  EXPECT_FALSE(BF16LooksPruned(BF16(10, 64, 0.1)));
-  EXPECT_TRUE(BF16LooksPruned(BF16(1, 3, 1)));
+  EXPECT_FALSE(LooksPruned(BF16(10, 64, 0.1), 2));
+  EXPECT_TRUE(LooksPruned(BF16(1, 3, 1), 2));
 }
 
 TEST_F(SparseMatrixTest, SignedBytesLookAsTheirCodes) {
   std::vector<uint8_t> bytes(100000, 1);
-  EXPECT_FALSE(LooksPruned(bytes));
+  EXPECT_FALSE(LooksPruned(bytes, 1));
   for (size_t i = 0; i < bytes.size(); i += 3) bytes[i] = 0;
-  EXPECT_TRUE(LooksPruned(bytes));
-  EXPECT_TRUE(LooksPruned(absl::MakeConstSpan(bytes).subspan(0, 1)));
+  EXPECT_TRUE(LooksPruned(bytes, 1));
+  EXPECT_TRUE(LooksPruned(absl::MakeConstSpan(bytes).subspan(0, 1), 1));
 }
 
 // The package of a sparse model gives the bits of the dense one.

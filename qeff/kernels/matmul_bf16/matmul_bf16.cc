@@ -250,9 +250,10 @@ HWY_INLINE void MultiplySparseTokens(const Product& product, int64_t panel,
 }
 #endif
 
-// The same for sparse weights: some pairs are expanded and then multiplied
-// with all tiles while they are in L1. Sums wait in y, in float32 as they are
-// in registers, so products are those of the dense panel, bit by bit.
+// MultiplyBlock of sparse weights. Where there is no way through registers some
+// pairs are expanded and then multiplied with all tiles while they are in L1.
+// Sums wait in y, in float32 as they are in registers, so products are those of
+// the dense panel, bit by bit.
 void MultiplySparseBlock(const Product& product, int64_t panel_begin,
                          int64_t panel_end, int64_t tile_begin,
                          int64_t tile_end) {
