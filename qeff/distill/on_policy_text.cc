@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <utility>
 
 #include "absl/types/span.h"
@@ -19,8 +17,8 @@
 #include "qeff/transformer/transformer.h"
 #include "qeff/util/check.h"
 #include "qeff/util/memory_guard.h"
-#include "qeff/util/output_file.h"
 #include "qeff/util/random.h"
+#include "qeff/util/scratch_folder.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -77,15 +75,12 @@ absl::Status OnPolicyText::BeginStep(int64_t step, const ModelWeights& weights,
   QEFF_CHECK(all % ranks == 0);
   const size_t share = all / ranks;
   std::vector<Tokens> prompts, written(all);
-  std::error_code ignored;
-  std::filesystem::remove_all(scratch_, ignored);
   // Also what is thrown: the others wait for this process.
   const absl::Status status = GuardMemory([&]() -> absl::Status {
     QEFF_ASSIGN_OR_RETURN(prompts, Prompts());
     return Generate(weights, prompts, rank * share, (rank + 1) * share, check,
                     &written);
   });
-  std::filesystem::remove_all(scratch_, ignored);
   QEFF_RETURN_IF_ERROR(check->Meet(status));
   for (size_t i = 0; i < all; ++i) {
     QEFF_RETURN_IF_ERROR(
@@ -115,8 +110,9 @@ absl::Status OnPolicyText::Generate(const ModelWeights& weights,
                                     size_t begin, size_t end,
                                     SharedCheck* check,
                                     std::vector<Tokens>* written) const {
+  QEFF_ASSIGN_OR_RETURN(const auto folder, ScratchFolder::Create(scratch_));
   QEFF_RETURN_IF_ERROR(
-      WriteModel(map_, weights, DType::kBF16, config_, {}, scratch_));
+      WriteModel(map_, weights, DType::kBF16, config_, {}, folder));
   QEFF_ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> checkpoint,
                         Checkpoint::Open(scratch_));
   QEFF_ASSIGN_OR_RETURN(const auto transformer,

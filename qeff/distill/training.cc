@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <system_error>
 #include <utility>
 
@@ -30,6 +29,7 @@
 #include "qeff/util/checksum.h"
 #include "qeff/util/memory_guard.h"
 #include "qeff/util/output_file.h"
+#include "qeff/util/scratch_folder.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
@@ -241,15 +241,13 @@ class Training {
     }
     // Rounding float32 weights to nearest gives the codes that they are trained
     // as; the rest is what it will be.
-    const std::string scratch = work_folder_ + "/weights";
-    // What a run left that was killed here.
-    std::error_code ignored;
-    std::filesystem::remove_all(scratch, ignored);
+    QEFF_ASSIGN_OR_RETURN(const auto scratch,
+                          ScratchFolder::Create(work_folder_ + "/weights"));
     QEFF_RETURN_IF_ERROR(WriteModel(student_.map, weights,
                                     WriteTypes(DType::kF32, options_.dtype),
                                     student_.config, student_.files, scratch));
     QEFF_ASSIGN_OR_RETURN(const std::shared_ptr<const Checkpoint> checkpoint,
-                          Checkpoint::Open(scratch));
+                          Checkpoint::Open(scratch->path()));
     QuantizeOptions options;
     options.scheme = *options_.weights.scheme;
     QEFF_ASSIGN_OR_RETURN(const QuantizePlan plan,

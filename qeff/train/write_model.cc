@@ -30,10 +30,15 @@ std::vector<TensorInfo> TensorsOf(const ModelMap& map, WriteTypes types) {
   });
 }
 
-absl::Status Write(const ModelMap& map, const ModelWeights& weights,
-                   WriteTypes types, const Json& config,
-                   const std::vector<CheckpointWriter::ExtraFile>& files,
-                   std::unique_ptr<CheckpointWriter> checkpoint) {
+}  // namespace
+
+absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
+                        WriteTypes types, const Json& config,
+                        const std::vector<CheckpointWriter::ExtraFile>& files,
+                        std::shared_ptr<OutputFolder> folder) {
+  QEFF_ASSIGN_OR_RETURN(
+      std::unique_ptr<CheckpointWriter> checkpoint,
+      CheckpointWriter::CreateIn(std::move(folder), TensorsOf(map, types)));
   ModelWriter writer(map, TensorsOf(map, types), std::move(checkpoint));
   for (size_t i = 0; i < weights.blocks.size(); ++i) {
     QEFF_RETURN_IF_ERROR(
@@ -50,27 +55,6 @@ absl::Status Write(const ModelMap& map, const ModelWeights& weights,
   Json with_type = config;
   with_type["torch_dtype"] = TorchName(types.rest);
   return writer.Commit(with_type, files);
-}
-
-}  // namespace
-
-absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
-                        WriteTypes types, const Json& config,
-                        const std::vector<CheckpointWriter::ExtraFile>& files,
-                        std::shared_ptr<OutputFolder> folder) {
-  QEFF_ASSIGN_OR_RETURN(
-      std::unique_ptr<CheckpointWriter> writer,
-      CheckpointWriter::CreateIn(std::move(folder), TensorsOf(map, types)));
-  return Write(map, weights, types, config, files, std::move(writer));
-}
-
-absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
-                        WriteTypes types, const Json& config,
-                        const std::vector<CheckpointWriter::ExtraFile>& files,
-                        const std::string& path) {
-  QEFF_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointWriter> writer,
-                        CheckpointWriter::Create(path, TensorsOf(map, types)));
-  return Write(map, weights, types, config, files, std::move(writer));
 }
 
 }  // namespace qeff

@@ -35,12 +35,6 @@ absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
                         const std::vector<CheckpointWriter::ExtraFile>& files,
                         std::shared_ptr<OutputFolder> folder);
 
-// The same to the new folder `path`.
-absl::Status WriteModel(const ModelMap& map, const ModelWeights& weights,
-                        WriteTypes types, const Json& config,
-                        const std::vector<CheckpointWriter::ExtraFile>& files,
-                        const std::string& path);
-
 }  // namespace qeff
 
 #endif  // QEFF_TRAIN_WRITE_MODEL_H_

@@ -24,6 +24,7 @@
 #include "qeff/util/atomic_file.h"
 #include "qeff/util/atomic_folder.h"
 #include "qeff/util/output_file.h"
+#include "qeff/util/scratch_folder.h"
 
 namespace qeff {
 namespace {
@@ -304,6 +305,26 @@ TEST_F(AtomicTest, FolderErrorsComeBeforeAnyWork) {
   }
   EXPECT_EQ(AtomicFolder::Create("..").status().code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(AtomicTest, ScratchReplacesAKilledRunsAndIsRemoved) {
+  ASSERT_EQ(mkdir(Path("scratch").c_str(), 0777), 0);
+  Write(Path("scratch/old"), "of a killed run");
+  std::shared_ptr<ScratchFolder> folder =
+      ScratchFolder::Create(Path("scratch")).value();
+  OutputFile* file = folder->AddFile("new").value();
+  ASSERT_TRUE(file->Write(0, AsBytes("content")).ok());
+  EXPECT_EQ(folder->AddFile("new").status().code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(folder->AddFile("../x").status().code(),
+            absl::StatusCode::kInvalidArgument);
+  ASSERT_TRUE(folder->Commit().ok());
+  EXPECT_EQ(Read(folder->path() + "/new"), "content");
+  EXPECT_EQ(Read(folder->path() + "/old"), "");
+  folder.reset();
+  EXPECT_THAT(List(), IsEmpty());
+  EXPECT_EQ(ScratchFolder::Create(Path("none/scratch")).status().code(),
+            kUnavailable);
 }
 
 TEST_F(AtomicTest, FullDeviceIsAnError) {

@@ -23,8 +23,7 @@ void RemoveTree(int parent, const char* name);
 void RemoveEntries(int folder, const std::vector<std::string>& but = {});
 
 // Calls `visit` with the name of each entry of the open folder `folder`,
-// without
-// "." and "..". It may remove entries. What cannot be read is left out.
+// without "." and "..". It may remove entries. What cannot be read is left out.
 // Allocates nothing; thread-safe.
 void ForEachEntry(int folder, absl::FunctionRef<void(const char* name)> visit);
 

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "qeff/util/scratch_folder.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "qeff/util/atomic_folder.h"
+#include "qeff/util/remove_tree.h"
+#include "qeff/util/status.h"
+
+namespace qeff {
+
+absl::StatusOr<std::shared_ptr<ScratchFolder>> ScratchFolder::Create(
+    const std::string& path) {
+  RemoveTree(AT_FDCWD, path.c_str());
+  std::shared_ptr<ScratchFolder> folder(new ScratchFolder(path));
+  if (mkdir(path.c_str(), 0777) != 0) return OutputError(path, "create", errno);
+  folder->folder_ = FileDescriptor(
+      open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!folder->folder_.valid()) return OutputError(path, "open", errno);
+  return folder;
+}
+
+ScratchFolder::~ScratchFolder() { RemoveTree(AT_FDCWD, path_.c_str()); }
+
+absl::StatusOr<OutputFile*> ScratchFolder::AddFile(const std::string& name) {
+  if (!IsPlainFileName(name)) {
+    return InvalidInputError("'", absl::CHexEscape(name),
+                             "': expected a plain file name");
+  }
+  std::string path = absl::StrCat(path_, "/", name);
+  FileDescriptor fd(openat(folder_.get(), name.c_str(),
+                           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                           0666));
+  if (!fd.valid()) return OutputError(path, "create", errno);
+  files_.push_back(
+      std::make_unique<OutputFile>(std::move(fd), std::move(path)));
+  return files_.back().get();
+}
+
+absl::Status ScratchFolder::Commit() {
+  files_.clear();
+  return absl::OkStatus();
+}
+
+}  // namespace qeff
