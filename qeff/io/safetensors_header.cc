@@ -106,7 +106,7 @@ std::string HeaderHandler::Place() const {
   const std::string tensor = absl::StrCat("tensor ", QuoteName(entry_.name));
   switch (where_) {
     case Where::kOutside:
-      return "header: expected an object";
+      break;
     case Where::kTop:
       return entry_.name == kMetadataKey
                  ? absl::StrCat(kMetadataKey, ": expected an object")
@@ -128,7 +128,7 @@ std::string HeaderHandler::Place() const {
       return absl::StrCat(tensor, ": data_offsets: expected two integers from ",
                           "0 to 2^64-1");
   }
-  return "header";
+  return "header: expected an object";
 }
 
 bool HeaderHandler::Unexpected(absl::string_view found) {
