@@ -8,13 +8,11 @@
 
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/quant/add_scaled.h"
+#include "qeff/quant/upper_factor.h"
 #include "qeff/util/check.h"
 
 namespace qeff {
 namespace {
-
-// Columns that are solved one by one; those of other blocks come as a product.
-constexpr int64_t kBlock = 128;
 
 constexpr int64_t kRowsOfTask = 16;
 
@@ -27,62 +25,86 @@ void ForRows(int64_t rows, ThreadPool& pool, Body body) {
                    });
 }
 
-// x = x R^-T: columns from last to first.
-void SolveTransposed(MatrixView<const float> r, MatrixView<float> x,
-                     ThreadPool& pool) {
-  const int64_t n = r.rows();
-  for (int64_t end = n; end > 0;) {
-    const int64_t begin = (end - 1) / kBlock * kBlock;
-    const int64_t size = end - begin;
-    const auto block = x.Cols(begin, size);
-    SgemmArgs args;
-    args.a = x.Cols(end, n - end);
-    args.b = r.Rows(begin, size).Cols(end, n - end);
-    args.b_transposed = true;
-    args.c = block;
-    args.update = SgemmUpdate::kSubtract;
-    if (end < n) Sgemm(args, pool);
-    // Column j of the transposed block, so that what it adds lies in a row.
-    Matrix<float> turned(size, size);
-    for (int64_t i = 0; i < size; ++i) {
-      for (int64_t j = i; j < size; ++j) {
-        turned.row(j)[i] = r.row(begin + i)[begin + j];
+// Solves for x, [rows, n], in place, in blocks of columns: what other columns
+// give comes as products, of all at once for kOuter columns and then of those
+// among them, and the rest is a product with the inverse of the block.
+class TriangularSolver {
+ public:
+  TriangularSolver(const FactoredHessian& hessian, MatrixView<float> x,
+                   ThreadPool& pool)
+      : r_(hessian.factor.view()),
+        inverses_(hessian.inverses.view()),
+        x_(x),
+        pool_(pool),
+        copy_(x.rows(), inverses_.cols()) {}
+
+  // x = x R^-1: columns from first to last.
+  void Solve() {
+    for (int64_t outer = 0; outer < n(); outer += kOuter) {
+      const int64_t outer_end = std::min(outer + kOuter, n());
+      Subtract(0, outer, outer, outer_end, /*transposed=*/false);
+      for (int64_t begin = outer; begin < outer_end; begin += kFactorBlock) {
+        const int64_t end = std::min(begin + kFactorBlock, outer_end);
+        Subtract(outer, begin, begin, end, /*transposed=*/false);
+        SolveBlock(begin, end, /*transposed=*/false);
       }
     }
-    ForRows(x.rows(), pool, [&](int64_t row) {
-      float* values = block.row(row);
-      for (int64_t j = size - 1; j >= 0; --j) {
-        const float* factors = turned.row(j);
-        values[j] /= factors[j];
-        AddScaled(j, -values[j], factors, values);
-      }
-    });
-    end = begin;
   }
-}
 
-// x = x R^-1: columns from first to last.
-void Solve(MatrixView<const float> r, MatrixView<float> x, ThreadPool& pool) {
-  const int64_t n = r.rows();
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t size = std::min(kBlock, n - begin);
-    const auto block = x.Cols(begin, size);
-    SgemmArgs args;
-    args.a = x.Cols(0, begin);
-    args.b = r.Rows(0, begin).Cols(begin, size);
-    args.c = block;
-    args.update = SgemmUpdate::kSubtract;
-    if (begin > 0) Sgemm(args, pool);
-    ForRows(x.rows(), pool, [&](int64_t row) {
-      float* values = block.row(row);
-      for (int64_t i = 0; i < size; ++i) {
-        const float* factors = r.row(begin + i) + begin;
-        values[i] /= factors[i];
-        AddScaled(size - i - 1, -values[i], factors + i + 1, values + i + 1);
+  // x = x R^-T: columns from last to first.
+  void SolveTransposed() {
+    for (int64_t outer = (n() - 1) / kOuter * kOuter; outer >= 0;
+         outer -= kOuter) {
+      const int64_t outer_end = std::min(outer + kOuter, n());
+      Subtract(outer_end, n(), outer, outer_end, /*transposed=*/true);
+      for (int64_t begin = (outer_end - 1) / kFactorBlock * kFactorBlock;
+           begin >= outer; begin -= kFactorBlock) {
+        const int64_t end = std::min(begin + kFactorBlock, outer_end);
+        Subtract(end, outer_end, begin, end, /*transposed=*/true);
+        SolveBlock(begin, end, /*transposed=*/true);
       }
-    });
+    }
   }
-}
+
+ private:
+  static constexpr int64_t kOuter = 4 * kFactorBlock;
+
+  int64_t n() const { return r_.cols(); }
+
+  // From columns [begin, end), what columns [first, last) give to them.
+  void Subtract(int64_t first, int64_t last, int64_t begin, int64_t end,
+                bool transposed) {
+    if (first == last) return;
+    SgemmArgs args;
+    args.a = x_.Cols(first, last - first);
+    args.b = transposed ? r_.Rows(begin, end - begin).Cols(first, last - first)
+                        : r_.Rows(first, last - first).Cols(begin, end - begin);
+    args.b_transposed = transposed;
+    args.c = x_.Cols(begin, end - begin);
+    args.update = SgemmUpdate::kSubtract;
+    Sgemm(args, pool_, scratch_);
+  }
+
+  void SolveBlock(int64_t begin, int64_t end, bool transposed) {
+    const int64_t size = end - begin;
+    ForRows(x_.rows(), pool_, [&](int64_t row) {
+      std::copy_n(x_.row(row) + begin, size, copy_.row(row));
+    });
+    SgemmArgs args;
+    args.a = copy_.view().Cols(0, size);
+    args.b = inverses_.Rows(begin, size).Cols(0, size);
+    args.b_transposed = transposed;
+    args.c = x_.Cols(begin, size);
+    Sgemm(args, pool_, scratch_);
+  }
+
+  const MatrixView<const float> r_;
+  const MatrixView<const float> inverses_;
+  const MatrixView<float> x_;
+  ThreadPool& pool_;
+  SgemmScratch scratch_;
+  Matrix<float> copy_;  // of a block
+};
 
 // Columns in the order of the factor.
 void Permute(const FactoredHessian& hessian, MatrixView<const float> from,
@@ -101,8 +123,9 @@ void SolveHessian(const FactoredHessian& hessian, MatrixView<float> rows,
   QEFF_CHECK(hessian.usable() && hessian.factor.rows() == rows.cols());
   Matrix<float> ordered(rows.rows(), rows.cols());
   Permute(hessian, rows, ordered.view(), pool);
-  SolveTransposed(hessian.factor.view(), ordered.view(), pool);
-  Solve(hessian.factor.view(), ordered.view(), pool);
+  TriangularSolver solver(hessian, ordered.view(), pool);
+  solver.SolveTransposed();
+  solver.Solve();
   ForRows(rows.rows(), pool, [&](int64_t row) {
     for (int64_t i = 0; i < rows.cols(); ++i) {
       rows.row(row)[hessian.order[static_cast<size_t>(i)]] =

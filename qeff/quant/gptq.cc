@@ -234,7 +234,7 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
   for (const double step : kDampingSteps) {
     const double added = step * options.damping * mean_energy;
     result.factor = Ordered(hessian, order, static_cast<float>(added), pool);
-    if (!FactorUpper(result.factor.view(), pool)) continue;
+    if (!FactorUpper(result.factor.view(), &result.inverses, pool)) continue;
     result.damping = added;
     result.order = std::move(order);
     if (options.refine) {
@@ -246,6 +246,7 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
     return result;
   }
   result.factor = Matrix<float>();
+  result.inverses = Matrix<float>();
   result.energy.clear();
   return result;
 }

@@ -55,6 +55,7 @@ struct FactoredHessian {
   // The column that comes i-th; empty without a factor.
   std::vector<int64_t> order;
   Matrix<float> factor;       // R of FactorUpper, in that order
+  Matrix<float> inverses;     // of its blocks on the diagonal
   std::vector<float> energy;  // the Hessian's diagonal, by column
   Matrix<float> damped;       // the damped Hessian, to refine with; or empty
   double damping = 0;         // that was added to the diagonal

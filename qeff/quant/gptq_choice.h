@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -56,11 +57,12 @@ GptqChoice<Groups> ChooseCodes(MatrixView<const float> weights,
     choice.losses.rounded_rows = rows;
     return choice;
   }
-  GptqLayer layer(weights, order, factor, pool);
-  GptqSweep best = layer.Quantize(choice.groups, /*propagate=*/false);
+  // Refining takes as much memory again.
+  auto layer = std::make_unique<GptqLayer>(weights, order, factor, pool);
+  GptqSweep best = layer->Quantize(choice.groups, /*propagate=*/false);
   const std::vector<double> rounding_losses = best.losses;
   const auto take = [&](const Groups& tried) {
-    const GptqSweep sweep = layer.Quantize(tried, propagate);
+    const GptqSweep sweep = layer->Quantize(tried, propagate);
     for (int64_t r = 0; r < rows; ++r) {
       TakeRowIfBetter(sweep, tried, r, cols, &best, &choice.groups);
     }
@@ -70,10 +72,15 @@ GptqChoice<Groups> ChooseCodes(MatrixView<const float> weights,
   } else if (propagate) {
     take(Groups(choice.groups));
   }
+  choice.losses.products += layer->products();
+  layer.reset();
   choice.codes = CodesInPlace(best.codes, order, pool);
   if (propagate && damped.rows() > 0) {
-    GptqRefiner(weights, damped, order, GptqRefiner::TurnsFor(bits), pool)
-        .Refine(&choice.groups, &choice.codes, &best.losses, &best.saturated);
+    GptqRefiner refiner(weights, damped, order, GptqRefiner::TurnsFor(bits),
+                        pool);
+    refiner.Refine(&choice.groups, &choice.codes, &best.losses,
+                   &best.saturated);
+    choice.losses.products += refiner.products();
   }
   for (size_t r = 0; r < best.losses.size(); ++r) {
     choice.losses.rounding_loss += rounding_losses[r];

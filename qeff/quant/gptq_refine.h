@@ -18,6 +18,7 @@
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/add_scaled.h"
+#include "qeff/quant/timed_products.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
@@ -41,7 +42,7 @@ class GptqRefiner {
   // is to gain with codes of 2 bits, and little over two from 4 bits on.
   static int TurnsFor(int bits) { return bits < 4 ? 3 : 2; }
   // Rows whose products are computed at once.
-  static constexpr int64_t kPieceRows = 256;
+  static constexpr int64_t kPieceRows = 512;
   static constexpr int64_t kRowsOfTask = 4;
 
   // `weights` [rows, cols]; `hessian` [cols, cols], damped, both triangles, its
@@ -52,51 +53,65 @@ class GptqRefiner {
         hessian_(hessian),
         order_(order),
         turns_(turns),
-        pool_(pool) {}
+        pool_(pool),
+        products_(pool),
+        curvature_(static_cast<size_t>(hessian.rows())),
+        rows_(std::min(kPieceRows, weights.rows())),
+        left_(rows_, weights.cols()),
+        slope_(rows_, weights.cols()) {
+    for (int64_t c = 0; c < hessian.rows(); ++c) {
+      curvature_[static_cast<size_t>(c)] = hessian.row(c)[c];
+    }
+  }
+
+  const TimedWork& products() const { return products_.work(); }
+
+  // Products of its rows with the whole Hessian, for groups with scales of
+  // their own: slopes, and half of one where scales are fitted.
+  static double ProductsFor(int bits) { return 1.5 * TurnsFor(bits) - 0.5; }
 
   // Refines rows of `groups` and `codes` [rows, cols] where they lose less
   // after than before, and sets `losses` and `saturated` [rows] of these.
   template <class Groups>
   void Refine(Groups* groups, std::vector<uint8_t>* codes,
               std::vector<double>* losses, std::vector<int64_t>* saturated) {
+    group_.resize(static_cast<size_t>(weights_.cols()));
+    for (int64_t c = 0; c < weights_.cols(); ++c) {
+      group_[static_cast<size_t>(c)] =
+          static_cast<int32_t>(c / groups->group_elems());
+    }
+    Groups tried = *groups;
     for (int64_t row = 0; row < weights_.rows(); row += kPieceRows) {
-      RefinePiece(row, std::min(kPieceRows, weights_.rows() - row), groups,
-                  codes, losses, saturated);
+      rows_ = std::min(kPieceRows, weights_.rows() - row);
+      RefinePiece(row, groups, codes, losses, saturated, &tried);
     }
   }
 
  private:
+  // Rows [begin, begin + rows_). Of `tried`, the others are not looked at.
   template <class Groups>
-  void RefinePiece(int64_t begin, int64_t rows, Groups* groups,
-                   std::vector<uint8_t>* codes, std::vector<double>* losses,
-                   std::vector<int64_t>* saturated) {
+  void RefinePiece(int64_t begin, Groups* groups, std::vector<uint8_t>* codes,
+                   std::vector<double>* losses, std::vector<int64_t>* saturated,
+                   Groups* tried) {
     const int64_t cols = weights_.cols();
-    left_ = Matrix<float>(rows, cols);
-    slope_ = Matrix<float>(rows, cols);
-    Groups tried = *groups;  // other pieces are not looked at
-    std::vector<int64_t> beyond(static_cast<size_t>(rows));
     std::vector<uint8_t> tried_codes(codes->begin() + begin * cols,
-                                     codes->begin() + (begin + rows) * cols);
+                                     codes->begin() + (begin + rows_) * cols);
     for (int turn = 0; turn < (Groups::kFreeScales ? turns_ : 1); ++turn) {
       if constexpr (Groups::kFreeScales) {
-        if (turn > 0) FitScales(begin, tried_codes, &tried);
+        if (turn > 0) FitScales(begin, tried_codes, tried);
       }
-      SetSlopes(begin, tried_codes, tried);
+      SetSlopes(begin, tried_codes, *tried);
       ForRows([&](int64_t r) {
-        beyond[static_cast<size_t>(r)] =
-            DescendRow(tried, begin + r, r, tried_codes.data() + r * cols);
-      });
-      for (int64_t r = 0; r < rows; ++r) {
-        const double loss = Dot(left_.row(r), slope_.row(r), 0, cols);
+        uint8_t* row_codes = tried_codes.data() + r * cols;
+        const int64_t beyond = DescendRow(*tried, begin + r, r, row_codes);
+        const double loss = DotInDouble(cols, left_.row(r), slope_.row(r));
         double& best = (*losses)[static_cast<size_t>(begin + r)];
-        if (!(loss < best)) continue;
+        if (!(loss < best)) return;
         best = loss;
-        (*saturated)[static_cast<size_t>(begin + r)] =
-            beyond[static_cast<size_t>(r)];
-        groups->CopyRow(tried, begin + r);
-        std::copy_n(tried_codes.begin() + r * cols, cols,
-                    codes->begin() + (begin + r) * cols);
-      }
+        (*saturated)[static_cast<size_t>(begin + r)] = beyond;
+        groups->CopyRow(*tried, begin + r);
+        std::copy_n(row_codes, cols, codes->begin() + (begin + r) * cols);
+      });
     }
   }
 
@@ -105,19 +120,19 @@ class GptqRefiner {
   void SetSlopes(int64_t begin, const std::vector<uint8_t>& codes,
                  const Groups& groups) {
     const int64_t cols = weights_.cols();
-    for (int64_t r = 0; r < left_.rows(); ++r) {
+    ForRows([&](int64_t r) {
       const auto* params = groups.Row(begin + r);
       for (int64_t c = 0; c < cols; ++c) {
         left_.row(r)[c] = weights_.row(begin + r)[c] -
                           groups.Value(codes[static_cast<size_t>(r * cols + c)],
-                                       params[c / groups.group_elems()]);
+                                       params[group_[static_cast<size_t>(c)]]);
       }
-    }
+    });
     SgemmArgs args;
-    args.a = left_.view();
+    args.a = left_.view().Rows(0, rows_);
     args.b = hessian_;
-    args.c = slope_.view();
-    Sgemm(args, pool_);
+    args.c = slope_.view().Rows(0, rows_);
+    products_.Run(args);
   }
 
   // Gives each code its best, and returns how many want to be beyond the
@@ -134,11 +149,13 @@ class GptqRefiner {
       int64_t changed = 0;
       saturated = 0;
       for (const int64_t c : order_) {
-        const auto& group = params[c / groups.group_elems()];
+        const auto& group = params[group_[static_cast<size_t>(c)]];
         const float value = weights[c] - left[c];
         // What was removed stays so.
         const float wanted =
-            weights[c] == 0 ? 0 : value + slope[c] / hessian_.row(c)[c];
+            weights[c] == 0
+                ? 0
+                : value + slope[c] / curvature_[static_cast<size_t>(c)];
         const uint8_t code = groups.Code(wanted, group);
         saturated += groups.Saturates(wanted, code, group);
         if (code == codes[c]) continue;
@@ -161,21 +178,25 @@ class GptqRefiner {
     const int64_t cols = weights_.cols();
     const int64_t size = groups->group_elems();
     const int64_t count = (cols + size - 1) / size;
-    Matrix<float> unscaled(left_.rows(), cols);
-    for (int64_t r = 0; r < unscaled.rows(); ++r) {
+    if (unscaled_.empty()) {
+      unscaled_ = Matrix<float>(left_.rows(), cols);
+      product_ = Matrix<float>(left_.rows(), cols);
+    }
+    ForRows([&](int64_t r) {
       const auto* params = groups->Row(begin + r);
       for (int64_t c = 0; c < cols; ++c) {
-        unscaled.row(r)[c] = groups->Unscaled(
-            codes[static_cast<size_t>(r * cols + c)], params[c / size]);
+        const size_t i = static_cast<size_t>(r * cols + c);
+        unscaled_.row(r)[c] =
+            groups->Unscaled(codes[i], params[group_[static_cast<size_t>(c)]]);
       }
-    }
-    Matrix<double> gram(unscaled.rows() * count, count);
-    SetGram(unscaled, size, &gram);
+    });
+    Matrix<double> gram(rows_ * count, count);
+    SetGram(size, &gram);
     ForRows([&](int64_t r) {
       std::vector<double> change(static_cast<size_t>(count));
       for (int64_t g = 0; g < count; ++g) {
         change[static_cast<size_t>(g)] =
-            Dot(unscaled.row(r), slope_.row(r), g * size, size);
+            DotOfGroup(unscaled_.row(r), slope_.row(r), g * size, size);
       }
       if (!SolveSymmetric(gram.view().Rows(r * count, count),
                           absl::MakeSpan(change))) {
@@ -191,21 +212,23 @@ class GptqRefiner {
   }
 
   // gram[r * groups + g, h] = u_g H u_h^T, u_g being what group g has of row r.
-  void SetGram(const Matrix<float>& unscaled, int64_t size,
-               Matrix<double>* gram) {
+  // It is symmetric.
+  void SetGram(int64_t size, Matrix<double>* gram) {
     const int64_t count = gram->cols();
-    Matrix<float> product(unscaled.rows(), unscaled.cols());
     for (int64_t h = 0; h < count; ++h) {
-      const int64_t width = std::min(size, unscaled.cols() - h * size);
+      const int64_t rest = weights_.cols() - h * size;
+      const int64_t width = std::min(size, rest);
       SgemmArgs args;
-      args.a = unscaled.view().Cols(h * size, width);
-      args.b = hessian_.Rows(h * size, width);
-      args.c = product.view();
-      Sgemm(args, pool_);
+      args.a = unscaled_.view().Rows(0, rows_).Cols(h * size, width);
+      args.b = hessian_.Rows(h * size, width).Cols(h * size, rest);
+      args.c = product_.view().Rows(0, rows_).Cols(h * size, rest);
+      products_.Run(args);
       ForRows([&](int64_t r) {
-        for (int64_t g = 0; g < count; ++g) {
-          gram->row(r * count + g)[h] =
-              Dot(unscaled.row(r), product.row(r), g * size, size);
+        for (int64_t g = h; g < count; ++g) {
+          const double value =
+              DotOfGroup(unscaled_.row(r), product_.row(r), g * size, size);
+          gram->row(r * count + g)[h] = value;
+          gram->row(r * count + h)[g] = value;
         }
       });
     }
@@ -214,21 +237,17 @@ class GptqRefiner {
   // body(r) for the rows of the piece.
   template <class Body>
   void ForRows(const Body& body) {
-    pool_.ParallelFor(left_.rows(), kRowsOfTask,
+    pool_.ParallelFor(rows_, kRowsOfTask,
                       [&](int64_t r, int64_t end, int /*thread*/) {
                         for (; r < end; ++r) body(r);
                       });
   }
 
   // Of elements [begin, begin + size), as far as a row reaches.
-  double Dot(const float* a, const float* b, int64_t begin,
-             int64_t size) const {
-    const int64_t end = std::min(begin + size, weights_.cols());
-    double sum = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-    }
-    return sum;
+  double DotOfGroup(const float* a, const float* b, int64_t begin,
+                    int64_t size) const {
+    const int64_t count = std::min(size, weights_.cols() - begin);
+    return DotInDouble(count, a + begin, b + begin);
   }
 
   const MatrixView<const float> weights_;
@@ -236,8 +255,14 @@ class GptqRefiner {
   const std::vector<int64_t>& order_;
   const int turns_;
   ThreadPool& pool_;
-  Matrix<float> left_;   // of a piece: W - Q
-  Matrix<float> slope_;  // and its product with the Hessian
+  TimedProducts products_;
+  std::vector<float> curvature_;  // the Hessian's diagonal
+  std::vector<int32_t> group_;    // of each column
+  int64_t rows_;                  // of the piece at hand
+  Matrix<float> left_;            // W - Q
+  Matrix<float> slope_;           // and its product with the Hessian
+  Matrix<float> unscaled_;        // what codes stand for, without scales
+  Matrix<float> product_;         // of a group of them with the Hessian
 };
 
 }  // namespace qeff

@@ -12,6 +12,7 @@
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/quant/gap_correction.h"
+#include "qeff/quant/gptq_refine.h"
 #include "qeff/quant/kept_zeros.h"
 #include "qeff/quant/quantized_output.h"
 #include "qeff/quant/solve_rows.h"
@@ -40,9 +41,12 @@ absl::Status CheckFinite(const PlannedTensor& tensor, int64_t begin,
   return absl::OkStatus();
 }
 
-// Times rows * cols^2. Rounding and propagating are half a product each, since
-// factors are triangles; refining is five.
-constexpr double kCodesProducts = 11;
+// What finding codes takes, as products of the rows with a whole matrix:
+// rounding and propagating are half a product each, since factors are
+// triangles, and choosing codes and scales takes half as long as all products.
+double CodesProducts(int bits) {
+  return 1.5 * (1 + GptqRefiner::ProductsFor(bits));
+}
 
 double Cube(int64_t n) {
   return static_cast<double>(n) * static_cast<double>(n) *
@@ -52,17 +56,16 @@ double Cube(int64_t n) {
 // Adds to a part's work when it ends.
 class PartWatch {
  public:
-  PartWatch(double flops, SolverWork::Part* part) : part_(part) {
+  explicit PartWatch(double* seconds) : seconds_(seconds) {}
+  PartWatch(double flops, TimedWork* part) : seconds_(&part->seconds) {
     part->flops += flops;
   }
-  ~PartWatch() {
-    part_->seconds += absl::ToDoubleSeconds(absl::Now() - start_);
-  }
+  ~PartWatch() { *seconds_ += absl::ToDoubleSeconds(absl::Now() - start_); }
   PartWatch(const PartWatch&) = delete;
   PartWatch& operator=(const PartWatch&) = delete;
 
  private:
-  SolverWork::Part* part_;
+  double* const seconds_;
   const absl::Time start_ = absl::Now();
 };
 
@@ -115,7 +118,8 @@ double GptqSolver::Flops() const {
   double flops = 0;
   for (const auto& tensor : tensors_) {
     const double cols = static_cast<double>(tensor.second->cols);
-    flops += (4 + kCodesProducts + pruning) * cols * cols *
+    const double codes = 2 * CodesProducts(tensor.second->scheme.bits);
+    flops += (4 + codes + pruning) * cols * cols *
              static_cast<double>(tensor.second->rows);
   }
   return flops;
@@ -185,13 +189,10 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
                                    const Inputs& inputs, LayerTotals* totals) {
   const GptqOptions options = Options(tensor);
   QEFF_RETURN_IF_ERROR(CheckFinite(tensor, begin, weights));
-  const double product_flops = static_cast<double>(weights.rows()) *
-                               static_cast<double>(weights.cols()) *
-                               static_cast<double>(weights.cols());
   if (inputs.hessian.usable() && options_.propagate) {
     Correct(tensor, begin, weights, inputs);
   }
-  const PartWatch watch(kCodesProducts * product_flops, &work_.codes);
+  const PartWatch watch(&work_.codes_seconds);
   Matrix<float> before;
   if (Keeps(tensor)) {
     before = Matrix<float>(weights.rows(), weights.cols());
@@ -205,6 +206,7 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
       absl::StrCat("tensor ", tensor.name, ", rows from ", begin, " on"));
   QEFF_RETURN_IF_ERROR(
       WriteRows(tensor, begin, before.view(), weights.rows(), solved.bytes()));
+  work_.codes_products += solved.products;
   totals->loss += solved.loss;
   totals->rounding_loss += solved.rounding_loss;
   totals->saturated += solved.saturated;

@@ -28,6 +28,7 @@
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/quant/quantize_report.h"
 #include "qeff/quant/quantized_output.h"
+#include "qeff/quant/timed_products.h"
 #include "qeff/transformer/transformer.h"
 #include "qeff/util/hash_map.h"
 #include "qeff/util/json.h"
@@ -65,16 +66,12 @@ struct GptqSolverOptions {
   absl::optional<RowPruner> pruner;
 };
 
-// Where a solver's time goes: seconds, and multiplications and additions
-// counted as two.
+// Where a solver's time goes.
 struct SolverWork {
-  struct Part {
-    double seconds = 0;
-    double flops = 0;
-  };
-  Part factor;      // Hessians: their Cholesky factors
-  Part correction;  // weights for gaps
-  Part codes;       // passes over the columns, refining, writing
+  TimedWork factor;          // Hessians: their Cholesky factors
+  TimedWork correction;      // weights for gaps
+  TimedWork codes_products;  // of passes over the columns and refining
+  double codes_seconds = 0;  // of all of that: products, choosing, writing
 };
 
 // Borrows its arguments. Not thread-safe.

@@ -22,6 +22,7 @@
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/add_scaled.h"
+#include "qeff/quant/timed_products.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
@@ -42,6 +43,7 @@ struct GptqLosses {
   double rounding_loss = 0;
   int64_t saturated = 0;     // weights beyond the outermost code by half a step
   int64_t rounded_rows = 0;  // that are those of rounding to nearest
+  TimedWork products;        // that finding the codes took
 };
 
 // A layer whose Hessian is factored (FactoredHessian, usable): `order` and
@@ -49,9 +51,13 @@ struct GptqLosses {
 class GptqLayer {
  public:
   // Columns whose errors are propagated one by one; those of earlier blocks
-  // come as one product.
+  // come as products: of all before these kCarried columns at once, which takes
+  // less packing than a block at a time, and then of blocks among them.
   static constexpr int64_t kBlock = 128;
+  static constexpr int64_t kCarried = 4 * kBlock;
   static constexpr int64_t kRowsOfTask = 16;
+  // Rows that take turns, column by column: one alone waits for each code.
+  static constexpr int64_t kLockstep = 4;
 
   // Copies the weights.
   GptqLayer(MatrixView<const float> weights, const std::vector<int64_t>& order,
@@ -60,8 +66,9 @@ class GptqLayer {
         order_(order),
         factor_(factor),
         pool_(pool),
+        products_(pool),
         left_(weights.rows(), weights.cols()),
-        carried_(weights.rows(), std::min(kBlock, weights.cols())),
+        carried_(weights.rows(), std::min(kCarried, weights.cols())),
         group_(order.size()),
         inverse_(order.size()) {
     // A row at a time, or each weight would be a cache miss.
@@ -75,6 +82,8 @@ class GptqLayer {
                         }
                       });
   }
+
+  const TimedWork& products() const { return products_.work(); }
 
   // Losses are not finite when a sum overflowed. `propagate`: GPTQ, else
   // rounding to nearest. Weights that are exactly 0 are always rounded: they
@@ -92,67 +101,150 @@ class GptqLayer {
       const int64_t n = static_cast<int64_t>(i);
       inverse_[i] = 1.0f / factor_.row(n)[n];
     }
-    for (int64_t begin = 0; begin < weights_.cols(); begin += kBlock) {
-      const int64_t size = std::min(kBlock, weights_.cols() - begin);
-      Carry(begin, size);
-      pool_.ParallelFor(weights_.rows(), kRowsOfTask,
-                        [&](int64_t row, int64_t end, int /*thread*/) {
-                          for (; row < end; ++row) {
-                            QuantizeRow(groups, row, begin, size, propagate,
-                                        &sweep);
-                          }
-                        });
+    for (int64_t first = 0; first < weights_.cols(); first += kCarried) {
+      const int64_t last = std::min(first + kCarried, weights_.cols());
+      Carry(0, first, first, first, last - first, SgemmUpdate::kSet);
+      for (int64_t begin = first; begin < last; begin += kBlock) {
+        const Block block = {first, begin, std::min(kBlock, last - begin)};
+        Carry(first, begin, first, begin, block.size, SgemmUpdate::kAdd);
+        propagate ? Propagate(groups, block, &sweep)
+                  : Round(groups, block, &sweep);
+      }
     }
     return sweep;
   }
 
  private:
-  // carried[r, j] = sum over the columns i of earlier blocks of d_i R_ij.
-  void Carry(int64_t begin, int64_t size) {
+  struct Block {
+    int64_t carried_begin;  // the column of carried_'s first
+    int64_t begin, size;    // its columns
+  };
+
+  // carried[r, j] = or += sum over the columns i in [first, last) of d_i R_ij,
+  // for the columns [begin, begin + size).
+  void Carry(int64_t first, int64_t last, int64_t carried_begin, int64_t begin,
+             int64_t size, SgemmUpdate update) {
+    if (first == last && update == SgemmUpdate::kAdd) return;
     SgemmArgs args;
-    args.a = left_.view().Cols(0, begin);
-    args.b = factor_.Rows(0, begin).Cols(begin, size);
-    args.c = carried_.view().Cols(0, size);
-    Sgemm(args, pool_);
+    args.a = left_.view().Cols(first, last - first);
+    args.b = factor_.Rows(first, last - first).Cols(begin, size);
+    args.c = carried_.view().Cols(begin - carried_begin, size);
+    args.update = update;
+    products_.Run(args);
+  }
+
+  // body(begin, end) for pieces of the rows.
+  template <class Body>
+  void ForRows(const Body& body) {
+    pool_.ParallelFor(
+        weights_.rows(), kRowsOfTask,
+        [&](int64_t begin, int64_t end, int /*thread*/) { body(begin, end); });
   }
 
   template <class Groups>
-  void QuantizeRow(const Groups& groups, int64_t row, int64_t begin,
-                   int64_t size, bool propagate, GptqSweep* sweep) {
-    float* carried = carried_.row(row);
-    float* left = left_.row(row);
-    const float* weights = weights_.row(row) + begin;
-    uint8_t* codes = sweep->codes.data() + row * weights_.cols() + begin;
-    const typename Groups::Params* row_groups = groups.Row(row);
-    double loss = 0;
-    int64_t saturated = 0;
-    for (int64_t j = 0; j < size; ++j) {
-      const size_t position = static_cast<size_t>(begin + j);
-      const float* factor = factor_.row(begin + j) + begin;
-      const float w = weights[j];
-      const typename Groups::Params& params = row_groups[group_[position]];
-      const float wanted =
-          propagate && w != 0 ? w + carried[j] * inverse_[position] : w;
-      const uint8_t code = groups.Code(wanted, params);
-      const float d = w - groups.Value(code, params);
-      codes[j] = code;
-      saturated += groups.Saturates(wanted, code, params);
-      left[begin + j] = d;
-      const double error =
-          static_cast<double>(carried[j]) + static_cast<double>(d) * factor[j];
-      loss += error * error;
-      AddScaled(size - j - 1, d, factor + j + 1, carried + j + 1);
+  void Propagate(const Groups& groups, const Block& block, GptqSweep* sweep) {
+    ForRows([&](int64_t row, int64_t end) {
+      for (; row < end; row += kLockstep) {
+        PropagateRows(groups, row, std::min(kLockstep, end - row), block,
+                      sweep);
+      }
+    });
+  }
+
+  template <class Groups>
+  void PropagateRows(const Groups& groups, int64_t row, int64_t rows,
+                     const Block& block, GptqSweep* sweep) {
+    constexpr int64_t kVector = 16;
+    const int64_t stride = carried_.cols();
+    float* all_carried =
+        carried_.row(row) + (block.begin - block.carried_begin);
+    double losses[kLockstep] = {};
+    for (int64_t j = 0; j < block.size; ++j) {
+      const float* factor = factor_.row(block.begin + j) + block.begin;
+      float lost[kLockstep];
+      for (int64_t r = 0; r < rows; ++r) {
+        const float carried = all_carried[r * stride + j];
+        lost[r] = ChooseCode(groups, row + r, block.begin + j, carried, sweep);
+        const double error = static_cast<double>(carried) +
+                             static_cast<double>(lost[r]) * factor[j];
+        losses[r] += error * error;
+      }
+      // From where vectors begin: what was carried to columns before the next
+      // is not read any more.
+      const int64_t next = (j + 1) / kVector * kVector;
+      AddScaledToRows(rows, block.size - next, lost, factor + next,
+                      all_carried + next, stride);
     }
-    sweep->losses[static_cast<size_t>(row)] += loss;
-    sweep->saturated[static_cast<size_t>(row)] += saturated;
+    for (int64_t r = 0; r < rows; ++r) {
+      sweep->losses[static_cast<size_t>(row + r)] += losses[r];
+    }
+  }
+
+  // Nothing that is chosen depends on what is carried.
+  template <class Groups>
+  void Round(const Groups& groups, const Block& block, GptqSweep* sweep) {
+    ForRows([&](int64_t row, int64_t end) {
+      for (; row < end; ++row) {
+        for (int64_t j = 0; j < block.size; ++j) {
+          ChooseCode(groups, row, block.begin + j, 0, sweep);
+        }
+      }
+    });
+    // Without its diagonal.
+    Matrix<float> triangle(block.size, block.size);
+    for (int64_t i = 0; i < block.size; ++i) {
+      const float* factor = factor_.row(block.begin + i) + block.begin;
+      std::copy(factor + i + 1, factor + block.size, triangle.row(i) + i + 1);
+    }
+    SgemmArgs args;
+    args.a = left_.view().Cols(block.begin, block.size);
+    args.b = triangle.view();
+    args.c =
+        carried_.view().Cols(block.begin - block.carried_begin, block.size);
+    args.update = SgemmUpdate::kAdd;
+    products_.Run(args);
+    ForRows([&](int64_t row, int64_t end) {
+      for (; row < end; ++row) {
+        const float* carried =
+            carried_.row(row) + (block.begin - block.carried_begin);
+        double loss = 0;
+        for (int64_t j = 0; j < block.size; ++j) {
+          const int64_t n = block.begin + j;
+          const double error =
+              static_cast<double>(carried[j]) +
+              static_cast<double>(left_.row(row)[n]) * factor_.row(n)[n];
+          loss += error * error;
+        }
+        sweep->losses[static_cast<size_t>(row)] += loss;
+      }
+    });
+  }
+
+  // What the nearest code of the weight that comes `n`-th loses, given what is
+  // carried to it.
+  template <class Groups>
+  float ChooseCode(const Groups& groups, int64_t row, int64_t n, float carried,
+                   GptqSweep* sweep) {
+    const size_t position = static_cast<size_t>(n);
+    const float w = weights_.row(row)[n];
+    const typename Groups::Params& params = groups.Row(row)[group_[position]];
+    const float wanted = w != 0 ? w + carried * inverse_[position] : w;
+    const uint8_t code = groups.Code(wanted, params);
+    const float lost = w - groups.Value(code, params);
+    sweep->codes[static_cast<size_t>(row * weights_.cols() + n)] = code;
+    sweep->saturated[static_cast<size_t>(row)] +=
+        groups.Saturates(wanted, code, params);
+    left_.row(row)[n] = lost;
+    return lost;
   }
 
   Matrix<float> weights_;  // columns in the order
   const std::vector<int64_t>& order_;
   const MatrixView<const float> factor_;
   ThreadPool& pool_;
+  TimedProducts products_;
   Matrix<float> left_;          // d, in that order
-  Matrix<float> carried_;       // of a block
+  Matrix<float> carried_;       // to kCarried columns
   std::vector<int32_t> group_;  // of the column that comes i-th
   std::vector<float> inverse_;  // 1 / R_ii
 };

@@ -14,9 +14,6 @@
 namespace qeff {
 namespace {
 
-// Columns that are factored at a time.
-constexpr int64_t kBlock = 128;
-
 using Block =
     Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -26,7 +23,7 @@ MatrixView<float> Part(MatrixView<float> m, int64_t row, int64_t rows,
 }
 
 // R of a block on the diagonal, and its inverse. False: not positive definite.
-bool FactorBlock(MatrixView<float> h, Matrix<float>* inverse) {
+bool FactorBlock(MatrixView<float> h, MatrixView<float> inverse) {
   const int64_t n = h.rows();
   Block reversed(n, n);
   for (int64_t r = 0; r < n; ++r) {
@@ -44,7 +41,7 @@ bool FactorBlock(MatrixView<float> h, Matrix<float>* inverse) {
     for (int64_t c = 0; c < n; ++c) {
       const int64_t i = n - 1 - r, j = n - 1 - c;
       if (r <= c) h.row(r)[c] = static_cast<float>(lower(i, j));
-      inverse->data()[r * n + c] = static_cast<float>(inverse_lower(i, j));
+      inverse.row(r)[c] = static_cast<float>(inverse_lower(i, j));
     }
   }
   return true;
@@ -52,15 +49,18 @@ bool FactorBlock(MatrixView<float> h, Matrix<float>* inverse) {
 
 }  // namespace
 
-bool FactorUpper(MatrixView<float> h, ThreadPool& pool) {
+bool FactorUpper(MatrixView<float> h, Matrix<float>* inverses,
+                 ThreadPool& pool) {
   const int64_t n = h.rows();
   QEFF_CHECK(h.cols() == n);
-  Matrix<float> panel(n, std::min(n, kBlock));
+  Matrix<float> panel(n, std::min(n, kFactorBlock));
+  *inverses = Matrix<float>(n, panel.cols());
   for (int64_t end = n; end > 0;) {
-    const int64_t begin = (end - 1) / kBlock * kBlock;
+    const int64_t begin = (end - 1) / kFactorBlock * kFactorBlock;
     const int64_t size = end - begin;
-    Matrix<float> inverse(size, size);
-    if (!FactorBlock(Part(h, begin, size, begin, size), &inverse)) return false;
+    const MatrixView<float> inverse =
+        inverses->view().Rows(begin, size).Cols(0, size);
+    if (!FactorBlock(Part(h, begin, size, begin, size), inverse)) return false;
     // Above the block: R = H (R_block^T)^-1.
     const MatrixView<float> above = Part(h, 0, begin, begin, size);
     const MatrixView<float> copy(panel.data(), begin, size);
@@ -69,7 +69,7 @@ bool FactorUpper(MatrixView<float> h, ThreadPool& pool) {
     }
     SgemmArgs solve;
     solve.a = copy;
-    solve.b = inverse.view();
+    solve.b = inverse;
     solve.b_transposed = true;
     solve.c = above;
     Sgemm(solve, pool);

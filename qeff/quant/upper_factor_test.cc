@@ -64,6 +64,7 @@ double RelativeError(const Matrix<float>& r, const Matrix<float>& h) {
 class UpperFactorTest : public ::testing::Test {
  protected:
   std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
+  Matrix<float> inverses_;
 };
 
 // Blocks of 128: less than one, one, a little more, several.
@@ -71,11 +72,32 @@ TEST_F(UpperFactorTest, TimesItsTransposeIsTheMatrix) {
   for (int64_t n : {1, 2, 7, 128, 130, 300}) {
     const Matrix<float> h = RandomHessian(n, static_cast<uint64_t>(n));
     Matrix<float> r = Copy(h);
-    ASSERT_TRUE(FactorUpper(r.view(), *pool_)) << n;
+    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, *pool_)) << n;
     // Each element is the end of n sums, each rounded: n * 2^-24 of the
     // largest, which is on the diagonal.
     EXPECT_LE(RelativeError(r, h), static_cast<double>(n + 4) * 0x1p-23) << n;
     for (int64_t i = 0; i < n; ++i) EXPECT_GT(r.data()[i * n + i], 0);
+  }
+}
+
+TEST_F(UpperFactorTest, GivesTheInversesOfBlocksOnTheDiagonal) {
+  for (int64_t n : {1, 7, 128, 300}) {
+    Matrix<float> r = RandomHessian(n, 5);
+    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, *pool_)) << n;
+    ASSERT_EQ(inverses_.rows(), n);
+    for (int64_t row = 0; row < n; ++row) {
+      const int64_t begin = row / kFactorBlock * kFactorBlock;
+      const int64_t size = std::min(n - begin, kFactorBlock);
+      for (int64_t col = begin; col < begin + size; ++col) {
+        double sum = 0;
+        for (int64_t k = std::min(row, col); k < begin + size; ++k) {
+          if (k > col) break;
+          sum += static_cast<double>(inverses_.row(row)[k - begin]) *
+                 r.row(k)[col];
+        }
+        EXPECT_NEAR(sum, row == col ? 1 : 0, 1e-5) << n << " " << row;
+      }
+    }
   }
 }
 
@@ -86,7 +108,7 @@ TEST_F(UpperFactorTest, ByHand) {
   h.data()[1] = 12;
   h.data()[2] = std::numeric_limits<float>::quiet_NaN();  // not read
   h.data()[3] = 16;
-  ASSERT_TRUE(FactorUpper(h.view(), *pool_));
+  ASSERT_TRUE(FactorUpper(h.view(), &inverses_, *pool_));
   EXPECT_EQ(h.data()[0], 2);
   EXPECT_EQ(h.data()[1], 3);
   EXPECT_EQ(h.data()[3], 4);
@@ -99,7 +121,8 @@ TEST_F(UpperFactorTest, RefusesWhatIsNotPositiveDefinite) {
       for (int64_t at : {int64_t{0}, n / 2, n - 1}) {
         Matrix<float> h = RandomHessian(n, 3);
         h.data()[at * n + at] = value;
-        EXPECT_FALSE(FactorUpper(h.view(), *pool_)) << n << " " << value;
+        EXPECT_FALSE(FactorUpper(h.view(), &inverses_, *pool_))
+            << n << " " << value;
       }
     }
   }
@@ -108,11 +131,11 @@ TEST_F(UpperFactorTest, RefusesWhatIsNotPositiveDefinite) {
 TEST_F(UpperFactorTest, SameBitsForAnyNumberOfThreads) {
   const Matrix<float> h = RandomHessian(290, 4);
   Matrix<float> first = Copy(h);
-  ASSERT_TRUE(FactorUpper(first.view(), *pool_));
+  ASSERT_TRUE(FactorUpper(first.view(), &inverses_, *pool_));
   for (int threads : {1, 3}) {
     const auto pool = *CreateThreadPool(threads);
     Matrix<float> r = Copy(h);
-    ASSERT_TRUE(FactorUpper(r.view(), *pool));
+    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, *pool));
     for (int64_t i = 0; i < 290; ++i) {
       for (int64_t j = i; j < 290; ++j) {
         ASSERT_EQ(r.data()[i * 290 + j], first.data()[i * 290 + j]);

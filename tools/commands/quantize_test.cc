@@ -82,6 +82,9 @@ TEST_F(QuantizeCommandTest, EveryAlgorithm) {
     EXPECT_THAT(outcome.out, HasSubstr("model.layers.1.mlp.down_proj"));
     EXPECT_THAT(outcome.out, HasSubstr("time: "));
     EXPECT_THAT(outcome.out, HasSubstr("(Cholesky "));
+    EXPECT_THAT(outcome.out, HasSubstr(", of it products "));
+    EXPECT_GT(outcome.json["seconds"]["codes"].get<double>(),
+              outcome.json["seconds"]["codes_products"].get<double>());
     ASSERT_EQ(outcome.json["layers"].size(), 14u);
     const bool tunes = algorithm == "gptq,autoround";
     ASSERT_EQ(outcome.json["blocks"].size(), tunes ? 2u : 0u);

@@ -125,8 +125,9 @@ std::string FormatTimes(const CalibratedQuantizeResult& result) {
       ", ",
       part("gaps", result.solver.correction.seconds,
            result.solver.correction.flops),
-      ", ",
-      part("codes", result.solver.codes.seconds, result.solver.codes.flops),
+      ", ", part("codes", result.solver.codes_seconds, 0), ", of it ",
+      part("products", result.solver.codes_products.seconds,
+           result.solver.codes_products.flops),
       "), ", part("tuning", times.tune, whole ? estimate.tune_flops : 0), ", ",
       part("saving", times.save, 0), "\n");
 }
@@ -151,7 +152,8 @@ void AddResult(const CalibratedQuantizeResult& result, Json* json) {
   Json seconds = TimesJson(result.times);
   seconds["cholesky"] = result.solver.factor.seconds;
   seconds["gaps"] = result.solver.correction.seconds;
-  seconds["codes"] = result.solver.codes.seconds;
+  seconds["codes"] = result.solver.codes_seconds;
+  seconds["codes_products"] = result.solver.codes_products.seconds;
   (*json)["seconds"] = std::move(seconds);
   (*json)["warning"] = result.estimate.warning;
 }

@@ -245,28 +245,53 @@ namespace qeff {
 namespace internal_sgemm {
 HWY_EXPORT(MultiplyPart);
 
-// Blocks of columns times pieces of the rows: enough of them for the threads,
-// but not more, since each packs its columns of B. Blocks are of about one
-// size, and pieces below a block of rows where threads would have nothing.
+// How many blocks of columns and pieces of rows C is made in.
+struct Grid {
+  int64_t col_blocks = 1, pieces = 1;
+};
+
+// Of the grids that give each thread as many parts, three or more, the one that
+// packs least: each part packs its columns of B, and for them its rows of A.
+Grid ChooseGrid(int64_t rows, int64_t cols, int threads) {
+  constexpr int64_t kLeastRows = kBlockRows / 5;
+  const int64_t wanted = int64_t{3} * threads;
+  const int64_t least_blocks = CeilDiv(cols, kBlockCols);
+  const int64_t most_pieces = CeilDiv(rows, kLeastRows);
+  // Where there is little to do.
+  Grid best = {least_blocks,
+               std::min(most_pieces, CeilDiv(wanted, least_blocks))};
+  double least = 0;
+  for (int64_t blocks = least_blocks; blocks < least_blocks + wanted;
+       ++blocks) {
+    int64_t pieces = CeilDiv(wanted, blocks);
+    while (pieces * blocks % threads != 0) ++pieces;
+    if (pieces > most_pieces) continue;
+    const double packed =
+        static_cast<double>(blocks) / static_cast<double>(cols) +
+        static_cast<double>(pieces) / static_cast<double>(rows);
+    if (least != 0 && packed >= least) continue;
+    least = packed;
+    best = {blocks, pieces};
+  }
+  return best;
+}
+
+// Above the diagonal parts are of all sizes: more of them even out.
+Grid UpperGrid(int64_t rows, int64_t cols, int threads) {
+  const int64_t blocks = CeilDiv(cols, kBlockCols);
+  const int64_t wanted = CeilDiv(int64_t{6} * threads, blocks);
+  return {blocks, std::min(CeilDiv(rows, kBlockRows), wanted)};
+}
+
 std::vector<Part> Parts(const MatrixView<float>& c, bool upper_only,
                         int threads) {
-  constexpr int64_t kLeastRows = kBlockRows / 5;
-  const int64_t col_blocks = CeilDiv(c.cols(), kBlockCols);
+  const Grid grid = upper_only ? UpperGrid(c.rows(), c.cols(), threads)
+                               : ChooseGrid(c.rows(), c.cols(), threads);
+  // Whole tiles of any target.
   const int64_t block_cols =
-      RoundUp(CeilDiv(c.cols(), col_blocks), int64_t{32});
-  const int64_t wanted = int64_t{3} * threads;
-  // Parts above the diagonal are of all sizes: more of them even out.
-  int64_t pieces =
-      std::min(CeilDiv(c.rows(), kBlockRows),
-               std::max<int64_t>(
-                   1, CeilDiv(upper_only ? 2 * wanted : wanted, col_blocks)));
-  if (pieces * col_blocks % threads != 0) {
-    pieces = std::min(
-        CeilDiv(c.rows(), kLeastRows),
-        CeilDiv(RoundUp(pieces * col_blocks, int64_t{threads}), col_blocks));
-  }
+      RoundUp(CeilDiv(c.cols(), grid.col_blocks), int64_t{32});
   const int64_t piece_rows =
-      RoundUp(CeilDiv(c.rows(), pieces), kBlockRows / 20);
+      RoundUp(CeilDiv(c.rows(), grid.pieces), int64_t{12});
   std::vector<Part> parts;
   for (int64_t row = 0; row < c.rows(); row += piece_rows) {
     for (int64_t col = 0; col < c.cols(); col += block_cols) {
