@@ -356,10 +356,11 @@ absl::Status ParseLmHead(absl::string_view text, CompileOptions* options) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<DeviceModel> ModelCompiler::Plan() const {
+absl::StatusOr<ModelPlan> ModelCompiler::Plan() const {
   const Compiler compiler(transformer_, options_, Want::kPlan, pool_);
   try {
-    DeviceModel model;
+    ModelPlan plan;
+    DeviceModel& model = plan.model;
     model.spec = transformer_.spec();
     model.blocks.resize(static_cast<size_t>(model.spec.num_layers));
     QEFF_RETURN_IF_ERROR(compiler.AddVectors(&model));
@@ -375,16 +376,21 @@ absl::StatusOr<DeviceModel> ModelCompiler::Plan() const {
       ReleasePages(id);
     });
     QEFF_RETURN_IF_ERROR(status);
-    return model;
+    if (options_.sparse == SparseRule::kFaster) {
+      plan.dense_in_caches = KeepDenseInCaches(&model);
+    }
+    return plan;
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("out of memory");
   }
 }
 
 absl::StatusOr<DeviceMatrix> ModelCompiler::CompileMatrix(
-    const TensorId& id) const {
+    const TensorId& id, const DeviceMatrix& planned) const {
   try {
-    return Compiler(transformer_, options_, Want::kBytes, pool_).MatrixOf(id);
+    CompileOptions options = options_;
+    if (!IsSparse(planned.layout)) options.sparse = SparseRule::kNever;
+    return Compiler(transformer_, options, Want::kBytes, pool_).MatrixOf(id);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("out of memory");
   }
@@ -406,12 +412,12 @@ absl::StatusOr<std::shared_ptr<const DeviceModel>> CompileInMemory(
     const Transformer& transformer, const CompileOptions& options,
     ThreadPool* pool) {
   const ModelCompiler compiler(transformer, options, pool);
-  QEFF_ASSIGN_OR_RETURN(DeviceModel plan, compiler.Plan());
-  auto model = std::make_shared<DeviceModel>(std::move(plan));
+  QEFF_ASSIGN_OR_RETURN(ModelPlan plan, compiler.Plan());
+  auto model = std::make_shared<DeviceModel>(std::move(plan.model));
   absl::Status status;
   VisitMatrices(model.get(), [&](const TensorId& id, DeviceMatrix* matrix) {
     if (!status.ok() || matrix->rows == 0) return;
-    absl::StatusOr<DeviceMatrix> compiled = compiler.CompileMatrix(id);
+    absl::StatusOr<DeviceMatrix> compiled = compiler.CompileMatrix(id, *matrix);
     status = compiled.status();
     if (!status.ok()) return;
     *matrix = *std::move(compiled);

@@ -77,6 +77,15 @@ absl::StatusOr<std::shared_ptr<const DeviceModel>> CompileInMemory(
     const Transformer& transformer, const CompileOptions& options,
     ThreadPool* pool);
 
+// The model with all its vectors, and with layout, rows and cols of all its
+// matrices, which have no bytes (and so are empty()).
+struct ModelPlan {
+  DeviceModel model;
+  // Matrices that would be faster sparse, were the model not so small that
+  // caches hold it (KeepDenseInCaches).
+  int64_t dense_in_caches = 0;
+};
+
 // The same model, one matrix after another, so that the memory of what writes
 // it follows the largest matrix. Thread-compatible. Transformer and pool must
 // outlive it.
@@ -86,16 +95,17 @@ class ModelCompiler {
                 ThreadPool* pool)
       : transformer_(transformer), options_(options), pool_(pool) {}
 
-  // The model with all its vectors, and with layout, rows and cols of all its
-  // matrices, which have no bytes (and so are empty()). Reads no weights but
-  // vectors and what quantized layers have beside their codes; codes of 3, 5, 6
-  // and 7 bits in spaced form are made dense and dropped. Errors:
-  // kResourceExhausted, and those of reading a quantized tensor.
-  absl::StatusOr<DeviceModel> Plan() const;
+  // Reads no weights but vectors, what quantized layers have beside their
+  // codes, and those that may become sparse; codes of 3, 5, 6 and 7 bits in
+  // spaced form are made dense and dropped. Errors: kResourceExhausted, and
+  // those of reading a quantized tensor.
+  absl::StatusOr<ModelPlan> Plan() const;
 
-  // A matrix of the plan with its bytes, of its own or where they are mapped.
-  // Precondition (checked): the model has it. Errors: those of CompileInMemory.
-  absl::StatusOr<DeviceMatrix> CompileMatrix(const TensorId& id) const;
+  // The matrix `planned` of the plan with its bytes, of its own or where they
+  // are mapped. Precondition (checked): the model has it. Errors: those of
+  // CompileInMemory.
+  absl::StatusOr<DeviceMatrix> CompileMatrix(const TensorId& id,
+                                             const DeviceMatrix& planned) const;
 
   // Lets go of the mapped pages that `id` is made of, and those of the rest of
   // its block. A matrix that is used where it is mapped stays valid.

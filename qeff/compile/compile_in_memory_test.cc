@@ -230,10 +230,11 @@ class CompileInMemoryTest : public ::testing::TestWithParam<DType> {
         const ModelCompiler compiler(transformer, options, pool_.get());
         const auto plan = compiler.Plan();
         ASSERT_TRUE(plan.ok()) << plan.status();
+        const DeviceModel& model = plan->model;
         EXPECT_EQ(
-            plan->lm_head.weight.rows == 0,
-            plan->spec.tied_lm_head && options.lm_head == LmHeadRule::kKeep);
-        VisitMatrices(&*plan, [&](const TensorId& id, const DeviceMatrix* m) {
+            model.lm_head.weight.rows == 0,
+            model.spec.tied_lm_head && options.lm_head == LmHeadRule::kKeep);
+        VisitMatrices(&model, [&](const TensorId& id, const DeviceMatrix* m) {
           if (m->rows != 0) ExpectComesAs(compiler, id, *m);
         });
       }
@@ -244,7 +245,7 @@ class CompileInMemoryTest : public ::testing::TestWithParam<DType> {
                             const DeviceMatrix& planned) {
     SCOPED_TRACE(TensorName(id));
     EXPECT_TRUE(planned.empty());
-    const auto matrix = compiler.CompileMatrix(id);
+    const auto matrix = compiler.CompileMatrix(id, planned);
     ASSERT_TRUE(matrix.ok()) << matrix.status();
     EXPECT_EQ(WeightLayoutName(matrix->layout),
               WeightLayoutName(planned.layout));
@@ -344,15 +345,16 @@ TEST_P(CompileInMemoryTest, Gpt2InBF16IsPacked) {
   }
 }
 
-// Zeros are left out of what fast activations meet, and nothing else changes.
+// Zeros are left out of what fast activations meet, unless caches hold it, and
+// nothing else changes.
 TEST_P(CompileInMemoryTest, PrunedBF16IsSparse) {
   if (GetParam() != DType::kBF16) return;
   const auto written = RandomModel(Gpt2Spec(), 3, DType::kBF16);
   for (DeviceBlock& block : written->blocks) {
     DeviceMatrix& up = block.up.weight;
     ASSERT_EQ(up.cols % 2, 0);
-    const auto owner = std::make_shared<std::vector<uint8_t>>(
-        up.bytes.begin(), up.bytes.end());
+    const auto owner = std::make_shared<std::vector<uint8_t>>(up.bytes.begin(),
+                                                              up.bytes.end());
     for (size_t i = 0; i < owner->size(); ++i) {
       if (i / 2 % 2 == 1) (*owner)[i] = 0;  // every second column
     }
@@ -360,14 +362,18 @@ TEST_P(CompileInMemoryTest, PrunedBF16IsSparse) {
     up.owner = owner;
   }
   CompileOptions options;
+  options.sparse = SparseRule::kSmaller;
   const auto sparse = Compile(kGpt2Config, Gpt2Tensors(*written), options);
+  options.sparse = SparseRule::kFaster;
+  const auto cached = Compile(kGpt2Config, Gpt2Tensors(*written), options);
   options.sparse = SparseRule::kNever;
   const auto dense = Compile(kGpt2Config, Gpt2Tensors(*written), options);
-  ASSERT_TRUE(sparse != nullptr && dense != nullptr);
+  ASSERT_TRUE(sparse != nullptr && cached != nullptr && dense != nullptr);
   const auto name = [](const DeviceModel& of) {
     return WeightLayoutName(of.blocks[0].up.weight.layout);
   };
   EXPECT_EQ(name(*sparse), "sparse BF16 packed");
+  EXPECT_EQ(name(*cached), "BF16 packed");
   EXPECT_EQ(name(*dense), "BF16 packed");
   EXPECT_EQ(Logits(sparse), Logits(dense));
 }

@@ -10,12 +10,15 @@
 #include <vector>
 
 #include "absl/types/optional.h"
+#include "qeff/device/package/model_tensors.h"
+#include "qeff/device/package/package_header.h"
 #include "qeff/format/packing.h"
 #include "qeff/kernels/matmul_bf16/packed_bf16_layout.h"
 #include "qeff/kernels/matmul_bf16/sparse_bf16_weights.h"
 #include "qeff/kernels/matmul_int/packed_int_layout.h"
 #include "qeff/kernels/matmul_int/sparse_int_weights.h"
 #include "qeff/util/aligned.h"
+#include "qeff/util/checked.h"
 
 namespace qeff {
 namespace {
@@ -98,6 +101,10 @@ DeviceMatrix SparseWhereBetter(DeviceMatrix packed, SparseRule rule,
     return Compressed(std::move(packed), sparse, CompressBF16Weights, pool);
   }
   const auto& dense = std::get<PackedIntLayout>(packed.layout);
+  if (rule == SparseRule::kFaster && dense.bits() == 4 &&
+      dense.cols() < kMin4BitCols) {
+    return packed;
+  }
   const absl::optional<PackedIntLayout> sparse =
       SparseLayoutOf(dense, packed.bytes, pool);
   if (!sparse.has_value()) return packed;
@@ -108,6 +115,45 @@ DeviceMatrix SparseWhereBetter(DeviceMatrix packed, SparseRule rule,
     return packed;
   }
   return Compressed(std::move(packed), *sparse, CompressIntWeights, pool);
+}
+
+bool IsSparse(const WeightLayout& layout) {
+  if (const auto* ints = std::get_if<PackedIntLayout>(&layout)) {
+    return ints->sparse();
+  }
+  const auto* bf16 = std::get_if<PackedBF16Layout>(&layout);
+  return bf16 != nullptr && bf16->sparse();
+}
+
+WeightLayout DenseLayoutOf(const WeightLayout& layout) {
+  if (const auto* ints = std::get_if<PackedIntLayout>(&layout)) {
+    return ints->Dense();
+  }
+  if (const auto* bf16 = std::get_if<PackedBF16Layout>(&layout)) {
+    return bf16->Dense();
+  }
+  return layout;
+}
+
+int64_t KeepDenseInCaches(DeviceModel* plan) {
+  const bool tied = plan->lm_head.weight.rows == 0;
+  CheckedU64 bytes;
+  VisitMatrices(plan, [&](const TensorId& id, const DeviceMatrix* matrix) {
+    const bool read = IsInBlock(id.role) ||
+                      id.role == TensorRole::kLmHeadWeight ||
+                      (tied && id.role == TensorRole::kTokenEmbedding);
+    if (!read || matrix->rows == 0) return;
+    bytes = bytes + LayoutBytes(DenseLayoutOf(matrix->layout), matrix->rows,
+                                matrix->cols);
+  });
+  if (!bytes.AtMost(kMaxCachedBytes)) return 0;
+  int64_t count = 0;
+  VisitMatrices(plan, [&](const TensorId&, DeviceMatrix* matrix) {
+    if (!IsSparse(matrix->layout)) return;
+    matrix->layout = DenseLayoutOf(matrix->layout);
+    ++count;
+  });
+  return count;
 }
 
 }  // namespace qeff

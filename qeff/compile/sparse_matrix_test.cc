@@ -20,6 +20,7 @@
 #include "qeff/device/reference_model.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/kernels/convert/convert.h"
+#include "qeff/kernels/matmul_int/packed_int_layout.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/dtype.h"
 #include "qeff/util/random.h"
@@ -93,14 +94,6 @@ class SparseMatrixTest : public ::testing::Test {
                          pool_.get());
   }
 
-  static bool IsSparse(const WeightLayout& layout) {
-    if (const auto* ints = std::get_if<PackedIntLayout>(&layout)) {
-      return ints->sparse();
-    }
-    const auto* bf16 = std::get_if<PackedBF16Layout>(&layout);
-    return bf16 != nullptr && bf16->sparse();
-  }
-
   std::vector<float> Logits(const std::shared_ptr<const DeviceModel>& model,
                             Activations activations) {
     EngineOptions options;
@@ -126,8 +119,9 @@ class SparseMatrixTest : public ::testing::Test {
 };
 
 TEST_F(SparseMatrixTest, ZerosAndTheRuleDecide) {
+  int64_t cols = 1024;
   const auto sparse = [&](const char* scheme, double part, SparseRule rule) {
-    const QuantizedCopy copy = Codes(scheme, 96, 512, part);
+    const QuantizedCopy copy = Codes(scheme, 96, cols, part);
     const DeviceMatrix dense = PackQuantized(copy.view(), 96, pool_.get());
     const DeviceMatrix better = SparseWhereBetter(dense, rule, pool_.get());
     const bool is = std::get<PackedIntLayout>(better.layout).sparse();
@@ -148,6 +142,10 @@ TEST_F(SparseMatrixTest, ZerosAndTheRuleDecide) {
   EXPECT_FALSE(sparse("int3_g64", 0.9, smaller));
   two_of_four_ = true;
   EXPECT_TRUE(sparse("int4_g128", 0.5, faster));
+  cols = 1000;  // short rows
+  EXPECT_FALSE(sparse("int4_g128", 0.5, faster));
+  EXPECT_TRUE(sparse("int4_g128", 0.5, smaller));
+  EXPECT_TRUE(sparse("int8", 0.5, faster));
   two_of_four_ = false;
   EXPECT_FALSE(LooksPruned(Codes("int8", 10, 64, 0.1).view(), 10));
   EXPECT_FALSE(LooksPruned(Codes("int4_g32", 200, 256, 0).view(), 200));
@@ -179,6 +177,48 @@ TEST_F(SparseMatrixTest, SignedBytesLookAsTheirCodes) {
   for (size_t i = 0; i < bytes.size(); i += 3) bytes[i] = 0;
   EXPECT_TRUE(LooksPruned(bytes, 1));
   EXPECT_TRUE(LooksPruned(absl::MakeConstSpan(bytes).subspan(0, 1), 1));
+}
+
+// A plan of one block with square matrices of `cols` columns, all sparse, and
+// an lm_head of as many bytes as `head_rows` rows of float32.
+DeviceModel SparsePlan(int bits, int64_t cols, int64_t head_rows) {
+  const auto dense =
+      PackedIntLayout::Create(bits, cols, cols, /*group_size=*/0, DType::kF32)
+          .value();
+  const PackedIntLayout sparse =
+      dense.Sparse({cols * cols * bits / 16, false}).value();
+  DeviceModel plan;
+  plan.blocks.resize(1);
+  DeviceBlock& block = plan.blocks[0];
+  for (DeviceLinear* linear : {&block.q, &block.k, &block.v, &block.o}) {
+    linear->weight = {sparse, cols, cols, {}, nullptr};
+  }
+  plan.token_embedding = {FloatRows{DType::kF32}, 1 << 20, cols, {}, nullptr};
+  plan.lm_head.weight = {FloatRows{DType::kF32}, head_rows, cols, {}, nullptr};
+  return plan;
+}
+
+// 4 MiB of 8 bits and a bit more with their scales, or 2 of 4 bits.
+TEST(KeepDenseInCachesTest, BytesThatATokenReadsDecide) {
+  constexpr int64_t kCols = 1024, kRowsOfMiB = 256;
+  const struct {
+    int bits;
+    int64_t head_mib;
+    int64_t kept;
+  } cases[] = {{8, 11, 4}, {8, 12, 0}, {4, 13, 4}, {4, 14, 0}};
+  for (const auto& one : cases) {
+    DeviceModel plan = SparsePlan(one.bits, kCols, one.head_mib * kRowsOfMiB);
+    const WeightLayout sparse = plan.blocks[0].q.weight.layout;
+    EXPECT_EQ(KeepDenseInCaches(&plan), one.kept)
+        << one.bits << " bits, " << one.head_mib;
+    const WeightLayout& kept = plan.blocks[0].o.weight.layout;
+    EXPECT_EQ(IsSparse(kept), one.kept == 0);
+    EXPECT_EQ(WeightLayoutName(kept),
+              WeightLayoutName(one.kept == 0 ? sparse : DenseLayoutOf(sparse)));
+  }
+  // A tied lm_head is the embedding, of which a token reads a row otherwise.
+  DeviceModel tied = SparsePlan(8, kCols, 0);
+  EXPECT_EQ(KeepDenseInCaches(&tied), 0);
 }
 
 // The package of a sparse model gives the bits of the dense one.

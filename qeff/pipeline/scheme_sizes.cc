@@ -134,8 +134,9 @@ absl::StatusOr<SchemeSizes> SizesInPackage(
   CompileOptions options;
   options.lm_head = LmHeadRule::kQuantize;
   QEFF_ASSIGN_OR_RETURN(
-      const DeviceModel floats,
+      const ModelPlan planned,
       ModelCompiler(*transformer, options, pool.get()).Plan());
+  const DeviceModel& floats = planned.model;
   const auto tokenizer = Tokenizer::FromFolder(model);
   const ModelMap& map = transformer->map();
   SchemeSizes sizes;

@@ -84,9 +84,10 @@ TEST_P(SchemeSizesTest, OfAPackage) {
     options.lm_head = LmHeadRule::kQuantize;
     const auto plan = ModelCompiler(**transformer, options, pool.get()).Plan();
     ASSERT_TRUE(plan.ok()) << plan.status();
-    EXPECT_EQ(SizeOfBlocks(*plan).bits_per_weight(), size.bits_per_weight);
-    EXPECT_EQ(SizeOfBlocks(*plan).weights, sizes->weights);
-    EXPECT_EQ(PlannedFileBytes(*plan, &(*tokenizer)->tables()).value(),
+    const DeviceModel& device = plan->model;
+    EXPECT_EQ(SizeOfBlocks(device).bits_per_weight(), size.bits_per_weight);
+    EXPECT_EQ(SizeOfBlocks(device).weights, sizes->weights);
+    EXPECT_EQ(PlannedFileBytes(device, &(*tokenizer)->tables()).value(),
               size.bytes);
     EXPECT_NEAR(sizes->BitsWithin(size.bytes), size.bits_per_weight, 0.05);
   }
@@ -120,7 +121,7 @@ TEST(SparseSizesTest, AreThoseOfSparseMatrices) {
     const auto compiled = ModelCompiler(**sparse, compile, pool.get()).Plan();
     ASSERT_TRUE(compiled.ok()) << compiled.status();
     // Rounding makes a few more zeros.
-    const double bits = SizeOfBlocks(*compiled).bits_per_weight();
+    const double bits = SizeOfBlocks(compiled->model).bits_per_weight();
     EXPECT_LE(bits, size.SparseBits(0.5) + 0.01);
     EXPECT_GE(bits, size.SparseBits(0.6));
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,10 @@
 #include "qeff/compile/compile_in_memory.h"
 #include "qeff/compile/package_size.h"
 #include "qeff/compile/package_writer.h"
+#include "qeff/compile/sparse_matrix.h"
 #include "qeff/device/package/device_package.h"
+#include "qeff/device/package/model_tensors.h"
+#include "qeff/device/package/package_header.h"
 #include "qeff/util/progress.h"
 #include "qeff/util/status.h"
 #include "tools/commands/cache_root.h"
@@ -67,7 +71,8 @@ class CompileCommand : public Command {
                "model was made for.");
     flags->AddChoice("sparse", &sparse_, {"faster", "smaller", "never"},
                      "Which matrices of a pruned model leave its zeros out: "
-                     "those that are read faster, those that are smaller.");
+                     "those that are read faster (none of a model that caches "
+                     "hold), those that are smaller.");
     flags->Add("batch_size", &engine_.batch_size, "N",
                "Sequences that run side by side.");
     flags->Add("prefill_chunk", &engine_.prefill_chunk, "N",
@@ -145,11 +150,11 @@ class CompileCommand : public Command {
           "with");
     }
     const ModelCompiler compiler(*transformer, options, env.pool);
-    QEFF_ASSIGN_OR_RETURN(const DeviceModel plan, compiler.Plan());
+    QEFF_ASSIGN_OR_RETURN(const ModelPlan plan, compiler.Plan());
     QEFF_RETURN_IF_ERROR(interrupt.Check());
-    QEFF_RETURN_IF_ERROR(
-        Write(*transformer, compiler, plan, tokenizer.get(), write, interrupt));
-    return Report(plan, env);
+    QEFF_RETURN_IF_ERROR(Write(*transformer, compiler, plan.model,
+                               tokenizer.get(), write, interrupt));
+    return Report(plan, transformer->checkpoint().config(), env);
   }
 
   static absl::Status CheckRange(absl::string_view flag, int64_t value,
@@ -207,7 +212,8 @@ class CompileCommand : public Command {
     absl::Status status;
     VisitMatrices(&plan, [&](const TensorId& id, const DeviceMatrix* planned) {
       if (planned->rows == 0 || !status.ok()) return;
-      const absl::StatusOr<DeviceMatrix> matrix = compiler.CompileMatrix(id);
+      const absl::StatusOr<DeviceMatrix> matrix =
+          compiler.CompileMatrix(id, *planned);
       status = matrix.status();
       if (!status.ok()) return;
       status = writer->Add(id, matrix->bytes);
@@ -221,8 +227,9 @@ class CompileCommand : public Command {
   }
 
   // Reads back what was written.
-  absl::StatusOr<Json> Report(const DeviceModel& model,
+  absl::StatusOr<Json> Report(const ModelPlan& plan, const Json& config,
                               const CommandEnv& env) const {
+    const DeviceModel& model = plan.model;
     PackageOpenOptions open;
     open.verify_up_to_bytes = 0;
     open.any_target = true;
@@ -241,7 +248,8 @@ class CompileCommand : public Command {
                  output_.c_str(),
                  static_cast<unsigned long long>(header.file_bytes),
                  block.c_str(), bits, lm_head.c_str());
-    const Json sparse = ReportSparse(model, env);
+    const bool pruned = config.contains("sparsity") && sparse_ != "never";
+    const Json sparse = ReportSparse(plan, pruned, env);
     const EngineOptions& engine = header.options;
     return Json{{"output", output_},
                 {"sparse", sparse},
@@ -259,34 +267,45 @@ class CompileCommand : public Command {
   }
 
   // What became of the zeros of a pruned model, and why.
-  static Json ReportSparse(const DeviceModel& model, const CommandEnv& env) {
-    int64_t sparse = 0, dense = 0, bytes = 0, dense_bytes = 0;
-    VisitMatrices(&model, [&](const TensorId& id, const DeviceMatrix* matrix) {
-      if (!IsInBlock(id.role)) return;
-      const auto count = [&](const auto& layout) {
-        layout.sparse() ? ++sparse : ++dense;
-        if (!layout.sparse()) return;
-        bytes += layout.total_bytes();
-        dense_bytes += layout.Dense().total_bytes();
-      };
-      if (const auto* ints = std::get_if<PackedIntLayout>(&matrix->layout)) {
-        count(*ints);
-      } else if (const auto* bf16 =
-                     std::get_if<PackedBF16Layout>(&matrix->layout)) {
-        count(*bf16);
-      }
-    });
-    if (sparse > 0) {
+  static Json ReportSparse(const ModelPlan& plan, bool pruned,
+                           const CommandEnv& env) {
+    int64_t sparse = 0, dense = 0;
+    uint64_t bytes = 0, dense_bytes = 0;
+    VisitMatrices(
+        &plan.model, [&](const TensorId& id, const DeviceMatrix* matrix) {
+          if (!IsInBlock(id.role) || matrix->rows == 0) return;
+          const auto bytes_of = [&](const WeightLayout& layout) {
+            return LayoutBytes(layout, matrix->rows, matrix->cols).value();
+          };
+          IsSparse(matrix->layout) ? ++sparse : ++dense;
+          if (!IsSparse(matrix->layout)) return;
+          bytes += bytes_of(matrix->layout);
+          dense_bytes += bytes_of(DenseLayoutOf(matrix->layout));
+        });
+    if (sparse > 0 || (pruned && plan.dense_in_caches == 0)) {
       std::fprintf(
           env.out,
-          "%lld matrices of the blocks are sparse, with %lld bytes instead of "
-          "%lld; %lld are dense: they have 2 or 3 bits, or too few of their "
-          "weights are 0 (to be faster; --sparse=smaller takes more)\n",
-          static_cast<long long>(sparse), static_cast<long long>(bytes),
-          static_cast<long long>(dense_bytes), static_cast<long long>(dense));
+          "%lld matrices of the blocks are sparse, with %llu bytes instead of "
+          "%llu; %lld are dense: they have 2 or 3 bits, or short rows of 4 "
+          "bits, or too few of their weights are 0 (to be faster; "
+          "--sparse=smaller takes more)\n",
+          static_cast<long long>(sparse),
+          static_cast<unsigned long long>(bytes),
+          static_cast<unsigned long long>(dense_bytes),
+          static_cast<long long>(dense));
     }
-    return Json{
-        {"matrices", sparse}, {"bytes", bytes}, {"dense_bytes", dense_bytes}};
+    if (plan.dense_in_caches > 0) {
+      std::fprintf(
+          env.out,
+          "%lld matrices of the blocks are dense, though many of their weights "
+          "are 0: the model is so small that caches hold it, and reads faster "
+          "(--sparse=smaller leaves zeros out)\n",
+          static_cast<long long>(plan.dense_in_caches));
+    }
+    return Json{{"matrices", sparse},
+                {"bytes", bytes},
+                {"dense_bytes", dense_bytes},
+                {"dense_in_caches", plan.dense_in_caches}};
   }
 
   std::string model_;

@@ -136,6 +136,54 @@ INSTANTIATE_TEST_SUITE_P(Families, CompileFamilyTest,
                                            "tiny-qwen3", "tiny-gpt2",
                                            "tiny-mpt"));
 
+// What becomes of a pruned model, and that the user is told why.
+TEST(CompileTest, PrunedModels) {
+  const std::string folder = MakeTestFolder();
+  const auto prune = [&](const std::string& layers) {
+    const std::string model = folder + "/" + layers, pruned = model + "pruned";
+    EXPECT_EQ(RunQeff({"synth", "--shape=llama-6m", "--layers=" + layers,
+                       "--output=" + model})
+                  .code,
+              0);
+    EXPECT_EQ(RunQeff({"prune", "--model=" + model, "--output=" + pruned,
+                       "--method=magnitude", "--pattern=2:4"})
+                  .code,
+              0);
+    return pruned;
+  };
+  const auto compile = [](const std::string& model, const std::string& sparse) {
+    CommandOutcome outcome =
+        RunQeff({"compile", "--model=" + model, "--sparse=" + sparse,
+                 "--output=" + model + ".qeff"});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome;
+  };
+  const std::string one = prune("1");
+  const CommandOutcome small = compile(one, "faster");
+  EXPECT_THAT(small.out,
+              HasSubstr("7 matrices of the blocks are dense, though"));
+  EXPECT_EQ(small.json["sparse"]["dense_in_caches"], 7);
+  EXPECT_EQ(small.json["sparse"]["matrices"], 0);
+  const CommandOutcome smaller = compile(one, "smaller");
+  EXPECT_EQ(smaller.json["sparse"]["matrices"], 7);
+  EXPECT_LT(smaller.json["bytes"], small.json["bytes"]);
+  // 18.9 MB of bf16, and as much of 4 bits, whose rows are too short.
+  const CommandOutcome large = compile(prune("12"), "faster");
+  EXPECT_THAT(large.out, HasSubstr("84 matrices of the blocks are sparse"));
+  EXPECT_EQ(large.json["sparse"]["dense_in_caches"], 0);
+  EXPECT_LT(large.json["sparse"]["bytes"],
+            0.6 * large.json["sparse"]["dense_bytes"].get<double>());
+  const std::string many = prune("48");
+  EXPECT_EQ(RunQeff({"quantize", "--model=" + many, "--scheme=int4_g128",
+                     "--output=" + many + "4"})
+                .code,
+            0);
+  const CommandOutcome narrow = compile(many + "4", "faster");
+  EXPECT_THAT(narrow.out, HasSubstr("336 are dense: they have 2 or 3 bits, or "
+                                    "short rows"));
+  EXPECT_EQ(narrow.json["sparse"]["matrices"], 0);
+}
+
 TEST(CompileTest, FlagsReachThePackage) {
   const std::string model = Synth("tiny");
   const std::string file = MakeTestFolder() + "/out.qeff";

@@ -64,8 +64,9 @@ struct MatrixShape {
   int64_t rows;
   int64_t cols;
 };
-constexpr MatrixShape kShapes[] = {
-    {2048, 2048}, {256, 2048}, {5632, 2048}, {2048, 5632}};
+constexpr MatrixShape kShapes[] = {{2048, 2048}, {256, 2048}, {5632, 2048},
+                                   {2048, 5632}, {256, 256},  {576, 576},
+                                   {1024, 1024}};
 
 constexpr int64_t kTokens[] = {1, 2, 4, 8, 16, 32, 128, 256, 512};
 constexpr int64_t kMostTokensOfDecode = 8;
