@@ -216,9 +216,9 @@ absl::Status AllocateOwl(std::shared_ptr<const Transformer> model,
   double least = 1, most = 0, mean = 0;
   std::vector<double> ratios;
   for (const Block& block : blocks) {
-    ratios.push_back(block.weights == 0
-                         ? 0
-                         : block.outliers / static_cast<double>(block.weights));
+    ratios.push_back(0);
+    if (block.weights == 0) continue;  // all of it is ignored
+    ratios.back() = block.outliers / static_cast<double>(block.weights);
     least = std::min(least, ratios.back());
     most = std::max(most, ratios.back());
   }
@@ -230,11 +230,25 @@ absl::Status AllocateOwl(std::shared_ptr<const Transformer> model,
     weights += static_cast<double>(blocks[b].weights);
   }
   mean /= weights;
-  for (const LayerGroup& group : groups) {
-    const double share = plan->pattern.sparsity -
-                         (ratios[static_cast<size_t>(group.block)] - mean);
-    SetPatterns(group, std::min(std::max(share, 0.0), 0.999), plan);
+  const int64_t asked = plan->Removed();
+  const auto set_shares = [&](double middle) {
+    for (const LayerGroup& group : groups) {
+      const double share =
+          middle - (ratios[static_cast<size_t>(group.block)] - mean);
+      SetPatterns(group, std::min(std::max(share, 0.0), 0.999), plan);
+    }
+  };
+  // Shares that would be below 0, and whole numbers of weights a row, can add
+  // up to more than was asked.
+  double low = -1, high = plan->pattern.sparsity;
+  set_shares(high);
+  if (plan->Removed() <= asked) return absl::OkStatus();
+  for (int i = 0; i < 40; ++i) {
+    const double middle = (low + high) / 2;
+    set_shares(middle);
+    (plan->Removed() <= asked ? low : high) = middle;
   }
+  set_shares(low);
   return absl::OkStatus();
 }
 

@@ -39,7 +39,9 @@ absl::StatusOr<SparsityAllocation> ParseSparsityAllocation(
 absl::string_view SparsityAllocationName(SparsityAllocation allocation);
 
 // Sets the patterns of the layers of `plan` (made from `model`), and its
-// config. Never removes more in all than `plan` did before. Errors:
+// config. Layers that it ignores are not looked at: shares are of the weights of
+// its layers. kOwl removes no more in all than `plan` did before, kBudget, whose
+// shares have steps, no less. Errors:
 // kInvalidArgument for a pattern with groups, whose shares are fixed, unless
 // kUniform; those of MeasureChanges. The same result for any
 // number of threads.

@@ -108,7 +108,8 @@ class PruneCommand : public Command {
     calibration_.DeclareText(/*required=*/false, flags);
     calibration_.DeclareRun(flags);
     flags->Add("ignore", &ignore_, "REGEX",
-               "Keeps layers whose name contains a match.");
+               "Keeps layers whose name contains a match; --sparsity is the "
+               "share of the others.");
     flags->Add("dry_run", &dry_run_, "", "Prints the plan and stops.");
     structured_.Declare(flags);
   }

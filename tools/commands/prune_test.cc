@@ -101,6 +101,14 @@ TEST_F(PruneCommandTest, WithQuantizationAndAllocation) {
   ASSERT_EQ(joint.code, 0) << joint.err;
   EXPECT_THAT(joint.out, HasSubstr("int4_g32"));
   EXPECT_EQ(joint.json["layers"].size(), 14u);
+  // What is left makes up for the rounding, too.
+  ASSERT_EQ(Prune(Calibrated({"--pattern=2:4"}), "pruned").code, 0);
+  ASSERT_EQ(RunQeff({"quantize", "--model=" + folder_ + "/pruned",
+                     "--output=" + folder_ + "/rounded", "--scheme=int4_g32"})
+                .code,
+            0);
+  const double joint_kl = Kl("out"), rounded_kl = Kl("rounded");
+  EXPECT_LT(joint_kl, 0.7 * rounded_kl);
   for (const std::string allocation : {"owl", "budget"}) {
     const CommandOutcome outcome =
         Prune(Calibrated({"--sparsity=0.5", "--allocation=" + allocation}),
