@@ -322,6 +322,7 @@ gptq=(quantize "${calibrated[@]}" --scheme=int4_g32 --algorithm=gptq)
 tuned=(quantize "${calibrated[@]}" --scheme=int2_g32 --iterations=2
   --algorithm=rotate,gptq,autoround)
 wanda=(prune "${calibrated[@]}" --method=wanda --sparsity=0.5)
+joint=(prune "${calibrated[@]}" --pattern=2:4 --scheme=int4_g32)
 steps=(--data="${text}" --steps=100 --save_every=1 --batch_size=2
   --sequence_length=32 --learning_rate=0.001)
 train=(train --model=tiny "${steps[@]}")
@@ -348,6 +349,7 @@ RECIPE
 survives gptq "${gptq[@]}"
 survives tuned "${tuned[@]}"
 survives wanda "${wanda[@]}"
+survives joint "${joint[@]}"
 survives train "${train[@]}"
 survives distill "${distill[@]}"
 survives teacher_cache "${cache[@]}"
@@ -367,6 +369,8 @@ sampled=(model --model=other sample --calibration=other.txt
 stops gptq "${sampled[@]}" plan --scheme=int3_g32 -- "${gptq[@]}"
 stops wanda "${sampled[@]}" plan --sparsity=0.4 method --method=sparsegpt -- \
   "${wanda[@]}"
+stops joint "${sampled[@]}" plan --scheme=int3_g32 plan --pattern=1:4 -- \
+  "${joint[@]}"
 stops train student --model=other_tiny data --data=other.txt \
   steps --steps=99 learning_rate --learning_rate=0.1 -- "${train[@]}"
 stops distill teacher --teacher=other_tiny loss --loss=js:1 -- \
