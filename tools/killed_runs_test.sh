@@ -356,7 +356,8 @@ survives teacher_cache "${cache[@]}"
 survives optimize "${optimize[@]}"
 
 removes
-restarts gptq quantize --model=tiny --calibration="${text}" \
+# With blocks enough that it is not almost done when it is killed.
+restarts gptq quantize --model=half --calibration="${text}" \
   --calibration_tokens=512 --sequence_length=64 --scheme=int4_g32 \
   --algorithm=gptq
 restarts train train --model=tiny --data="${text}" --steps=20 --save_every=1 \
