@@ -286,13 +286,17 @@ class CompileCommand : public Command {
       std::fprintf(
           env.out,
           "%lld matrices of the blocks are sparse, with %llu bytes instead of "
-          "%llu; %lld are dense: they have 2 or 3 bits, or short rows of 4 "
-          "bits, or too few of their weights are 0 (to be faster; "
-          "--sparse=smaller takes more)\n",
+          "%llu%s\n",
           static_cast<long long>(sparse),
           static_cast<unsigned long long>(bytes),
           static_cast<unsigned long long>(dense_bytes),
-          static_cast<long long>(dense));
+          dense == 0
+              ? ""
+              : absl::StrCat("; ", dense,
+                             " are dense: they have 2 or 3 bits, or short rows "
+                             "of 4 bits, or too few of their weights are 0 (to "
+                             "be faster; --sparse=smaller takes more)")
+                    .c_str());
     }
     if (plan.dense_in_caches > 0) {
       std::fprintf(
