@@ -73,8 +73,8 @@ figcaption > span { display: block; }
 .legend i.searched { border-color: var(--before); background: none; }
 .legend i.chosen { border-color: var(--accent); background: var(--page); }
 .y-title { margin-bottom: 4px; }
-.x-title { padding-right: 12px; text-align: right; }
-.plot { padding: 6px 12px 26px 48px; }
+.x-title { padding-right: 24px; text-align: right; }
+.plot { padding: 6px 24px 26px 48px; }
 .rows .plot { padding-left: 6px; }
 svg { display: block; overflow: visible; }
 svg text { fill: var(--soft); font-size: 12px;
