@@ -19,6 +19,7 @@ namespace qeff {
 
 using internal_atomic::CreateTemporary;
 using internal_atomic::Kind;
+using internal_atomic::OpenFileIn;
 using internal_atomic::RenameToNew;
 using internal_atomic::Sharing;
 
@@ -31,6 +32,21 @@ bool IsPlainFileName(absl::string_view name) {
     }
   }
   return true;
+}
+
+absl::StatusOr<std::unique_ptr<OutputFile>> internal_atomic::OpenFileIn(
+    int folder, const std::string& folder_path, const std::string& name,
+    int flag) {
+  if (!IsPlainFileName(name)) {
+    return InvalidInputError("'", absl::CHexEscape(name),
+                             "': expected a plain file name");
+  }
+  std::string path = absl::StrCat(folder_path, "/", name);
+  FileDescriptor fd(openat(folder, name.c_str(),
+                           O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | flag,
+                           0666));
+  if (!fd.valid()) return OutputError(path, "create", errno);
+  return std::make_unique<OutputFile>(std::move(fd), std::move(path));
 }
 
 absl::StatusOr<std::unique_ptr<AtomicFolder>> AtomicFolder::Create(
@@ -57,18 +73,11 @@ void AtomicFolder::Remove() {
 
 absl::StatusOr<OutputFile*> AtomicFolder::AddFile(const std::string& name) {
   QEFF_CHECK(!done_);
-  if (!IsPlainFileName(name)) {
-    return InvalidInputError("'", absl::CHexEscape(name),
-                             "': expected a plain file name");
-  }
-  // For messages, as the caller knows it.
-  std::string path = absl::StrCat(temporary_.target_path(), "/", name);
-  FileDescriptor fd(openat(temporary_.fd.get(), name.c_str(),
-                           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                           0666));
-  if (!fd.valid()) return OutputError(path, "create", errno);
-  files_.push_back(
-      std::make_unique<OutputFile>(std::move(fd), std::move(path)));
+  // The path for messages is as the caller knows it.
+  QEFF_ASSIGN_OR_RETURN(
+      auto file,
+      OpenFileIn(temporary_.fd.get(), temporary_.target_path(), name, O_EXCL));
+  files_.push_back(std::move(file));
   return files_.back().get();
 }
 

@@ -24,6 +24,18 @@ namespace qeff {
 // from a file.
 bool IsPlainFileName(absl::string_view name);
 
+namespace internal_atomic {
+
+// Opens the file `name` of the open folder `folder` for writing, and makes it:
+// with the flag O_EXCL it must not be there, with 0 it keeps what it holds.
+// `folder_path` is for messages. For those that implement OutputFolder::AddFile,
+// whose errors these are.
+absl::StatusOr<std::unique_ptr<OutputFile>> OpenFileIn(
+    int folder, const std::string& folder_path, const std::string& name,
+    int flag);
+
+}  // namespace internal_atomic
+
 // A flat folder under construction. Not thread-safe; its files are as
 // OutputFile says. Destroying it uncommitted removes it.
 class AtomicFolder : public OutputFolder {

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "qeff/util/atomic_folder.h"
 #include "qeff/util/atomic_temporary.h"
@@ -155,21 +154,16 @@ absl::Status PartialFolder::RemoveWork() {
 
 absl::StatusOr<OutputFile*> PartialFolder::AddFile(const std::string& name) {
   QEFF_CHECK(output_.valid());
-  if (!IsPlainFileName(name)) {
-    return InvalidInputError("'", absl::CHexEscape(name),
-                             "': expected a plain file name");
-  }
-  std::string path = absl::StrCat(temporary_path(), "/", name);
   if (std::find(file_names_.begin(), file_names_.end(), name) !=
       file_names_.end()) {
-    return OutputError(path, "create", EEXIST);
+    return OutputError(absl::StrCat(temporary_path(), "/", name), "create",
+                       EEXIST);
   }
-  FileDescriptor fd(openat(output_.get(), name.c_str(),
-                           O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666));
-  if (!fd.valid()) return OutputError(path, "create", errno);
+  QEFF_ASSIGN_OR_RETURN(
+      auto file, internal_atomic::OpenFileIn(output_.get(), temporary_path(),
+                                             name, /*flag=*/0));
   file_names_.push_back(name);
-  files_.push_back(
-      std::make_unique<OutputFile>(std::move(fd), std::move(path)));
+  files_.push_back(std::move(file));
   return files_.back().get();
 }
 

@@ -7,8 +7,6 @@
 
 #include <cerrno>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
 #include "qeff/util/atomic_folder.h"
 #include "qeff/util/remove_tree.h"
 #include "qeff/util/status.h"
@@ -29,17 +27,9 @@ absl::StatusOr<std::shared_ptr<ScratchFolder>> ScratchFolder::Create(
 ScratchFolder::~ScratchFolder() { RemoveTree(AT_FDCWD, path_.c_str()); }
 
 absl::StatusOr<OutputFile*> ScratchFolder::AddFile(const std::string& name) {
-  if (!IsPlainFileName(name)) {
-    return InvalidInputError("'", absl::CHexEscape(name),
-                             "': expected a plain file name");
-  }
-  std::string path = absl::StrCat(path_, "/", name);
-  FileDescriptor fd(openat(folder_.get(), name.c_str(),
-                           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                           0666));
-  if (!fd.valid()) return OutputError(path, "create", errno);
-  files_.push_back(
-      std::make_unique<OutputFile>(std::move(fd), std::move(path)));
+  QEFF_ASSIGN_OR_RETURN(auto file, internal_atomic::OpenFileIn(
+                                       folder_.get(), path_, name, O_EXCL));
+  files_.push_back(std::move(file));
   return files_.back().get();
 }
 
