@@ -7,8 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/quant/gap_correction.h"
@@ -52,22 +50,6 @@ double Cube(int64_t n) {
   return static_cast<double>(n) * static_cast<double>(n) *
          static_cast<double>(n);
 }
-
-// Adds to a part's work when it ends.
-class PartWatch {
- public:
-  explicit PartWatch(double* seconds) : seconds_(seconds) {}
-  PartWatch(double flops, TimedWork* part) : seconds_(&part->seconds) {
-    part->flops += flops;
-  }
-  ~PartWatch() { *seconds_ += absl::ToDoubleSeconds(absl::Now() - start_); }
-  PartWatch(const PartWatch&) = delete;
-  PartWatch& operator=(const PartWatch&) = delete;
-
- private:
-  double* const seconds_;
-  const absl::Time start_ = absl::Now();
-};
 
 }  // namespace
 
@@ -171,7 +153,8 @@ void GptqSolver::Correct(const PlannedTensor& tensor, int64_t begin,
                                static_cast<double>(weights.cols());
   const double products =
       4 + (options_.pruner.has_value() ? options_.pruner->products : 0);
-  const PartWatch watch(products * product_flops, &work_.correction);
+  work_.correction.flops += products * product_flops;
+  const WorkWatch watch(&work_.correction.seconds);
   const KeptZeros zeros(weights);
   CorrectForGaps(inputs.hessian, inputs.gap.view(),
                  inputs.residual_gap.empty()
@@ -192,7 +175,7 @@ absl::Status GptqSolver::SolveRows(const PlannedTensor& tensor, int64_t begin,
   if (inputs.hessian.usable() && options_.propagate) {
     Correct(tensor, begin, weights, inputs);
   }
-  const PartWatch watch(&work_.codes_seconds);
+  const WorkWatch watch(&work_.codes_seconds);
   Matrix<float> before;
   if (Keeps(tensor)) {
     before = Matrix<float>(weights.rows(), weights.cols());
@@ -263,7 +246,8 @@ GptqSolver::Inputs GptqSolver::TakeInputs(const PlannedTensor& first,
   }
   Matrix<float> hessian = statistics->TakeHessian();
   {
-    const PartWatch watch(Cube(first.cols) / 3, &work_.factor);
+    work_.factor.flops += Cube(first.cols) / 3;
+    const WorkWatch watch(&work_.factor.seconds);
     inputs.hessian = FactorHessian(std::move(hessian), Options(first), pool_);
   }
   inputs.gap = statistics->TakeInputGap();

@@ -5,6 +5,8 @@
 #ifndef QEFF_QUANT_TIMED_PRODUCTS_H_
 #define QEFF_QUANT_TIMED_PRODUCTS_H_
 
+#include <chrono>
+
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/parallel/thread_pool.h"
 
@@ -20,6 +22,23 @@ struct TimedWork {
     flops += other.flops;
     return *this;
   }
+};
+
+// Adds to `seconds` when it ends.
+class WorkWatch {
+ public:
+  explicit WorkWatch(double* seconds) : seconds_(seconds) {}
+  ~WorkWatch() {
+    *seconds_ += std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+  WorkWatch(const WorkWatch&) = delete;
+  WorkWatch& operator=(const WorkWatch&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  double* const seconds_;
+  const Clock::time_point start_ = Clock::now();
 };
 
 // Sgemm for a caller that has many products. Not thread-safe.
