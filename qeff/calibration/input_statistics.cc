@@ -8,6 +8,7 @@
 
 #include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/util/check.h"
+#include "qeff/util/checked.h"
 
 namespace qeff {
 namespace {
@@ -15,8 +16,17 @@ namespace {
 // Rows that one product in float32 sums.
 constexpr int64_t kChunkRows = 2048;
 
-// Rows of the triangle that are computed at a time.
-constexpr int64_t kBandRows = 512;
+// Rows and columns of the pieces of the triangle that threads compute: their
+// sums stay in cache until they are added up, and each packs its inputs.
+constexpr int64_t kLargestTile = 512;
+constexpr int64_t kLeastTile = 128;
+
+// Where there are few features more threads have work.
+int64_t TileSize(int64_t features, int threads) {
+  int64_t size = kLargestTile;
+  while (size > kLeastTile && CeilDiv(features, size) < 2 * threads) size /= 2;
+  return size;
+}
 
 constexpr int64_t kFeaturesOfTask = 64;
 
@@ -49,7 +59,6 @@ InputStatistics::InputStatistics(int64_t features,
   if (!hessian_) return;
   triangle_ =
       AlignedArray<double>(static_cast<size_t>(features * (features + 1) / 2));
-  band_ = Matrix<float>(std::min(kBandRows, features), features);
 }
 
 void InputStatistics::Add(MatrixView<const float> rows, ThreadPool& pool) {
@@ -79,27 +88,45 @@ void InputStatistics::Add(MatrixView<const float> rows, ThreadPool& pool) {
 
 void InputStatistics::AddHessian(MatrixView<const float> rows,
                                  ThreadPool& pool) {
-  for (int64_t begin = 0; begin < features_; begin += kBandRows) {
-    const int64_t count = std::min(kBandRows, features_ - begin);
-    const int64_t cols = features_ - begin;
-    SgemmArgs args;
-    args.a = rows.Cols(begin, count);
-    args.a_transposed = true;
-    args.b = rows.Cols(begin, cols);
-    args.c = MatrixView<float>(band_.data(), count, cols);
-    args.upper_only = true;
-    Sgemm(args, pool);
-    pool.ParallelFor(count, /*grain=*/8,
-                     [&](int64_t i, int64_t end, int /*thread*/) {
-                       for (; i < end; ++i) {
-                         double* sum = TriangleRow(begin + i);
-                         const float* product = args.c.row(i) + i;
-                         for (int64_t j = 0; j < cols - i; ++j) {
-                           sum[j] += static_cast<double>(product[j]);
-                         }
-                       }
-                     });
+  struct Tile {
+    int64_t row, col;
+  };
+  const int64_t size = TileSize(features_, pool.num_threads());
+  // Those on the diagonal, which are half the work, come last.
+  std::vector<Tile> tiles;
+  for (int64_t row = 0; row < features_; row += size) {
+    for (int64_t col = row + size; col < features_; col += size) {
+      tiles.push_back({row, col});
+    }
   }
+  for (int64_t i = 0; i < features_; i += size) tiles.push_back({i, i});
+  scratch_.resize(static_cast<size_t>(pool.num_threads()));
+  pool.ParallelFor(
+      static_cast<int64_t>(tiles.size()), 1,
+      [&](int64_t i, int64_t end, int thread) {
+        Scratch& scratch = scratch_[static_cast<size_t>(thread)];
+        if (scratch.tile.empty()) scratch.tile = Matrix<float>(size, size);
+        for (; i < end; ++i) {
+          const Tile& tile = tiles[static_cast<size_t>(i)];
+          const int64_t count = std::min(size, features_ - tile.row);
+          const int64_t cols = std::min(size, features_ - tile.col);
+          SgemmArgs args;
+          args.a = rows.Cols(tile.row, count);
+          args.a_transposed = true;
+          args.b = rows.Cols(tile.col, cols);
+          args.c = MatrixView<float>(scratch.tile.data(), count, cols);
+          args.upper_only = tile.row == tile.col;
+          SgemmOnThisThread(args, scratch.blocks);
+          for (int64_t r = 0; r < count; ++r) {
+            const int64_t skipped = args.upper_only ? r : 0;
+            const float* product = args.c.row(r);
+            double* sum = TriangleRow(tile.row + r) + tile.col - tile.row - r;
+            for (int64_t c = skipped; c < cols; ++c) {
+              sum[c] += static_cast<double>(product[c]);
+            }
+          }
+        }
+      });
 }
 
 const MagnitudeHistogram& InputStatistics::magnitudes() const {
@@ -141,7 +168,7 @@ Matrix<float> InputStatistics::TakeResidualGap() {
 
 Matrix<float> InputStatistics::TakeHessian() {
   QEFF_CHECK(hessian_);
-  band_ = Matrix<float>();
+  scratch_.clear();
   Matrix<float> hessian(features_, features_);
   const double factor = rows_ == 0 ? 0.0 : 1.0 / static_cast<double>(rows_);
   for (int64_t i = 0; i < features_; ++i) {

@@ -11,6 +11,7 @@
 #include "absl/types/optional.h"
 #include "qeff/calibration/magnitude_histogram.h"
 #include "qeff/calibration/row_sample.h"
+#include "qeff/kernels/sgemm/sgemm.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/tensor.h"
 
@@ -70,6 +71,12 @@ class InputStatistics {
   Matrix<float> TakeHessian();
 
  private:
+  // What a thread has of the product at hand.
+  struct Scratch {
+    Matrix<float> tile;
+    SgemmScratch blocks;
+  };
+
   void AddHessian(MatrixView<const float> rows, ThreadPool& pool);
   Matrix<float> MeanOf(Matrix<float> sum) const;
   // Where row i of the triangle begins, at element (i, i).
@@ -87,7 +94,7 @@ class InputStatistics {
   absl::optional<MagnitudeHistogram> magnitudes_;
   absl::optional<RowSample> sample_;
   AlignedArray<double> triangle_;  // rows of the upper triangle
-  Matrix<float> band_;             // of the rows of a call
+  std::vector<Scratch> scratch_;   // of threads
   Matrix<float> input_gap_;        // sum of gap^T x
   Matrix<float> residual_gap_;
 };

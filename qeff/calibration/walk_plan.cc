@@ -3,6 +3,8 @@
 #include "qeff/calibration/walk_plan.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -26,30 +28,53 @@ bool SharesInputs(const TransformerSpec& spec, LinearRole role) {
          (role == LinearRole::kUp && spec.gated_ffn);
 }
 
-// Sums up the work, and returns the widest layer that is solved.
-int64_t CountFlops(const Transformer& model, int64_t tokens,
+// Keys that the tokens of the sample look at, in one layer.
+double KeysSeen(const TransformerSpec& spec, const TokenSample& sample) {
+  double keys = 0;
+  for (const std::vector<int32_t>& sequence : sample.sequences) {
+    const int64_t length = static_cast<int64_t>(sequence.size());
+    const int64_t window = spec.sliding_window > 0
+                               ? std::min(spec.sliding_window, length)
+                               : length;
+    // The first `window` tokens see all before them, the others as many.
+    keys += static_cast<double>(window * (window + 1) / 2 +
+                                (length - window) * window);
+  }
+  return keys;
+}
+
+// Sums up the products, and returns the widest layer that is solved.
+int64_t CountFlops(const Transformer& model, const TokenSample& sample,
                    const LayerSolver& solver, WalkPlan* plan) {
-  // Half of the matrix; of gaps all of it.
-  const double products = solver.WantsGaps() ? 3 : 1;
-  const auto hessian_flops = [&](int64_t features) {
-    return products * static_cast<double>(tokens) *
-           static_cast<double>(features) * static_cast<double>(features);
+  const bool gaps = solver.WantsGaps();
+  const double streams = gaps ? 2 : 1;
+  const double tokens = static_cast<double>(sample.tokens);
+  // Half of x x^T; of its gap all, and of what the output is added to.
+  const auto hessian_flops = [&](int64_t features, int64_t added_to) {
+    const int64_t rows = gaps ? 3 * features + 2 * added_to : features;
+    return tokens * static_cast<double>(features) * static_cast<double>(rows);
   };
+  const double attention_flops = streams * 4 *
+                                 static_cast<double>(model.spec().q_size()) *
+                                 KeysSeen(model.spec(), sample);
   int64_t widest = 0;
   if (plan->lm_head) {
     widest = model.spec().hidden_size;
-    plan->hessian_flops += hessian_flops(widest);
+    plan->hessian_flops += hessian_flops(widest, 0);
   }
   for (const BlockNames& block : model.map().blocks) {
+    plan->forward_flops += attention_flops;
     for (const LinearModule& linear : block.linears) {
-      plan->forward_flops += (solver.WantsGaps() ? 4 : 2) *
-                             static_cast<double>(tokens) *
+      plan->forward_flops += streams * 2 * tokens *
                              static_cast<double>(linear.in_features) *
                              static_cast<double>(linear.out_features);
       if (!solver.Changes(linear)) continue;
       widest = std::max(widest, linear.in_features);
       if (SharesInputs(model.spec(), linear.role)) continue;
-      plan->hessian_flops += hessian_flops(linear.in_features);
+      const bool added =
+          linear.role == LinearRole::kO || linear.role == LinearRole::kDown;
+      plan->hessian_flops +=
+          hessian_flops(linear.in_features, added ? linear.out_features : 0);
     }
   }
   return widest;
@@ -101,7 +126,7 @@ absl::StatusOr<WalkPlan> PlanWalk(const Transformer& model,
   }
   WalkPlan plan;
   plan.lm_head = lm_head;
-  const int64_t widest = CountFlops(model, sample.tokens, solver, &plan);
+  const int64_t widest = CountFlops(model, sample, solver, &plan);
   const int64_t inner = std::max(spec.ffn_size, spec.q_size());
   const bool gaps = solver.WantsGaps();
   const uint64_t hidden_bytes =

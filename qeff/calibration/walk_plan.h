@@ -20,6 +20,8 @@ struct WalkPlan {
   bool spill = false;          // activations lie in files
   uint64_t peak_bytes = 0;     // of resident memory, about
   uint64_t scratch_bytes = 0;  // of disk, for hidden states and what spills
+  // Of matrix products: linear layers and attention's scores and sums; what
+  // Hessians and gaps take. Multiplications and additions.
   double forward_flops = 0;
   double hessian_flops = 0;
 };

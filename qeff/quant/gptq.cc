@@ -231,10 +231,14 @@ FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
   for (int64_t i = 0; i < hessian.rows(); ++i) {
     result.energy.push_back(hessian.row(i)[i]);
   }
+  TimedProducts products(pool);
   for (const double step : kDampingSteps) {
     const double added = step * options.damping * mean_energy;
     result.factor = Ordered(hessian, order, static_cast<float>(added), pool);
-    if (!FactorUpper(result.factor.view(), &result.inverses, pool)) continue;
+    const bool factored =
+        FactorUpper(result.factor.view(), &result.inverses, products);
+    result.products = products.work();
+    if (!factored) continue;
     result.damping = added;
     result.order = std::move(order);
     if (options.refine) {

@@ -25,6 +25,7 @@
 #include "qeff/format/quant_scheme.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/quant/gptq_sweep.h"
+#include "qeff/quant/timed_products.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
@@ -60,6 +61,7 @@ struct FactoredHessian {
   Matrix<float> damped;       // the damped Hessian, to refine with; or empty
   double damping = 0;         // that was added to the diagonal
   int64_t dead_inputs = 0;    // that were always 0
+  TimedWork products;         // that factoring took
 
   // False where no damping made the Hessian positive definite, or it is not
   // finite: layers are rounded then.
@@ -67,8 +69,8 @@ struct FactoredHessian {
 };
 
 // Factors `hessian` [cols, cols] = sum over tokens of x x^T times any factor,
-// of which only what is on and above the diagonal is read. Cost: cols^3 / 3
-// multiplications and additions as products of blocks. Memory: a copy of it.
+// of which only what is on and above the diagonal is read. Cost: FactorUpper's.
+// Memory: a copy of it.
 // The same bits for any number of threads. Precondition (checked): square.
 FactoredHessian FactorHessian(Matrix<float> hessian, const GptqOptions& options,
                               ThreadPool& pool);

@@ -46,11 +46,6 @@ double CodesProducts(int bits) {
   return 1.5 * (1 + GptqRefiner::ProductsFor(bits));
 }
 
-double Cube(int64_t n) {
-  return static_cast<double>(n) * static_cast<double>(n) *
-         static_cast<double>(n);
-}
-
 }  // namespace
 
 struct GptqSolver::Inputs {
@@ -246,10 +241,10 @@ GptqSolver::Inputs GptqSolver::TakeInputs(const PlannedTensor& first,
   }
   Matrix<float> hessian = statistics->TakeHessian();
   {
-    work_.factor.flops += Cube(first.cols) / 3;
-    const WorkWatch watch(&work_.factor.seconds);
+    const WorkWatch watch(&work_.factor_seconds);
     inputs.hessian = FactorHessian(std::move(hessian), Options(first), pool_);
   }
+  work_.factor_products += inputs.hessian.products;
   inputs.gap = statistics->TakeInputGap();
   inputs.residual_gap = statistics->TakeResidualGap();
   return inputs;

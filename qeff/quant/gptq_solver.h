@@ -68,7 +68,8 @@ struct GptqSolverOptions {
 
 // Where a solver's time goes.
 struct SolverWork {
-  TimedWork factor;          // Hessians: their Cholesky factors
+  TimedWork factor_products;  // of Cholesky factors
+  double factor_seconds = 0;  // of all that makes these of Hessians
   TimedWork correction;      // weights for gaps
   TimedWork codes_products;  // of passes over the columns and refining
   double codes_seconds = 0;  // of all of that: products, choosing, writing

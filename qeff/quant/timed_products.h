@@ -46,7 +46,7 @@ class TimedProducts {
  public:
   explicit TimedProducts(ThreadPool& pool) : pool_(pool) {}
 
-  // `args` has no upper_only. Preconditions (checked): those of Sgemm.
+  // Preconditions (checked): those of Sgemm.
   void Run(const SgemmArgs& args);
 
   // All until now.

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/timed_products.h"
 #include "qeff/tensor/tensor.h"
 
 namespace qeff {
@@ -26,11 +26,11 @@ inline constexpr int64_t kFactorBlock = 128;
 // This is the Cholesky factor of H with rows and columns in reverse order,
 // reversed again. U = R^-1 is the upper factor of H^-1 = U^T U that papers
 // about GPTQ use, without inverting anything.
-// Cost: n^3 / 3 multiplications and additions, as products of blocks
-// (Sgemm); blocks on the diagonal are factored in double. The same bits for
-// any number of threads. Thread-safe; throws std::bad_alloc.
+// Cost: n^3 / 3 multiplications and additions, and about 300 n^2 more, as
+// products of blocks; blocks on the diagonal are factored in double. The same
+// bits for any number of threads. Throws std::bad_alloc.
 bool FactorUpper(MatrixView<float> h, Matrix<float>* inverses,
-                 ThreadPool& pool);
+                 TimedProducts& products);
 
 }  // namespace qeff
 

@@ -10,6 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "qeff/parallel/thread_pool.h"
+#include "qeff/quant/timed_products.h"
 #include "qeff/tensor/tensor.h"
 #include "qeff/util/random.h"
 
@@ -64,15 +65,17 @@ double RelativeError(const Matrix<float>& r, const Matrix<float>& h) {
 class UpperFactorTest : public ::testing::Test {
  protected:
   std::unique_ptr<ThreadPool> pool_ = *CreateThreadPool(2);
+  TimedProducts products_{*pool_};
   Matrix<float> inverses_;
 };
 
-// Blocks of 128: less than one, one, a little more, several.
+// Blocks of 64 and 128, panels of 256: less than one, one, a little more,
+// several.
 TEST_F(UpperFactorTest, TimesItsTransposeIsTheMatrix) {
-  for (int64_t n : {1, 2, 7, 128, 130, 300}) {
+  for (int64_t n : {1, 2, 7, 64, 65, 128, 130, 256, 300, 530}) {
     const Matrix<float> h = RandomHessian(n, static_cast<uint64_t>(n));
     Matrix<float> r = Copy(h);
-    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, *pool_)) << n;
+    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, products_)) << n;
     // Each element is the end of n sums, each rounded: n * 2^-24 of the
     // largest, which is on the diagonal.
     EXPECT_LE(RelativeError(r, h), static_cast<double>(n + 4) * 0x1p-23) << n;
@@ -81,9 +84,9 @@ TEST_F(UpperFactorTest, TimesItsTransposeIsTheMatrix) {
 }
 
 TEST_F(UpperFactorTest, GivesTheInversesOfBlocksOnTheDiagonal) {
-  for (int64_t n : {1, 7, 128, 300}) {
+  for (int64_t n : {1, 7, 64, 100, 128, 200, 300, 530}) {
     Matrix<float> r = RandomHessian(n, 5);
-    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, *pool_)) << n;
+    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, products_)) << n;
     ASSERT_EQ(inverses_.rows(), n);
     for (int64_t row = 0; row < n; ++row) {
       const int64_t begin = row / kFactorBlock * kFactorBlock;
@@ -108,20 +111,20 @@ TEST_F(UpperFactorTest, ByHand) {
   h.data()[1] = 12;
   h.data()[2] = std::numeric_limits<float>::quiet_NaN();  // not read
   h.data()[3] = 16;
-  ASSERT_TRUE(FactorUpper(h.view(), &inverses_, *pool_));
+  ASSERT_TRUE(FactorUpper(h.view(), &inverses_, products_));
   EXPECT_EQ(h.data()[0], 2);
   EXPECT_EQ(h.data()[1], 3);
   EXPECT_EQ(h.data()[3], 4);
 }
 
 TEST_F(UpperFactorTest, RefusesWhatIsNotPositiveDefinite) {
-  for (int64_t n : {1, 50, 200}) {
+  for (int64_t n : {1, 50, 200, 400}) {
     for (float value : {0.0f, -1.0f, std::numeric_limits<float>::infinity(),
                         std::numeric_limits<float>::quiet_NaN()}) {
       for (int64_t at : {int64_t{0}, n / 2, n - 1}) {
         Matrix<float> h = RandomHessian(n, 3);
         h.data()[at * n + at] = value;
-        EXPECT_FALSE(FactorUpper(h.view(), &inverses_, *pool_))
+        EXPECT_FALSE(FactorUpper(h.view(), &inverses_, products_))
             << n << " " << value;
       }
     }
@@ -131,11 +134,12 @@ TEST_F(UpperFactorTest, RefusesWhatIsNotPositiveDefinite) {
 TEST_F(UpperFactorTest, SameBitsForAnyNumberOfThreads) {
   const Matrix<float> h = RandomHessian(290, 4);
   Matrix<float> first = Copy(h);
-  ASSERT_TRUE(FactorUpper(first.view(), &inverses_, *pool_));
+  ASSERT_TRUE(FactorUpper(first.view(), &inverses_, products_));
   for (int threads : {1, 3}) {
     const auto pool = *CreateThreadPool(threads);
     Matrix<float> r = Copy(h);
-    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, *pool));
+    TimedProducts products(*pool);
+    ASSERT_TRUE(FactorUpper(r.view(), &inverses_, products));
     for (int64_t i = 0; i < 290; ++i) {
       for (int64_t j = i; j < 290; ++j) {
         ASSERT_EQ(r.data()[i * 290 + j], first.data()[i * 290 + j]);

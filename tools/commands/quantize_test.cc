@@ -83,6 +83,8 @@ TEST_F(QuantizeCommandTest, EveryAlgorithm) {
     EXPECT_THAT(outcome.out, HasSubstr("time: "));
     EXPECT_THAT(outcome.out, HasSubstr("(Cholesky "));
     EXPECT_THAT(outcome.out, HasSubstr(", of it products "));
+    EXPECT_GT(outcome.json["seconds"]["cholesky"].get<double>(),
+              outcome.json["seconds"]["cholesky_products"].get<double>());
     EXPECT_GT(outcome.json["seconds"]["codes"].get<double>(),
               outcome.json["seconds"]["codes_products"].get<double>());
     ASSERT_EQ(outcome.json["layers"].size(), 14u);

@@ -120,8 +120,9 @@ std::string FormatTimes(const CalibratedQuantizeResult& result) {
       ", ",
       part("Hessians", times.hessian, whole ? estimate.walk.hessian_flops : 0),
       ", ", part("solver", times.solve, 0), " (",
-      part("Cholesky", result.solver.factor.seconds,
-           result.solver.factor.flops),
+      part("Cholesky", result.solver.factor_seconds, 0), ", of it ",
+      part("products", result.solver.factor_products.seconds,
+           result.solver.factor_products.flops),
       ", ",
       part("gaps", result.solver.correction.seconds,
            result.solver.correction.flops),
@@ -150,7 +151,8 @@ void AddResult(const CalibratedQuantizeResult& result, Json* json) {
   }
   (*json)["blocks"] = std::move(blocks);
   Json seconds = TimesJson(result.times);
-  seconds["cholesky"] = result.solver.factor.seconds;
+  seconds["cholesky"] = result.solver.factor_seconds;
+  seconds["cholesky_products"] = result.solver.factor_products.seconds;
   seconds["gaps"] = result.solver.correction.seconds;
   seconds["codes"] = result.solver.codes_seconds;
   seconds["codes_products"] = result.solver.codes_products.seconds;
