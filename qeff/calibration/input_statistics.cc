@@ -88,45 +88,47 @@ void InputStatistics::Add(MatrixView<const float> rows, ThreadPool& pool) {
 
 void InputStatistics::AddHessian(MatrixView<const float> rows,
                                  ThreadPool& pool) {
-  struct Tile {
-    int64_t row, col;
-  };
   const int64_t size = TileSize(features_, pool.num_threads());
   // Those on the diagonal, which are half the work, come last.
   std::vector<Tile> tiles;
   for (int64_t row = 0; row < features_; row += size) {
     for (int64_t col = row + size; col < features_; col += size) {
-      tiles.push_back({row, col});
+      tiles.push_back({row, col, size});
     }
   }
-  for (int64_t i = 0; i < features_; i += size) tiles.push_back({i, i});
+  for (int64_t i = 0; i < features_; i += size) tiles.push_back({i, i, size});
   scratch_.resize(static_cast<size_t>(pool.num_threads()));
-  pool.ParallelFor(
-      static_cast<int64_t>(tiles.size()), 1,
-      [&](int64_t i, int64_t end, int thread) {
-        Scratch& scratch = scratch_[static_cast<size_t>(thread)];
-        if (scratch.tile.empty()) scratch.tile = Matrix<float>(size, size);
-        for (; i < end; ++i) {
-          const Tile& tile = tiles[static_cast<size_t>(i)];
-          const int64_t count = std::min(size, features_ - tile.row);
-          const int64_t cols = std::min(size, features_ - tile.col);
-          SgemmArgs args;
-          args.a = rows.Cols(tile.row, count);
-          args.a_transposed = true;
-          args.b = rows.Cols(tile.col, cols);
-          args.c = MatrixView<float>(scratch.tile.data(), count, cols);
-          args.upper_only = tile.row == tile.col;
-          SgemmOnThisThread(args, scratch.blocks);
-          for (int64_t r = 0; r < count; ++r) {
-            const int64_t skipped = args.upper_only ? r : 0;
-            const float* product = args.c.row(r);
-            double* sum = TriangleRow(tile.row + r) + tile.col - tile.row - r;
-            for (int64_t c = skipped; c < cols; ++c) {
-              sum[c] += static_cast<double>(product[c]);
-            }
-          }
-        }
-      });
+  pool.ParallelFor(static_cast<int64_t>(tiles.size()), 1,
+                   [&](int64_t i, int64_t end, int thread) {
+                     for (; i < end; ++i) {
+                       AddTile(rows, tiles[static_cast<size_t>(i)],
+                               &scratch_[static_cast<size_t>(thread)]);
+                     }
+                   });
+}
+
+void InputStatistics::AddTile(MatrixView<const float> rows, const Tile& tile,
+                              Scratch* scratch) {
+  if (scratch->product.rows() < tile.size) {
+    scratch->product = Matrix<float>(tile.size, tile.size);
+  }
+  const bool diagonal = tile.row == tile.col;
+  const int64_t count = std::min(tile.size, features_ - tile.row);
+  const int64_t cols = std::min(tile.size, features_ - tile.col);
+  SgemmArgs args;
+  args.a = rows.Cols(tile.row, count);
+  args.a_transposed = true;
+  args.b = rows.Cols(tile.col, cols);
+  args.c = MatrixView<float>(scratch->product.data(), count, cols);
+  args.upper_only = diagonal;
+  SgemmOnThisThread(args, scratch->blocks);
+  for (int64_t r = 0; r < count; ++r) {
+    const float* product = args.c.row(r);
+    double* sum = TriangleRow(tile.row + r) + tile.col - tile.row - r;
+    for (int64_t c = diagonal ? r : 0; c < cols; ++c) {
+      sum[c] += static_cast<double>(product[c]);
+    }
+  }
 }
 
 const MagnitudeHistogram& InputStatistics::magnitudes() const {

@@ -71,13 +71,19 @@ class InputStatistics {
   Matrix<float> TakeHessian();
 
  private:
-  // What a thread has of the product at hand.
+  // Rows [row, row + size) and columns [col, col + size) of the Hessian.
+  struct Tile {
+    int64_t row, col, size;
+  };
+  // What a thread has for its tiles.
   struct Scratch {
-    Matrix<float> tile;
+    Matrix<float> product;
     SgemmScratch blocks;
   };
 
   void AddHessian(MatrixView<const float> rows, ThreadPool& pool);
+  void AddTile(MatrixView<const float> rows, const Tile& tile,
+               Scratch* scratch);
   Matrix<float> MeanOf(Matrix<float> sum) const;
   // Where row i of the triangle begins, at element (i, i).
   double* TriangleRow(int64_t i) {
