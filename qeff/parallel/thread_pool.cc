@@ -109,15 +109,49 @@ void Pause() {
 #endif
 }
 
+// Which loop is open, if any, and how many workers are in it, in one word:
+// workers join and leave, and loops open and close, without a lock.
+class Gate {
+ public:
+  using Word = uint64_t;
+
+  static constexpr uint64_t Loop(Word word) { return word >> kLoopShift; }
+  static constexpr bool IsOpen(Word word) { return (word & kOpen) != 0; }
+  static constexpr uint64_t Workers(Word word) { return word & (kOpen - 1); }
+
+  Word Load() const { return word_.load(); }
+
+  // The next loop. No worker may be in the last one.
+  void Open() { word_.store(Next() | kOpen); }
+  // Tells waiting workers that there is something new, which is not a loop.
+  void Skip() { word_.store(Next()); }
+
+  // Nobody enters any more.
+  void Close() { word_.fetch_and(~kOpen); }
+
+  // Enters the loop of `word`; false if something has changed since.
+  bool Enter(Word word) {
+    return word_.compare_exchange_strong(word, word + 1);
+  }
+
+  // Returns what is left behind.
+  Word Leave() { return word_.fetch_sub(1) - 1; }
+
+ private:
+  static constexpr Word kOpen = 1 << 16;  // workers count below
+  static constexpr int kLoopShift = 17;
+
+  Word Next() const { return (Loop(word_.load()) + 1) << kLoopShift; }
+
+  std::atomic<Word> word_{0};
+};
+
 class StdThreadPool : public ThreadPool {
  public:
   ~StdThreadPool() override {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stopping_ = true;
-      ++loops_;
-    }
-    wake_.notify_all();
+    stopping_ = true;
+    gate_.Skip();
+    WakeWorkers();
     for (std::thread& worker : workers_) worker.join();
   }
 
@@ -142,66 +176,85 @@ class StdThreadPool : public ThreadPool {
     }
     std::lock_guard<std::mutex> one_loop_at_a_time(loop_mutex_);
     RangeJob job(count, grain, body, absl::MakeSpan(shares_));
-    Open(&job);
+    job_ = &job;
+    gate_.Open();
+    WakeWorkers();
     job.Run(/*thread=*/0);
     Close();
     job.Rethrow();
   }
 
  private:
-  void Open(RangeJob* job) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      job_ = job;
-      ++loops_;
-    }
+  // Who goes to sleep says so before he looks at the gate for the last time, so
+  // either he sees the change or is seen here.
+  void WakeWorkers() {
+    if (sleeping_workers_.load() == 0) return;
+    { std::lock_guard<std::mutex> lock(mutex_); }
     wake_.notify_all();
   }
 
-  // No thread joins any more; waits for those that have.
+  // No worker joins any more; waits for those that have.
   void Close() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      job_ = nullptr;
+    gate_.Close();
+    for (int i = 0; i < kSpins && Gate::Workers(gate_.Load()) != 0; ++i) {
+      Pause();
     }
-    for (int i = 0; i < kSpins && running_.load() != 0; ++i) Pause();
-    if (running_.load() == 0) return;
+    if (Gate::Workers(gate_.Load()) == 0) return;
     std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [this] { return running_.load() == 0; });
+    caller_sleeps_ = true;
+    done_.wait(lock, [this] { return Gate::Workers(gate_.Load()) == 0; });
+    caller_sleeps_ = false;
   }
 
   void Work(int thread) {
     uint64_t seen = 0;  // loops
     while (RangeJob* job = Join(&seen)) {
       job->Run(thread);
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (--running_ == 0) done_.notify_one();
+      // The caller may be gone once the last has left, but not the pool.
+      if (Gate::Workers(gate_.Leave()) != 0 || !caller_sleeps_.load()) continue;
+      { std::lock_guard<std::mutex> lock(mutex_); }
+      done_.notify_one();
     }
   }
 
   // The loop that is open, waiting for one after `*seen`; null to stop.
   RangeJob* Join(uint64_t* seen) {
     for (;;) {
-      for (int i = 0; i < kSpins && loops_.load() == *seen; ++i) Pause();
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return loops_.load() != *seen; });
-      *seen = loops_.load();
-      if (stopping_) return nullptr;
-      if (job_ == nullptr) continue;  // it ended without this thread
-      ++running_;
-      return job_;
+      const Gate::Word word = NextWord(*seen);
+      if (stopping_.load()) return nullptr;
+      if (!Gate::IsOpen(word)) {
+        *seen = Gate::Loop(word);  // it ended without this thread
+      } else if (gate_.Enter(word)) {
+        *seen = Gate::Loop(word);
+        return job_;
+      }
     }
+  }
+
+  // Waits until the gate's loop is not `seen`.
+  Gate::Word NextWord(uint64_t seen) {
+    for (int i = 0; i < kSpins; ++i) {
+      const Gate::Word word = gate_.Load();
+      if (Gate::Loop(word) != seen) return word;
+      Pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    ++sleeping_workers_;
+    wake_.wait(lock, [&] { return Gate::Loop(gate_.Load()) != seen; });
+    --sleeping_workers_;
+    return gate_.Load();
   }
 
   std::mutex loop_mutex_;  // held during a ParallelFor
   std::vector<Share> shares_;
-  std::mutex mutex_;       // guards what follows, and changes of the atomics
-  std::condition_variable wake_;  // loops_ changed
-  std::condition_variable done_;  // running_ became 0
-  RangeJob* job_ = nullptr;       // that threads may join
-  bool stopping_ = false;
-  std::atomic<uint64_t> loops_{0};  // that were opened
-  std::atomic<int> running_{0};     // threads that work on a job
+  RangeJob* job_ = nullptr;  // of the loop that is open, for who has entered
+  alignas(64) Gate gate_;
+  alignas(64) std::atomic<bool> stopping_{false};
+  std::mutex mutex_;              // held by who goes to sleep, until he does
+  std::condition_variable wake_;  // the gate has another loop
+  std::condition_variable done_;  // the last worker has left
+  std::atomic<int> sleeping_workers_{0};
+  std::atomic<bool> caller_sleeps_{false};
   std::vector<std::thread> workers_;
 };
 
