@@ -257,14 +257,24 @@ class Panels {
     }
   }
 
-  // Panels of a range. While weights come from memory the beginning of a range
-  // is waited for, so there are fewer, and none that is read in less time.
-  int64_t Grain(int threads) const {
-    if (tiles_ > 1) return BalancedGrain(count_, threads, 1);
-    constexpr int64_t kRangesPerThread = 4;
-    constexpr int64_t kMinRangeBytes = 64 * 1024;
-    return std::max(CeilDiv(count_, kRangesPerThread * threads),
-                    CeilDiv(kMinRangeBytes, products_[0].panel_bytes));
+  // With one tile, of `available` threads those that are worth starting.
+  int64_t Threads(int available) const {
+    constexpr int64_t kLeastBytes = 64 * 1024;
+    const int64_t bytes = count_ * products_[0].panel_bytes;
+    return std::max<int64_t>(1,
+                             std::min<int64_t>(available, bytes / kLeastBytes));
+  }
+
+  // The ranges of panels of a share, and where one begins, with `threads`
+  // shares. While weights come from memory the beginning of a range is waited
+  // for, and at the end a thread may wait for another: so ranges are 1/2, 1/4,
+  // 1/8, 1/16 and 1/16 of a share.
+  static constexpr int64_t kRangesOfShare = 5;
+  int64_t RangeBegin(int64_t range, int64_t threads) const {
+    const int64_t share = range / kRangesOfShare;
+    const int64_t begin = share * count_ / threads;
+    const int64_t size = (share + 1) * count_ / threads - begin;
+    return begin + size - (size >> (range % kRangesOfShare));
   }
 
  private:
@@ -289,12 +299,26 @@ void MatMulInts(absl::Span<const IntProduct> products,
     internal_matmul_int::Check(product, activations.layout.tokens());
   }
   const internal_matmul_int::Panels panels(products, activations);
+  if (panels.tiles() == 1) {
+    const int64_t threads = panels.Threads(pool.num_threads());
+    if (threads == 1) return panels.Multiply(0, panels.count(), 0, 1);
+    pool.ParallelFor(internal_matmul_int::Panels::kRangesOfShare * threads, 1,
+                     [&](int64_t i, int64_t end, int /*thread*/) {
+                       for (; i < end; ++i) {
+                         panels.Multiply(panels.RangeBegin(i, threads),
+                                         panels.RangeBegin(i + 1, threads), 0,
+                                         1);
+                       }
+                     });
+    return;
+  }
   // Panels are split into runs of tiles when there are few for the threads.
   const int64_t wanted = int64_t{4} * pool.num_threads();
   const int64_t runs =
       std::min(panels.tiles(), std::max<int64_t>(1, wanted / panels.count()));
   if (runs == 1) {
-    pool.ParallelFor(panels.count(), panels.Grain(pool.num_threads()),
+    pool.ParallelFor(panels.count(),
+                     BalancedGrain(panels.count(), pool.num_threads(), 1),
                      [&](int64_t begin, int64_t end, int /*thread*/) {
                        panels.Multiply(begin, end, 0, 1);
                      });

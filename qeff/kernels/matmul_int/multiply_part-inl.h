@@ -166,18 +166,19 @@ HWY_INLINE void MultiplyInt8(const uint8_t* w, const uint8_t* x,
   }
 }
 
-// A step of 4 bits: one word of memory.
+// A step of 4 bits: one word of memory. `high_sums` may be `sums`.
 template <int kTokens>
 HWY_INLINE void MultiplyInt4(const uint8_t* w, const uint8_t* x,
                              int64_t x_stride_bytes,
-                             VI (&sums)[kTokens][kVectors]) {
+                             VI (&sums)[kTokens][kVectors],
+                             VI (&high_sums)[kTokens][kVectors]) {
   const auto mask = hn::Set(U32(), 0x0F0F0F0Fu);
   const VU both[kVectors] = {LoadWords(w), LoadWords(w + 4 * kLanes)};
   const VU low[kVectors] = {hn::And(both[0], mask), hn::And(both[1], mask)};
   MultiplyWord<kTokens>(low, x, sums);
   const VU high[kVectors] = {hn::And(hn::ShiftRight<4>(both[0]), mask),
                              hn::And(hn::ShiftRight<4>(both[1]), mask)};
-  MultiplyWord<kTokens>(high, x + x_stride_bytes, sums);
+  MultiplyWord<kTokens>(high, x + x_stride_bytes, high_sums);
 }
 
 // The first `count` words of a step of 2 bits, or of half of one of 3 bits,
@@ -210,9 +211,10 @@ HWY_INLINE void MultiplyInt2(const uint8_t* w, const uint8_t* x,
 template <int kBits, int kTokens>
 HWY_INLINE void MultiplyStep(const uint8_t* w, const uint8_t* x,
                              int64_t x_stride_bytes, int64_t units,
-                             VI (&sums)[kTokens][kVectors]) {
+                             VI (&sums)[kTokens][kVectors],
+                             VI (&high_sums)[kTokens][kVectors]) {
   if (kBits == 8) return MultiplyInt8(w, x, x_stride_bytes, sums);
-  if (kBits == 4) return MultiplyInt4(w, x, x_stride_bytes, sums);
+  if (kBits == 4) return MultiplyInt4(w, x, x_stride_bytes, sums, high_sums);
   const uint8_t* top_bits = w + (kBits == 3 ? 2 * kWordRowBytes : 0);
   VU top[kVectors] = {LoadWords(top_bits), LoadWords(top_bits + 4 * kLanes)};
   for (int64_t begin = 0; begin < units; begin += 2) {
@@ -301,8 +303,6 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
                                StreamFetcher* fetcher, PanelState& state) {
   constexpr int64_t kUnits = kStepUnits<kBits>;
   constexpr int64_t kStepBytes = kPanelRows * kBits * kUnits;
-  // Lines of weights are fetched one by one, or in bursts.
-  constexpr bool kOneByOne = kBits < 8;
   const int64_t ahead = fetcher != nullptr ? StreamFetcher::kLineAheadBytes : 0;
   constexpr int64_t kPieceUnits =
       StreamFetcher::kPieceBytes / kStepBytes * kUnits;
@@ -314,6 +314,9 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
   // With 8 bits, where groups are whole rows, they would only be in the way,
   // and for 6 tokens of 4 bits g++ 12 would spill weights in each step.
   constexpr bool kKeepTotals = kBits < 8 && !(kBits == 4 && kTokens == 6);
+  // With few tokens dot products wait for one another: from the caches one
+  // token of int4_g128 then takes a quarter less.
+  constexpr bool kTwoSums = kBits == 4 && kTokens <= 2;
   VF totals[kTokens][kVectors];
   if (kKeepTotals) LoadTokens(F32(), closed, totals);
   const uint8_t* w = bytes.steps;
@@ -328,33 +331,44 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
     } else {
       LoadTokens(I32(), open, sums);
     }
+    VI more_sums[kTokens][kVectors];
+    auto& high_sums = kTwoSums ? more_sums : sums;
+    if (kTwoSums) {
+      HWY_UNROLL(2)
+      for (int t = 0; t < kTokens; ++t) {
+        more_sums[t][0] = more_sums[t][1] = hn::Zero(I32());
+      }
+    }
     const int64_t units = product.UnitsOf(g);
     const int64_t end = HWY_MIN(part.step_end * kUnits, units);
     int64_t unit = part.step_begin * kUnits;
     const uint8_t* x = tile.codes + 4 * token +
                        (g * product.group_units + unit) * 2 * x_stride_bytes;
     while (unit + kUnits <= end) {
-      if (fetcher != nullptr) {
-        kOneByOne ? fetcher->ReachPages(w) : fetcher->Reach(w);
-      }
+      if (fetcher != nullptr) fetcher->ReachPages(w);
       const int64_t piece_end = HWY_MIN(unit + kPieceUnits, end);
       for (; unit + kUnits <= piece_end; unit += kUnits) {
-        if (kOneByOne) {
-          HWY_UNROLL(6)
-          for (int line = 0; line < kStepBytes; line += 64) {
-            hwy::Prefetch(w + ahead + line);
-          }
+        HWY_UNROLL(6)
+        for (int line = 0; line < kStepBytes; line += 64) {
+          hwy::Prefetch(w + ahead + line);
         }
         MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, kUnits,
-                                     sums);
+                                     sums, high_sums);
         w += kStepBytes;
         x += 2 * kUnits * x_stride_bytes;
       }
     }
     if (kUnits > 1 && unit < end) {
       MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, end - unit,
-                                   sums);
+                                   sums, sums);
       w += kStepBytes;
+    }
+    if (kTwoSums) {
+      HWY_UNROLL(2)
+      for (int t = 0; t < kTokens; ++t) {
+        sums[t][0] = hn::Add(sums[t][0], more_sums[t][0]);
+        sums[t][1] = hn::Add(sums[t][1], more_sums[t][1]);
+      }
     }
     if (end < units) {
       StoreTokens(I32(), sums, open);
@@ -364,7 +378,7 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
     EndGroup(sums, product.scale_dtype, w + row * scale_bytes, scale_bytes,
              totals);
     if (!kKeepTotals) StoreTokens(F32(), totals, closed);
-    if (kOneByOne) hwy::Prefetch(w + ahead);
+    hwy::Prefetch(w + ahead);
     w += product.scales_bytes;
   }
   if (kKeepTotals) StoreTokens(F32(), totals, closed);
