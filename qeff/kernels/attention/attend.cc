@@ -43,11 +43,21 @@ void FetchOutputs(const Call& call, const Tile& tile) {
   }
 }
 
+// The first keys, which no others are read before.
+void FetchKeys(const Call& call, int64_t position) {
+  const uint8_t* block =
+      call.region + position / kKvBlockPositions * call.layout->block_bytes();
+  for (int64_t i = 0; i < call.layout->key_scales_offset(); i += 64) {
+    hwy::Prefetch(block + i);
+  }
+}
+
 // Queries [first, first + count) of the call, which keys and values go by for.
 template <class Elems>
 void AttendSpan(const Call& call, int64_t first, int64_t count) {
   Tile tiles[kSpanQueries];
   int num_tiles = 0;
+  FetchKeys(call, call.Begin(first));
   for (int64_t at = 0; at < count; at += tiles[num_tiles++].size) {
     tiles[num_tiles] =
         MakeTile(call, first + at, static_cast<int>(at), TileSize(count - at));

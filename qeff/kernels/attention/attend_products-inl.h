@@ -78,11 +78,12 @@ struct I8Elems {
 };
 
 // scores[i][p] = q_i times the keys of a block, for p below `count`, rounded up
-// to kVectors vectors. Fetches what lies `ahead_bytes` behind each key.
+// to kVectors vectors. Fetches what lies `ahead_bytes` and `next_bytes` behind
+// each key.
 template <class Elems, int kSize, int kVectors>
 HWY_INLINE void ScoreBlock(const KvLayout& layout, const uint8_t* block,
-                           int64_t count, int64_t ahead_bytes, const float* q,
-                           float* scores) {
+                           int64_t count, int64_t ahead_bytes,
+                           int64_t next_bytes, const float* q, float* scores) {
   const float* scales =
       reinterpret_cast<const float*>(block + layout.key_scales_offset());
   const int64_t head_dim = layout.head_dim();
@@ -100,6 +101,7 @@ HWY_INLINE void ScoreBlock(const KvLayout& layout, const uint8_t* block,
       for (int v = 0; v < kVectors; ++v) {
         key[v] = Elems::Load(keys + v * kN * Elems::kBytes);
         hwy::Prefetch(keys + v * kN * Elems::kBytes + ahead_bytes);
+        hwy::Prefetch(keys + v * kN * Elems::kBytes + next_bytes);
       }
       HWY_UNROLL(12)
       for (int i = 0; i < kSize; ++i) {
@@ -126,15 +128,18 @@ HWY_INLINE void ScoreBlock(const KvLayout& layout, const uint8_t* block,
 }
 
 // Scores of positions [begin, end) of the chunk, and of some around them. A
-// `cold` chunk comes from memory: its values are fetched meanwhile, and the
-// keys of the next chunk while values are weighed. Hardware does not follow two
-// streams in turns; fetching doubles the rate of one token's step.
+// `cold` chunk comes from memory: the values of a block and the keys of the
+// next are fetched meanwhile, and the keys of the next chunk while values are
+// weighed. Hardware does not follow two streams in turns; fetching doubles the
+// rate of one token's step.
 template <class Elems, int kSize>
 HWY_NOINLINE void ScoreTile(const Call& call, const Tile& tile,
                             const uint8_t* chunk, int64_t begin, int64_t end,
                             bool cold) {
   const int64_t block_bytes = call.layout->block_bytes();
   const int64_t ahead_bytes = cold ? call.layout->values_offset() : 0;
+  // Of float32 the hardware fetches as much by itself.
+  const int64_t next_bytes = cold && Elems::kBytes < 4 ? block_bytes : 0;
   int64_t p = begin / kKvBlockPositions * kKvBlockPositions;
   for (; p < end; p += kKvBlockPositions) {
     const uint8_t* block = chunk + p / kKvBlockPositions * block_bytes;
@@ -142,11 +147,11 @@ HWY_NOINLINE void ScoreTile(const Call& call, const Tile& tile,
     // The last block of a prompt's tokens is half empty on average.
     if (end - p <= kN) {
       ScoreBlock<Elems, kSize, 1>(*call.layout, block, end - p, ahead_bytes,
-                                  tile.packed_q, scores);
+                                  next_bytes, tile.packed_q, scores);
     } else {
-      ScoreBlock<Elems, kSize, 2>(*call.layout, block,
-                                  std::min(kKvBlockPositions, end - p),
-                                  ahead_bytes, tile.packed_q, scores);
+      ScoreBlock<Elems, kSize, 2>(
+          *call.layout, block, std::min(kKvBlockPositions, end - p),
+          ahead_bytes, next_bytes, tile.packed_q, scores);
     }
   }
 }
