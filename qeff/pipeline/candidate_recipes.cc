@@ -63,7 +63,7 @@ Recipe UniformRecipe(const CandidateOptions& options,
   const auto parsed = ParseQuantScheme(scheme);
   QEFF_CHECK(parsed.ok());
   Recipe recipe;
-  AddQuantize(options, scheme, parsed->bits <= 4 ? "best" : "gptq", &recipe);
+  AddQuantize(options, scheme, parsed->bits <= 2 ? "best" : "gptq", &recipe);
   return recipe;
 }
 
@@ -94,7 +94,7 @@ Recipe SmallerRecipe(const CandidateOptions& options, double share) {
   prune->set_parameters(share);
   Calibrate(options, prune);
   AddDistill(options, 1e-3, &recipe);
-  AddQuantize(options, kSmallerScheme, "best", &recipe);
+  AddQuantize(options, kSmallerScheme, "gptq", &recipe);
   return recipe;
 }
 

@@ -23,8 +23,10 @@ constexpr double kShareOfPeak = 0.5;
 constexpr double kBytesPerSecond = 1e9;
 
 constexpr double kDefaultCalibrationTokens = 16384;
-// `best` has a block trained at these bits and below.
-constexpr int kTrainedBits = 2;
+// `best` has blocks trained at these bits and below, in models of at most as
+// many weights in them.
+constexpr int kTrainedBits = 4;
+constexpr double kMostTrainedWeights = 30e6;
 constexpr double kIterations = 200;
 constexpr double kIterationTokens = 8 * 256;
 constexpr double kMicroBatchTokens = 4096;
@@ -198,7 +200,8 @@ class Estimator {
     double flops = model_.CalibrationFlops(tokens);
     const std::string algorithm = step.Flag("algorithm");
     if (absl::StrContains(algorithm, "autoround") ||
-        (absl::StrContains(algorithm, "best") && bits <= kTrainedBits)) {
+        (absl::StrContains(algorithm, "best") && bits <= kTrainedBits &&
+         model_.blocks() <= kMostTrainedWeights)) {
       flops += NumberOr(step, "iterations", kIterations) * kIterationTokens *
                6 * model_.blocks();
     }

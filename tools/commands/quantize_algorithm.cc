@@ -16,10 +16,8 @@
 namespace qeff {
 namespace {
 
-// Of "best".
-constexpr double kLeastBitsWithoutTuning = 3;
-// At 200 iterations about 20 s a million on two cores (qeff/quant/README.md).
-constexpr int64_t kMostWeightsForTuning = 30'000'000;
+// Of "best": with more, autoround has not been seen to gain.
+constexpr double kMostBitsForTuning = 4.6;
 
 struct NamedSteps {
   const char* name;
@@ -102,11 +100,8 @@ QuantizeAlgorithm WithBestSteps(QuantizeAlgorithm algorithm,
                                 const QuantizePlan& plan) {
   if (!algorithm.best) return algorithm;
   algorithm.best = false;
-  const TransformerSpec& spec = model.spec();
-  algorithm.autoround =
-      plan.QuantizedBitsPerWeight() < kLeastBitsWithoutTuning &&
-      spec.num_layers * spec.block_linear_elems() <= kMostWeightsForTuning &&
-      WhyNotTuned(model.map(), plan).empty();
+  algorithm.autoround = plan.QuantizedBitsPerWeight() <= kMostBitsForTuning &&
+                        WhyNotTuned(model.map(), plan).empty();
   if (QuantizesInputs(plan)) {
     algorithm.folds = FoldSearch::kSmoothQuant;
   } else {

@@ -37,6 +37,11 @@ bool NeedsText(const QuantizePlan& plan) {
   return false;
 }
 
+int64_t WeightsOfBlocks(const Transformer& model) {
+  const TransformerSpec& spec = model.spec();
+  return spec.num_layers * spec.block_linear_elems();
+}
+
 struct Candidate {
   std::string name;
   QuantizeAlgorithm algorithm;
@@ -101,6 +106,10 @@ absl::StatusOr<QuantizeAlgorithm> FitTimeLimit(
       return algorithm;
     }
   }
+  const bool limited = limit != absl::InfiniteDuration();
+  const bool tuned = best.autoround && (limited || WeightsOfBlocks(model) <=
+                                                       kMostWeightsForTuning);
+  if (!limited && tuned == best.autoround) return best;
   std::vector<Candidate> candidates = Candidates(best, plan);
   for (Candidate& candidate : candidates) {
     double seconds = 0;
@@ -111,13 +120,17 @@ absl::StatusOr<QuantizeAlgorithm> FitTimeLimit(
     } else {
       seconds = MseSeconds(plan, env.pool->num_threads());
     }
-    if (absl::Seconds(seconds) <= limit) return candidate.algorithm;
+    if (absl::Seconds(seconds) <= limit &&
+        candidate.algorithm.autoround <= tuned) {
+      return candidate.algorithm;
+    }
     if (&candidate == &candidates.back()) {
       return UsageError(absl::StrCat(
           "--time_limit=", absl::FormatDuration(limit), ": the least is ",
           candidate.name, ", which takes about ", About(seconds)));
     }
-    std::fprintf(env.out, "time limit: %s left out, about %s\n",
+    std::fprintf(env.out, "%s: %s left out, about %s\n",
+                 limited ? "time limit" : "no --time_limit",
                  candidate.name.c_str(), About(seconds).c_str());
   }
   return best;  // not reached: there is a candidate

@@ -28,10 +28,12 @@ void SetSteps(const QuantizeAlgorithm& algorithm, int iterations,
               CalibratedQuantizeOptions* options);
 
 // The first of these whose estimate is within `limit`: `best` (WithBestSteps),
-// `best` without autoround, mse. What is left out, and how long it would have
-// taken, is printed. Where `options` resume, and there is unfinished work at
-// `output`, what that run began with instead. Errors: usage, with the time of
-// the last of them, if none is within the limit; those of EstimateCalibrated.
+// `best` without autoround, mse. Without a limit (InfiniteDuration) it is the
+// first, or the second for models of more than kMostWeightsForTuning. What is
+// left out, and how long it would have taken, is printed. Where `options`
+// resume, and there is unfinished work at `output`, what that run began with
+// instead. Errors: usage, with the time of the last of them, if none is within
+// the limit; those of EstimateCalibrated.
 absl::StatusOr<QuantizeAlgorithm> FitTimeLimit(
     const QuantizeAlgorithm& best, absl::Duration limit, int iterations,
     const Transformer& model, const QuantizePlan& plan,

@@ -88,7 +88,7 @@ TEST_F(QuantizeCommandTest, EveryAlgorithm) {
     EXPECT_GT(outcome.json["seconds"]["codes"].get<double>(),
               outcome.json["seconds"]["codes_products"].get<double>());
     ASSERT_EQ(outcome.json["layers"].size(), 14u);
-    const bool tunes = algorithm == "gptq,autoround";
+    const bool tunes = algorithm == "gptq,autoround" || algorithm == "best";
     ASSERT_EQ(outcome.json["blocks"].size(), tunes ? 2u : 0u);
     for (const Json& block : outcome.json["blocks"]) {
       EXPECT_LE(block["loss_after"].get<double>(),
@@ -154,7 +154,7 @@ TEST_F(QuantizeCommandTest, SkipsBadTensors) {
   }
 }
 
-// Best is gptq and autoround at 2 bits.
+// Best is gptq and autoround.
 TEST_F(QuantizeCommandTest, TimeLimits) {
   const std::vector<std::string> best = {
       "--scheme=int2_g32",     "--algorithm=best",
@@ -183,6 +183,23 @@ TEST_F(QuantizeCommandTest, TimeLimits) {
       Quantize({"--algorithm=gptq", "--time_limit=1h", Calibration()}, "other")
           .code,
       2);
+}
+
+// 12 layers of 3.5 million weights.
+TEST_F(QuantizeCommandTest, LargeModelsAreNotTunedWithoutALimit) {
+  const std::string model = folder_ + "/large", output = folder_ + "/out";
+  ASSERT_EQ(RunQeff({"synth", "--shape=smollm-135m", "--layers=12",
+                     "--output=" + model})
+                .code,
+            0);
+  const CommandOutcome outcome = RunQeff(
+      {"quantize", "--model=" + model, "--output=" + output,
+       "--scheme=int4_g32", "--algorithm=best", "--calibration_tokens=64",
+       "--sequence_length=64", Calibration()});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out,
+              HasSubstr("no --time_limit: gptq,autoround left out, about"));
+  EXPECT_EQ(outcome.json["blocks"].size(), 0u);
 }
 
 // The choice of the beginning counts, whatever the limit is later.
