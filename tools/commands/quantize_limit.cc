@@ -107,9 +107,9 @@ absl::StatusOr<QuantizeAlgorithm> FitTimeLimit(
     }
   }
   const bool limited = limit != absl::InfiniteDuration();
-  const bool tuned = best.autoround && (limited || WeightsOfBlocks(model) <=
-                                                       kMostWeightsForTuning);
-  if (!limited && tuned == best.autoround) return best;
+  const bool may_tune =
+      limited || WeightsOfBlocks(model) <= kMostWeightsForTuning;
+  if (!limited && (may_tune || !best.autoround)) return best;
   std::vector<Candidate> candidates = Candidates(best, plan);
   for (Candidate& candidate : candidates) {
     double seconds = 0;
@@ -121,7 +121,7 @@ absl::StatusOr<QuantizeAlgorithm> FitTimeLimit(
       seconds = MseSeconds(plan, env.pool->num_threads());
     }
     if (absl::Seconds(seconds) <= limit &&
-        candidate.algorithm.autoround <= tuned) {
+        (may_tune || !candidate.algorithm.autoround)) {
       return candidate.algorithm;
     }
     if (&candidate == &candidates.back()) {
