@@ -187,6 +187,9 @@ TEST_F(QuantizeCommandTest, TimeLimits) {
 
 // 12 layers of 3.5 million weights.
 TEST_F(QuantizeCommandTest, LargeModelsAreNotTunedWithoutALimit) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "takes minutes";
+#endif
   const std::string model = folder_ + "/large", output = folder_ + "/out";
   ASSERT_EQ(RunQeff({"synth", "--shape=smollm-135m", "--layers=12",
                      "--output=" + model})
