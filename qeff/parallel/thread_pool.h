@@ -28,10 +28,10 @@ class ThreadPool {
   // [0, count) exactly once; each range but the last has `grain` elements.
   // `thread` is in [0, num_threads()) and no two calls with the same value
   // overlap in time. A thread begins with ranges that follow one another, in
-  // order, and then helps the others. Returns when all calls have. `body` must not call into
-  // the same pool. An exception from `body` (std::bad_alloc) is rethrown in
-  // the caller after all threads have stopped. Preconditions: count >= 0,
-  // grain >= 1.
+  // order, and then helps the others. Returns when all calls have. `body` must
+  // not call into the same pool. An exception from `body` (std::bad_alloc) is
+  // rethrown in the caller after all threads have stopped. Preconditions:
+  // count >= 0, grain >= 1.
   virtual void ParallelFor(
       int64_t count, int64_t grain,
       absl::FunctionRef<void(int64_t begin, int64_t end, int thread)> body) = 0;
