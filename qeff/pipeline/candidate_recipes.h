@@ -23,7 +23,8 @@ struct CandidateOptions {
 };
 
 // All layers alike: at 2 bits with `best`, above with GPTQ, to which autoround
-// adds 1 to 5 % there for ten times the time. Precondition (checked): `scheme` is one.
+// adds 1 to 5 % there for ten times the time. Precondition (checked): `scheme`
+// is one.
 pipeline::Recipe UniformRecipe(const CandidateOptions& options,
                                const std::string& scheme);
 
