@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "qeff/quant/autoround_solver.h"
 #include "qeff/quant/budget.h"
 #include "qeff/quant/quantize_plan.h"
 #include "qeff/transformer/count_parameters.h"
@@ -23,10 +24,6 @@ constexpr double kShareOfPeak = 0.5;
 constexpr double kBytesPerSecond = 1e9;
 
 constexpr double kDefaultCalibrationTokens = 16384;
-// `best` has blocks trained at these bits and below, in models of at most as
-// many weights in them.
-constexpr int kTrainedBits = 4;
-constexpr double kMostTrainedWeights = 30e6;
 constexpr double kIterations = 200;
 constexpr double kIterationTokens = 8 * 256;
 constexpr double kMicroBatchTokens = 4096;
@@ -200,8 +197,8 @@ class Estimator {
     double flops = model_.CalibrationFlops(tokens);
     const std::string algorithm = step.Flag("algorithm");
     if (absl::StrContains(algorithm, "autoround") ||
-        (absl::StrContains(algorithm, "best") && bits <= kTrainedBits &&
-         model_.blocks() <= kMostTrainedWeights)) {
+        (absl::StrContains(algorithm, "best") && bits <= kMostBitsForTuning &&
+         model_.blocks() <= kMostWeightsForTuning)) {
       flops += NumberOr(step, "iterations", kIterations) * kIterationTokens *
                6 * model_.blocks();
     }

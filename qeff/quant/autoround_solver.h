@@ -30,6 +30,12 @@
 
 namespace qeff {
 
+// What `best` tunes: with more bits a weight it has not been seen to gain, and
+// more weights in blocks take longer than is bearable unasked, at about 20 s a
+// million on two cores (README.md).
+inline constexpr double kMostBitsForTuning = 4.6;
+inline constexpr int64_t kMostWeightsForTuning = 30'000'000;
+
 // Why layers of the blocks cannot be tuned, naming one: only those whose inputs
 // stay in float can; empty when they can.
 std::string WhyNotTuned(const ModelMap& map, const QuantizePlan& plan);

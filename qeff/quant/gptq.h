@@ -94,9 +94,10 @@ absl::Status CheckFinite(MatrixView<const float> weights);
 // rounded where that is least, w_j + (sum over i < j of d_i R_ij) / R_jj. This
 // gives the codes of the paper's update by U = R^-1, without inverting.
 // Cost: a product of the weights with a matrix [cols, cols], half of it for
-// rounding_loss; refine takes GptqRefiner::ProductsFor more. Memory: two matrices
-// of the weights' size beside the arguments, and three times the result. The same
-// bits for any number of threads. Thread-safe; throws std::bad_alloc.
+// rounding_loss; refine takes GptqRefiner::ProductsFor more. Memory: two
+// matrices of the weights' size beside the arguments, and three times the
+// result. The same bits for any number of threads. Thread-safe; throws
+// std::bad_alloc.
 absl::StatusOr<GptqResult> QuantizeGptq(MatrixView<const float> weights,
                                         const FactoredHessian& hessian,
                                         const GptqOptions& options,

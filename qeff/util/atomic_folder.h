@@ -28,8 +28,8 @@ namespace internal_atomic {
 
 // Opens the file `name` of the open folder `folder` for writing, and makes it:
 // with the flag O_EXCL it must not be there, with 0 it keeps what it holds.
-// `folder_path` is for messages. For those that implement OutputFolder::AddFile,
-// whose errors these are.
+// `folder_path` is for messages. For those that implement
+// OutputFolder::AddFile, whose errors these are.
 absl::StatusOr<std::unique_ptr<OutputFile>> OpenFileIn(
     int folder, const std::string& folder_path, const std::string& name,
     int flag);

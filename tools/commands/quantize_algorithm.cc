@@ -16,9 +16,6 @@
 namespace qeff {
 namespace {
 
-// Of "best": with more, autoround has not been seen to gain.
-constexpr double kMostBitsForTuning = 4.6;
-
 struct NamedSteps {
   const char* name;
   absl::optional<FoldSearch> folds;

@@ -40,10 +40,6 @@ absl::StatusOr<QuantizeAlgorithm> ParseQuantizeAlgorithm(
 // What the flag's help says.
 std::string QuantizeAlgorithmHelp();
 
-// Where nothing limits the time, `best` tunes models of at most as many weights
-// in blocks: about 20 s a million on two cores (qeff/quant/README.md).
-inline constexpr int64_t kMostWeightsForTuning = 30'000'000;
-
 // `algorithm` with what measured best in place of `best`, if that is set, for
 // the bits of `plan` (qeff/quant/README.md): awq gains nothing before gptq, and
 // gptq nothing where inputs are rounded, too; autoround where it can be,

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "qeff/format/quant_scheme.h"
+#include "qeff/quant/autoround_solver.h"
 #include "qeff/util/status.h"
 
 namespace qeff {
