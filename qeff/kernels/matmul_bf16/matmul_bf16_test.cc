@@ -17,6 +17,7 @@
 #include "qeff/kernels/matmul_bf16/pack_bf16_activations.h"
 #include "qeff/kernels/matmul_bf16/pack_bf16_weights.h"
 #include "qeff/kernels/matmul_bf16/sparse_bf16_weights.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/dtype.h"
 #include "qeff/util/aligned.h"
@@ -89,6 +90,8 @@ class MatMulBF16Test : public ::testing::Test {
     AlignedArray<uint8_t> x(static_cast<size_t>(activations.total_bytes()));
     PackBF16Activations(activations, o.x, o.cols, x.span(), *pool_);
     const int64_t stride = o.rows + 3;
+    // Cases take turns: both give the same.
+    StreamFetcher::SetHelpsForTest(!StreamFetcher::Helps());
     for (int64_t target : targets_) {
       hwy::SetSupportedTargetsForTest(target);
       for (int way = 0; way < 4; ++way) {

@@ -16,6 +16,7 @@
 #include "qeff/kernels/matmul_int/matmul_int_testutil.h"
 #include "qeff/kernels/matmul_int/pack_int_weights.h"
 #include "qeff/kernels/matmul_int/quantize_activations.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/util/aligned.h"
 #include "qeff/util/random.h"
@@ -62,6 +63,8 @@ class MatMulIntTest : public ::testing::Test {
     for (int64_t r = 0; r < c.rows; ++r) rows.push_back(matrix.Row(r));
     const int64_t stride = c.rows + 3;
     const size_t start = static_cast<size_t>(c.tokens % 4);
+    // Cases take turns: both give the same.
+    StreamFetcher::SetHelpsForTest(!StreamFetcher::Helps());
     for (int64_t target : targets_) {
       hwy::SetSupportedTargetsForTest(target);
       SCOPED_TRACE(hwy::TargetName(target));

@@ -16,6 +16,7 @@
 #include "qeff/kernels/matmul_int/matmul_int_testutil.h"
 #include "qeff/kernels/matmul_int/quantize_activations.h"
 #include "qeff/kernels/matmul_int/sparse_int_weights.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/util/aligned.h"
 #include "qeff/util/random.h"
@@ -103,6 +104,8 @@ class MatMulSparseIntTest : public ::testing::Test {
     std::vector<float> expected(static_cast<size_t>(c.tokens * c.rows));
     MatMulInt(dense, {activations, codes.span()}, absl::MakeSpan(expected),
               c.rows, *pool_);
+    // Cases take turns: both give the same.
+    StreamFetcher::SetHelpsForTest(!StreamFetcher::Helps());
     for (int64_t target : targets_) {
       hwy::SetSupportedTargetsForTest(target);
       SCOPED_TRACE(hwy::TargetName(target));

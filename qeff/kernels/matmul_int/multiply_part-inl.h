@@ -293,6 +293,11 @@ HWY_INLINE void StoreTokens(D d, const hn::Vec<D> (&from)[kTokens][kVectors],
   }
 }
 
+template <bool kIntoL2>
+HWY_INLINE void FetchLine(const uint8_t* at) {
+  kIntoL2 ? FetchIntoL2(at) : hwy::Prefetch(at);
+}
+
 // Rows [row, row + kRowsAtOnce) of a panel times tokens [token, token +
 // kTokens) of the tile, over the columns of `part`, which are at `bytes`.
 // `fetcher` is null for bytes that are in the cache.
@@ -303,7 +308,12 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
                                StreamFetcher* fetcher, PanelState& state) {
   constexpr int64_t kUnits = kStepUnits<kBits>;
   constexpr int64_t kStepBytes = kPanelRows * kBits * kUnits;
-  const int64_t ahead = fetcher != nullptr ? StreamFetcher::kLineAheadBytes : 0;
+  // With more tokens dot products take longer than reading, and hardware does
+  // not look far enough ahead.
+  constexpr bool kFetchesAlways = kTokens >= (kBits == 8 ? 8 : 4);
+  const int64_t ahead = fetcher == nullptr ? 0
+                        : kFetchesAlways   ? StreamFetcher::kLineAheadBytes
+                                           : fetcher->LineAheadBytes();
   constexpr int64_t kPieceUnits =
       StreamFetcher::kPieceBytes / kStepBytes * kUnits;
   const int64_t x_stride_bytes = 4 * (kLanes == 16 ? kTokens : tile.tokens);
@@ -350,7 +360,7 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
       for (; unit + kUnits <= piece_end; unit += kUnits) {
         HWY_UNROLL(6)
         for (int line = 0; line < kStepBytes; line += 64) {
-          hwy::Prefetch(w + ahead + line);
+          FetchLine<kFetchesAlways>(w + ahead + line);
         }
         MultiplyStep<kBits, kTokens>(w + 4 * row, x, x_stride_bytes, kUnits,
                                      sums, high_sums);
@@ -378,7 +388,7 @@ HWY_NOINLINE void MultiplyPart(const Product& product, const Tile& tile,
     EndGroup(sums, product.scale_dtype, w + row * scale_bytes, scale_bytes,
              totals);
     if (!kKeepTotals) StoreTokens(F32(), totals, closed);
-    hwy::Prefetch(w + ahead);
+    FetchLine<kFetchesAlways>(w + ahead);
     w += product.scales_bytes;
   }
   if (kKeepTotals) StoreTokens(F32(), totals, closed);

@@ -111,6 +111,7 @@ HWY_INLINE void MultiplySparseGroup(int64_t steps, const ZeroCodes& codes,
                                     SparseCursor& cursor,
                                     VI (&total)[1][kVectors]) {
   constexpr int64_t kStepsOfPiece = 4;
+  const int64_t ahead = fetchers.values.LineAheadBytes();
   V8 zeros[2] = {hn::Load(U8(), codes.bytes),
                  hn::Load(U8(), codes.bytes + kVectorBytes)};
   if (kBits == 4) {
@@ -126,13 +127,13 @@ HWY_INLINE void MultiplySparseGroup(int64_t steps, const ZeroCodes& codes,
     // Values of a step take two lines with 8 bits, one or two with 4.
     fetchers.masks.ReachPages(masks);
     fetchers.values.ReachPages(values[0]);
-    hwy::Prefetch(masks + StreamFetcher::kLineAheadBytes);
-    hwy::Prefetch(masks + StreamFetcher::kLineAheadBytes + 64);
+    hwy::Prefetch(masks + ahead);
+    hwy::Prefetch(masks + ahead + 64);
     const int64_t end = HWY_MIN(begin + kStepsOfPiece, steps);
     for (int64_t s = begin; s < end; ++s) {
-      hwy::Prefetch(values[0] + StreamFetcher::kLineAheadBytes);
+      hwy::Prefetch(values[0] + ahead);
       if (kBits == 8 || !kPairs) {
-        hwy::Prefetch(values[0] + StreamFetcher::kLineAheadBytes + 64);
+        hwy::Prefetch(values[0] + ahead + 64);
       }
       if (kPairs) {
         MultiplyPairsStep<kBits>(masks, zeros, x, values[0], sums);

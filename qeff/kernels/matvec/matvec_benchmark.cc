@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
+#include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/matvec/matvec.h"
 #include "qeff/util/aligned.h"
 
@@ -24,8 +25,8 @@ void Shapes(benchmark::internal::Benchmark* b) {
 
 void BM_MatVec(benchmark::State& state, DType dtype) {
   const int64_t rows = state.range(0), cols = state.range(1);
-  AlignedArray<uint8_t> bytes(static_cast<size_t>(rows * cols) *
-                              DTypeBytes(dtype));
+  const AlignedArray<uint8_t> bytes =
+      MemoryToRead(static_cast<size_t>(rows * cols) * DTypeBytes(dtype));
   const WeightRows w{dtype, bytes.data(), rows, cols, cols};
   const std::vector<float> x(static_cast<size_t>(cols), 1.0f);
   std::vector<float> y(static_cast<size_t>(rows));
@@ -44,8 +45,8 @@ BENCHMARK_CAPTURE(BM_MatVec, f16, DType::kF16)->Apply(Shapes);
 void BM_MatVecs(benchmark::State& state, DType dtype) {
   constexpr int64_t kCount = 32;
   const int64_t rows = state.range(0), cols = state.range(1);
-  AlignedArray<uint8_t> bytes(static_cast<size_t>(rows * cols) *
-                              DTypeBytes(dtype));
+  const AlignedArray<uint8_t> bytes =
+      MemoryToRead(static_cast<size_t>(rows * cols) * DTypeBytes(dtype));
   const WeightRows w{dtype, bytes.data(), rows, cols, cols};
   const std::vector<float> x(static_cast<size_t>(kCount * cols), 1.0f);
   std::vector<float> y(static_cast<size_t>(kCount * rows));
@@ -64,10 +65,10 @@ BENCHMARK_CAPTURE(BM_MatVecs, f16, DType::kF16)->Args({5632, 2048});
 // The bound: libc's search for a byte that does not occur, on the bytes of a
 // float32 matrix.
 void BM_Read(benchmark::State& state) {
-  AlignedArray<uint8_t> bytes(
-      static_cast<size_t>(state.range(0) * state.range(1) * 4));
+  const AlignedArray<uint8_t> bytes =
+      MemoryToRead(static_cast<size_t>(state.range(0) * state.range(1) * 4));
   for (auto _ : state) {
-    benchmark::DoNotOptimize(std::memchr(bytes.data(), 1, bytes.size()));
+    benchmark::DoNotOptimize(std::memchr(bytes.data(), 0, bytes.size()));
   }
   state.SetBytesProcessed(state.iterations() *
                           static_cast<int64_t>(bytes.size()));

@@ -13,10 +13,10 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "qeff/format/quant_scheme.h"
 #include "qeff/kernels/convert/convert-inl.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace qeff {
@@ -92,7 +92,7 @@ HWY_INLINE size_t EncodeVectors(const uint8_t* from, size_t count,
   for (; i + kStep <= count; i += kStep) {
     const uint8_t* at = from + i * Source::kBytes;
     for (size_t j = 0; j < kStep * Source::kBytes; j += kLineBytes) {
-      hwy::Prefetch(at + code.ahead_bytes + j);
+      FetchIntoL2(at + code.ahead_bytes + j);
     }
     const auto shifted =
         hn::SaturatedAdd(RoundedWords<Source>(d16, df, at, inverse), offset);

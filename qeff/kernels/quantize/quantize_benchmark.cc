@@ -3,11 +3,13 @@
 // Quantizing and dequantizing rows against memcpy of the same traffic: GB/s of
 // bytes read plus bytes written, for data in the L2 cache and in memory.
 
+#include <algorithm>
 #include <cstring>
 
 #include "benchmark/benchmark.h"
 #include "qeff/format/quantized_layout.h"
 #include "qeff/kernels/convert/convert.h"
+#include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/quantize/quantize.h"
 #include "qeff/util/aligned.h"
 #include "qeff/util/random.h"
@@ -49,7 +51,8 @@ struct Quantized {
 // memcpy of the bytes that quantizing BF16 to 4 bits reads and writes.
 void BM_Memcpy(benchmark::State& state) {
   const size_t size = static_cast<size_t>(state.range(0) * kCols) * 5 / 4;
-  AlignedArray<uint8_t> from(size), to(size);
+  const AlignedArray<uint8_t> from = MemoryToRead(size);
+  AlignedArray<uint8_t> to(size);
   for (auto _ : state) {
     std::memcpy(to.data(), from.data(), size);
     benchmark::ClobberMemory();
@@ -87,6 +90,9 @@ void BM_Dequantize(benchmark::State& state, int bits, int64_t group,
   const int64_t rows = state.range(0);
   const QuantScheme scheme = Scheme(bits, group, symmetric);
   Quantized from(scheme, rows);
+  // Pages that nobody has written are all the same one.
+  std::fill(from.packed.begin(), from.packed.end(), uint8_t{0x21});
+  std::fill(from.scales.begin(), from.scales.end(), uint8_t{0x3C});
   QuantizedRowsView view;
   view.bits = bits;
   view.cols = kCols;

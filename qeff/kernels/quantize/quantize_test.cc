@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 #include "hwy/tests/hwy_gtest.h"
 #include "qeff/format/quantized_layout.h"
+#include "qeff/kernels/prefetch/stream_fetcher.h"
 #include "qeff/kernels/quantize/quantize_reference.h"
 #include "qeff/tensor/dtype.h"
 #include "qeff/util/random.h"
@@ -123,6 +124,8 @@ void RunCase(const Case& c) {
   PoisonedBytes packed(expected.packed.size(), c.misaligned);
   PoisonedBytes scales(expected.scales.size(), c.misaligned);
   PoisonedBytes zeros(expected.zeros.size(), c.misaligned);
+  // Cases take turns: both give the same.
+  StreamFetcher::SetHelpsForTest(!StreamFetcher::Helps());
   const auto bad =
       QuantizeRows(c.scheme, scale_dtype, c.dtype, from.span(), c.rows, c.cols,
                    {packed.span(), scales.span(), zeros.span()});
