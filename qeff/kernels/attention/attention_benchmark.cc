@@ -22,12 +22,12 @@
 
 #include "hwy/highway.h"
 #include "qeff/kernels/attention/attend.h"
-#include "qeff/kernels/attention/attention_peak.h"
 #include "qeff/kernels/attention/attention_testutil.h"
 #include "qeff/kernels/attention/kv_layout.h"
 #include "qeff/kernels/attention/store_kv.h"
 #include "qeff/kernels/limits/machine_limits.h"
 #include "qeff/kernels/matmul_int/matmul_int_peak.h"
+#include "qeff/kernels/sgemm/fma_peak.h"
 #include "qeff/parallel/thread_pool.h"
 #include "qeff/tensor/dtype.h"
 #include "qeff/util/aligned.h"
@@ -57,7 +57,7 @@ constexpr Case kDecodes[] = {{DType::kF32, 8191, 1}, {DType::kF16, 8191, 1},
 
 // Operations a second.
 double FloatPeak(ThreadPool& pool) {
-  return PeakRate(pool, RunMultiplyAdds, OperationsOfMultiplyAdds());
+  return PeakRate(pool, RunFusedMultiplyAdds, OperationsOfFusedMultiplyAdds());
 }
 double Int8Peak(ThreadPool& pool) {
   return PeakRate(pool, RunDotProducts, OperationsOfDotProducts());

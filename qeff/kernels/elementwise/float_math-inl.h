@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Per-target: elementary functions of vectors of float32, and loops over rows.
-// Made of operations that are rounded the same way everywhere (no fused
-// multiply-add, no table of the library's): the same bits on every target.
+// Made of operations that are rounded the same way everywhere (no
+// multiply-add that only some targets fuse, no table of the library's): the
+// same bits on every target.
 
 #if defined(QEFF_KERNELS_ELEMENTWISE_FLOAT_MATH_INL_H_) == \
     defined(HWY_TARGET_TOGGLE)
@@ -12,6 +13,7 @@
 #define QEFF_KERNELS_ELEMENTWISE_FLOAT_MATH_INL_H_
 #endif
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -22,6 +24,70 @@ HWY_BEFORE_NAMESPACE();
 namespace qeff {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET == HWY_SCALAR
+
+template <class DF>
+HWY_INLINE hn::Vec<DF> FusedMulAdd(DF df, hn::Vec<DF> a, hn::Vec<DF> b,
+                                   hn::Vec<DF> c) {
+  return hn::Set(df, std::fma(hn::GetLane(a), hn::GetLane(b), hn::GetLane(c)));
+}
+
+#elif HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SSE4
+
+// a * b + c rounded to odd, which is exact in all that float32 keeps: the
+// product of two of its numbers is exact, and the error of the sum (Knuth's
+// TwoSum) says on which side of the exact one the nearest double is. See
+// Boldo and Melquiond, "Emulation of FMA and Correctly Rounded Sums", 2008.
+template <class DD>
+HWY_INLINE hn::Vec<DD> MulAddRoundedToOdd(DD dd, hn::Vec<DD> a, hn::Vec<DD> b,
+                                          hn::Vec<DD> c) {
+  const hn::RebindToSigned<DD> di;
+  const auto product = hn::Mul(a, b);
+  const auto sum = hn::Add(product, c);
+  const auto added = hn::Sub(sum, product);
+  const auto error =
+      hn::Add(hn::Sub(product, hn::Sub(sum, added)), hn::Sub(c, added));
+  // Neither where the sum is exact nor where it is infinite or NaN.
+  const auto is_inexact =
+      hn::Or(hn::Lt(error, hn::Zero(dd)), hn::Gt(error, hn::Zero(dd)));
+  const auto bits = hn::BitCast(di, sum);
+  const auto is_odd = hn::And(bits, hn::Set(di, 1));
+  // 1 if the exact sum is further from 0, else -1, and 0 for odd ones.
+  const auto sign = hn::BroadcastSignBit(hn::Xor(bits, hn::BitCast(di, error)));
+  const auto step = hn::AndNot(hn::Neg(is_odd), hn::Or(sign, hn::Set(di, 1)));
+  return hn::BitCast(
+      dd,
+      hn::Add(bits, hn::IfThenElseZero(hn::RebindMask(di, is_inexact), step)));
+}
+
+template <class DF>
+HWY_INLINE hn::Vec<DF> FusedMulAdd(DF df, hn::Vec<DF> a, hn::Vec<DF> b,
+                                   hn::Vec<DF> c) {
+  const hn::Half<DF> half;
+  const hn::Rebind<double, decltype(half)> dd;
+  const auto low =
+      MulAddRoundedToOdd(dd, hn::PromoteTo(dd, hn::LowerHalf(half, a)),
+                         hn::PromoteTo(dd, hn::LowerHalf(half, b)),
+                         hn::PromoteTo(dd, hn::LowerHalf(half, c)));
+  const auto high =
+      MulAddRoundedToOdd(dd, hn::PromoteTo(dd, hn::UpperHalf(half, a)),
+                         hn::PromoteTo(dd, hn::UpperHalf(half, b)),
+                         hn::PromoteTo(dd, hn::UpperHalf(half, c)));
+  return hn::Combine(df, hn::DemoteTo(half, high), hn::DemoteTo(half, low));
+}
+
+#else
+
+// a * b + c, rounded once, on every target. Those without an instruction for it
+// take ten times as long.
+template <class DF>
+HWY_INLINE hn::Vec<DF> FusedMulAdd(DF /*df*/, hn::Vec<DF> a, hn::Vec<DF> b,
+                                   hn::Vec<DF> c) {
+  return hn::MulAdd(a, b, c);
+}
+
+#endif
 
 // c[0] + c[1] x + ... by Horner's rule.
 template <class DF, size_t kCount>

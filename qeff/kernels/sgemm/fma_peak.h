@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What bounds float32 products on this machine: fused multiply-adds that wait
-// for nothing. For benchmarks; kernels that must not fuse, and attention, have
-// the limit of attention_peak.h.
+// for nothing. For benchmarks.
 
 #ifndef QEFF_KERNELS_SGEMM_FMA_PEAK_H_
 #define QEFF_KERNELS_SGEMM_FMA_PEAK_H_
