@@ -260,7 +260,7 @@ class Measurement {
       const double error = Measured(group).error;
       for (LayerGroup::Choice& choice : group.choices) {
         // Without an error there is no loss either.
-        choice.cost = error > 0 ? group.divergence * choice.error / error : 0;
+        choice.cost = error > 0 ? group.divergence * (choice.error / error) : 0;
         if (std::isfinite(choice.cost)) continue;
         return NumericalError(group.modules[0]->module,
                               ": its weights or what they make are not finite");
