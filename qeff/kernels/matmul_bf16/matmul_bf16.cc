@@ -141,10 +141,18 @@ HWY_NOINLINE void MultiplyTile(const Product& product, const Tile& tile,
   const uint8_t* w = tile.w + 4 * row;
   const uint8_t* x = tile.x + 4 * token;
   const bool fetch = tile.fetcher != nullptr && row + token == 0;
+  // With more tokens dot products take longer than reading, and hardware does
+  // not look far enough ahead.
+  constexpr bool kFetchesAlways = kTokens >= 8;
+  const int64_t ahead = fetch ? StreamFetcher::kLineAheadBytes : 0;
   for (int64_t begin = 0; begin < tile.pairs; begin += kPairsOfPiece) {
     if (fetch) tile.fetcher->Reach(w);
     const int64_t end = std::min(begin + kPairsOfPiece, tile.pairs);
     for (int64_t pair = begin; pair < end; ++pair) {
+      if (kFetchesAlways) {
+        FetchIntoL2(w + ahead);
+        FetchIntoL2(w + ahead + 64);
+      }
       MultiplyPair<Way, kTokens>(LoadPairs(w), LoadPairs(w + 4 * kLanes), x,
                                  sums);
       w += kPairBytes;
