@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "qeff/kernels/attention/attend_state.h"
 #include "qeff/kernels/attention/kv_layout.h"
@@ -83,7 +82,7 @@ struct I8Elems {
 // for four times, which L1 answers faster.
 template <class Elems>
 HWY_INLINE void FetchVector(const uint8_t* at) {
-  Elems::kBytes > 1 ? FetchIntoL2(at) : hwy::Prefetch(at);
+  FetchLine<(Elems::kBytes > 1)>(at);
 }
 
 // scores[i][p] = q_i times the keys of a block, for p below `count`, rounded up

@@ -25,6 +25,8 @@ namespace qeff {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// FusedMulAdd is a * b + c, rounded once, on every target. Those without an
+// instruction for it take some twenty operations for two numbers.
 #if HWY_TARGET == HWY_SCALAR
 
 template <class DF>
@@ -79,8 +81,6 @@ HWY_INLINE hn::Vec<DF> FusedMulAdd(DF df, hn::Vec<DF> a, hn::Vec<DF> b,
 
 #else
 
-// a * b + c, rounded once, on every target. Those without an instruction for it
-// take ten times as long.
 template <class DF>
 HWY_INLINE hn::Vec<DF> FusedMulAdd(DF /*df*/, hn::Vec<DF> a, hn::Vec<DF> b,
                                    hn::Vec<DF> c) {

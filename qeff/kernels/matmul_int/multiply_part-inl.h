@@ -293,11 +293,6 @@ HWY_INLINE void StoreTokens(D d, const hn::Vec<D> (&from)[kTokens][kVectors],
   }
 }
 
-template <bool kIntoL2>
-HWY_INLINE void FetchLine(const uint8_t* at) {
-  kIntoL2 ? FetchIntoL2(at) : hwy::Prefetch(at);
-}
-
 // Rows [row, row + kRowsAtOnce) of a panel times tokens [token, token +
 // kTokens) of the tile, over the columns of `part`, which are at `bytes`.
 // `fetcher` is null for bytes that are in the cache.

@@ -29,6 +29,12 @@ HWY_INLINE void FetchIntoL2(const void* address) {
   __builtin_prefetch(address, /*rw=*/0, /*locality=*/2);
 }
 
+// Into L2, or into all levels.
+template <bool kIntoL2>
+HWY_INLINE void FetchLine(const uint8_t* address) {
+  kIntoL2 ? FetchIntoL2(address) : hwy::Prefetch(address);
+}
+
 // Zen 5 follows a stream within a page. To find the next page and its
 // translation takes it hundreds of cycles, so a line of each page is fetched
 // long before the rest. Measured with two threads and 4 KiB pages: plain
